@@ -1,0 +1,47 @@
+# make demo | test | lint | check | format | setup | clean
+# Everything runs in .venv, which `setup` makes on first use and renews when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# One thread a process (tests run in WORKERS processes), and no look at the hub.
+QUIET_ENV := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check format setup clean
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+demo: $(STAMP)
+	@$(BIN)/lm-eval-sts demo
+
+test: $(STAMP)
+	$(QUIET_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(STAMP)
+
+# torch first and alone: pip then keeps the build it finds (a CPU build brings no CUDA packages with it).
+$(STAMP): pyproject.toml constraints.txt $(wildcard startup/lm_eval_sts_autoregister.*)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.12 setup")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,48 @@
+"""The errors a user can cause, each with a one-line message.
+
+Under ``lm_eval``, which prints a traceback for every exception, the message is
+the last line; so a message never contains a line break. It says what was
+wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class StsError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        """Keeps the message on one line, whatever was put into it."""
+        super().__init__(" ".join(message.split()))
+
+
+class SettingsError(StsError):
+    """A setting under ``sts`` is unknown, out of range or contradicts another."""
+
+
+class DatasetError(StsError):
+    """An SFT set or a benchmark cannot be found, read or used as it is."""
+
+
+class ModelError(StsError):
+    """The model cannot be read: wrong kind, non-finite activations, too short a context."""
+
+
+class SaeError(StsError):
+    """An SAE cannot be found, loaded or matched with the model."""
+
+
+class HookPointError(StsError):
+    """A hook point does not exist on the model, or never fired."""
+
+
+class PromptError(StsError):
+    """A prompt cannot be built, does not fit, or leaves nothing to score."""
+
+
+class ProfileError(StsError):
+    """Profiles cannot be written or read."""
+
+
+class RecordError(StsError):
+    """A record on disk is missing, of another version, or not valid."""

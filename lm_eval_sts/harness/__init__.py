@@ -1,0 +1,1 @@
+"""The door through lm-eval: tasks, runs, results."""
