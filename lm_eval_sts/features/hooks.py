@@ -1,0 +1,300 @@
+"""Hook points: where in a Hugging Face model an SAE reads, and how to read there.
+
+TransformerLens names (``blocks.25.hook_resid_post``) and plain module paths
+(``model.layers.25``, that module's output, as SAELens writes for SAEs trained on
+a Hugging Face model) are resolved on any decoder by structure and by numbers
+(:mod:`lm_eval_sts.features.hook_probe`), not by a table of architectures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lm_eval_sts.errors import HookPointError
+from lm_eval_sts.features.hook_probe import BlockProbe, Kind
+from lm_eval_sts.features.hook_taps import Side, at_slot, is_stream, slots
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_NAME = re.compile(r"blocks\.(\d+)\.(?:hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|(?:attn\.)?hook_(z))")
+_PROBE_TOKENS = 6
+
+
+@dataclass(frozen=True)
+class HookPoint:
+    """A place in a model where activations are read.
+
+    Attributes:
+        name: the name it was asked for by.
+        kind: ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out``, ``mlp_out``, ``z``
+            (TransformerLens' words), or ``module`` for a plain module path.
+        layer: index of the decoder block it lies in, from 0; None outside of the blocks.
+        module: path of the module in the model it was resolved on.
+        side: whether the tensor enters (``input``) or leaves (``output``) that module.
+        slot: which of the module's inputs or outputs it is: a position, or a keyword.
+        width: numbers a token, as found on the model; an SAE's d_in has to equal it.
+        device: where the activations come out.
+    """
+
+    name: str
+    kind: Kind | Literal["module"]
+    layer: int | None
+    module: str
+    side: Side
+    slot: int | str
+    width: int
+    device: torch.device
+
+
+class _Stop(Exception):  # noqa: N818 - not an error: ends a forward that has given what was wanted
+    """Raised inside a forward to leave it; never leaves this module."""
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The list of decoder blocks and its path in the model.
+
+    Works through multimodal wrappers, PEFT and accelerate: the list is looked for in what the
+    model itself calls its decoder, and is the outermost one as long as the config has layers.
+
+    Args:
+        model: a Hugging Face model, wrapped or not.
+
+    Raises:
+        HookPointError: if there is no such list.
+    """
+    get_decoder = getattr(model, "get_decoder", None)
+    decoder = get_decoder() if callable(get_decoder) else None
+    root = decoder if isinstance(decoder, nn.Module) else model
+    config: Any = getattr(root, "config", None) or getattr(model, "config", None)
+    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = [
+        (path.count("."), index, module)
+        for index, (path, module) in enumerate(root.named_modules())
+        if isinstance(module, nn.ModuleList) and len(module) > 0 and (depth is None or len(module) == depth)
+    ]
+    if not lists:
+        raise HookPointError(
+            f"{type(model).__name__} has no list of {depth if depth is not None else 'decoder'} blocks: "
+            "only decoder models of that shape can be read"
+        )
+    blocks = min(lists, key=lambda entry: entry[:2])[2]
+    path = next(path for path, module in model.named_modules() if module is blocks)
+    return path, blocks
+
+
+def uses_layer_norm(model: PreTrainedModel) -> bool:
+    """Whether the norms on the model's residual stream subtract the mean (LayerNorm, not RMSNorm).
+
+    Only then does removing the mean from the stream leave the model's function unchanged, which
+    is why TransformerLens' ``center_writing_weights`` acts on such models alone.
+    """
+    _, blocks = find_blocks(model)
+    width = model.config.get_text_config(decoder=True).hidden_size
+    # Norms of single heads' queries and keys are narrower than the stream.
+    return any(
+        isinstance(module, nn.LayerNorm) and module.normalized_shape[-1] == width for module in blocks[0].modules()
+    )
+
+
+def resolve_hook_point(model: PreTrainedModel, name: str) -> HookPoint:
+    """Finds a hook point on a model, trying it with one forward of a few tokens.
+
+    Args:
+        model: the model, on any device or devices, in any dtype, wrapped or not.
+        name: ``blocks.{i}.hook_resid_pre|resid_mid|resid_post|attn_out|mlp_out``,
+            ``blocks.{i}.attn.hook_z``, or the path of a module of the model, whose output is
+            meant (with ``.input`` or ``.output`` behind it: that side).
+
+    Raises:
+        HookPointError: if it does not exist on this model; the message lists what does.
+        ModelError: if the model's activations are not finite.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return _resolve_module(model, name)
+    layer, kind = int(match[1]), cast(Kind, match[2] or match[3])
+    path, blocks = find_blocks(model)
+    if layer >= len(blocks):
+        raise HookPointError(
+            f"hook point {name!r}: the model has {len(blocks)} layers, blocks.0 to blocks.{len(blocks) - 1}"
+        )
+    probe = _probe(model, f"{path}.{layer}", f"blocks.{layer}")
+    if kind not in probe.taps:
+        probe.find_parts()
+    if kind not in probe.taps:
+        raise HookPointError(
+            f"hook point {name!r} does not exist on {type(model).__name__}: {_available(len(blocks), probe)}"
+        )
+    tap = probe.taps[kind]
+    return HookPoint(
+        name=name,
+        kind=kind,
+        layer=layer,
+        module=f"{path}.{layer}" + (f".{tap.path}" if tap.path else ""),
+        side=tap.side,
+        slot=tap.slot,
+        width=probe.widths[kind],
+        device=probe.devices[kind],
+    )
+
+
+def read_activation(model: PreTrainedModel, point: HookPoint, **model_inputs: object) -> Tensor:
+    """Runs the model up to a hook point, and no further.
+
+    A key/value cache among the inputs is updated for the layers that were run.
+
+    Args:
+        model: the model on which ``point`` was resolved.
+        point: where to read.
+        **model_inputs: what the model's forward takes (input_ids, attention_mask, ...).
+
+    Returns:
+        The activations [batch, tokens, width], in the model's dtype and on its device.
+
+    Raises:
+        HookPointError: if the forward ended without passing the hook point.
+    """
+    caught: list[Tensor] = []
+
+    def catch(value: object) -> None:
+        tensor = at_slot(value, point.slot)
+        if tensor is not None:
+            caught.append(tensor)
+            raise _Stop
+
+    module = _submodule(model, point.module)
+    with torch.no_grad(), _hooked(module, point.side, catch):
+        try:
+            model(**model_inputs)
+        except _Stop:
+            return caught[0].detach()
+    raise HookPointError(
+        f"hook point {point.name!r} never fired: the forward of {type(model).__name__} "
+        f"passes no tensor at the {point.side} of {point.module}"
+    )
+
+
+@contextmanager
+def _hooked(module: nn.Module, side: Side, catch: Callable[[object], None]) -> Iterator[None]:
+    """Shows ``catch`` what enters (positional, then keyword inputs) or leaves a module."""
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        catch(args)
+        catch(kwargs)
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        catch(output)
+
+    if side == "input":
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        handle = module.register_forward_hook(after)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise HookPointError(f"{type(model).__name__} has no module {path!r}") from error
+
+
+def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
+    config = model.config.get_text_config(decoder=True)
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise HookPointError(f"{type(model).__name__} is an encoder-decoder: only decoder models can be read")
+    device = model.device if model.device.type != "meta" else torch.device("cpu")
+    # Distinct tokens, away from the ends of the vocabulary where special tokens tend to be.
+    ids = torch.arange(_PROBE_TOKENS, device=device) * 7 + int(config.vocab_size) // 3
+    ids = (ids % int(config.vocab_size)).unsqueeze(0)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+
+
+def _probe(model: PreTrainedModel, path: str, name: str) -> BlockProbe:
+    """Runs the model up to a block and that block alone."""
+    block = _submodule(model, path)
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append((args, kwargs))
+        raise _Stop
+
+    handle = block.register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        with torch.no_grad(), suppress(_Stop):
+            model(**_probe_inputs(model))
+    finally:
+        handle.remove()
+    if not calls:
+        raise HookPointError(f"{name} ({path}) is not called in the forward of {type(model).__name__}")
+    return BlockProbe(block, *calls[0], name)
+
+
+def _available(depth: int, probe: BlockProbe) -> str:
+    kinds = sorted(probe.taps, key=get_args(Kind).index)
+    names = [f"attn.hook_{kind}" if kind == "z" else f"hook_{kind}" for kind in kinds]
+    return f"there are blocks.0 to blocks.{depth - 1} with {', '.join(names)}, and the paths of its modules"
+
+
+def _resolve_module(model: PreTrainedModel, name: str) -> HookPoint:
+    """Resolves a plain module path, also without the prefix that a wrapper (PEFT) puts before it."""
+    prefix, blocks = find_blocks(model)
+    side: Side = "output"
+    matches = _modules_named(model, name)
+    if not matches and name.rpartition(".")[2] in ("input", "output"):
+        name_of_module, _, side_name = name.rpartition(".")
+        side = cast(Side, side_name)
+        matches = _modules_named(model, name_of_module)
+    if len(matches) != 1:
+        probe = _probe(model, f"{prefix}.0", "blocks.0")
+        probe.find_parts()
+        wrong = "is ambiguous" if matches else "is unknown"
+        near = difflib.get_close_matches(name, [path for path, _ in model.named_modules()], n=3)
+        hint = f" (near: {', '.join(near)})" if near else ""
+        raise HookPointError(
+            f"hook point {name!r} {wrong} on {type(model).__name__}{hint}: {_available(len(blocks), probe)}"
+        )
+    seen: list[tuple[int | str, Tensor]] = []
+
+    def catch(value: object) -> None:
+        seen.extend((slot, tensor) for slot, tensor in slots(value) if is_stream(tensor))
+        if seen:
+            raise _Stop
+
+    with torch.no_grad(), _hooked(_submodule(model, matches[0]), side, catch), suppress(_Stop):
+        model(**_probe_inputs(model))
+    if not seen:
+        raise HookPointError(
+            f"hook point {name!r}: no [batch, tokens, width] tensor passes at the {side} of {matches[0]}"
+        )
+    slot, tensor = seen[0]
+    inside = re.match(re.escape(prefix) + r"\.(\d+)(?:\.|$)", matches[0])
+    return HookPoint(
+        name=name,
+        kind="module",
+        layer=int(inside[1]) if inside else None,
+        module=matches[0],
+        side=side,
+        slot=slot,
+        width=tensor.shape[-1],
+        device=tensor.device,
+    )
+
+
+def _modules_named(model: nn.Module, name: str) -> list[str]:
+    paths = [path for path, _ in model.named_modules() if path]
+    exact = [path for path in paths if path == name]
+    return exact or [path for path in paths if name and path.endswith("." + name)]

@@ -1,0 +1,180 @@
+"""Queries: one text without and with demonstrations, tokenised and aligned.
+
+A query's tokens are scored twice, once as the prompt's only content and once
+after demonstrations. Both readings must cover exactly the same tokens, so the
+scored tokens are taken from the longest token suffix that all prompts of the
+query share. (The paper leaves open which tokens; its reference code compares
+different ones, see :mod:`lm_eval_sts.features.unaligned`.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Literal
+
+import numpy as np
+
+from lm_eval_sts.errors import PromptError
+
+TokensRule = Literal["suffix", "content", "last"]
+"""``suffix``: the aligned suffix without special tokens; ``content``: of these only the tokens of the
+query's own text (no words of the chat template); ``last``: only the last of the suffix."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of one query as text.
+
+    Attributes:
+        name: Names the query in messages and samples, for instance its question id.
+        plain: The query alone.
+        contexts: The query after demonstrations, one prompt a draw.
+        content: The query's own text, which must occur in ``plain``; needed by the rule ``content``.
+    """
+
+    name: str
+    plain: str
+    contexts: tuple[str, ...]
+    content: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query, tokenised, with the tokens that are scored.
+
+    Attributes:
+        name: As in :class:`Prompts`.
+        plain: Token ids of the plain prompt, [plain_tokens].
+        contexts: Token ids of the prompts with demonstrations, one [context_tokens] a draw.
+        scored: Positions in ``plain`` of the scored tokens, ascending. In context k the same tokens
+            stand at ``position + len(contexts[k]) - len(plain)``.
+    """
+
+    name: str
+    plain: tuple[int, ...]
+    contexts: tuple[tuple[int, ...], ...]
+    scored: tuple[int, ...]
+
+    @property
+    def row_id(self) -> str:
+        """Content hash of everything that determines what is read: 24 hex digits."""
+        digest = hashlib.sha256()
+        for ids in (self.plain, *self.contexts, self.scored):
+            digest.update(np.asarray(ids, dtype="<i8").tobytes() + b"|")
+        return digest.hexdigest()[:24]
+
+    def scored_spans(self) -> list[list[int]]:
+        """The scored positions of the plain prompt as half-open ranges ``[start, stop]``."""
+        spans: list[list[int]] = []
+        for position in self.scored:
+            if spans and spans[-1][1] == position:
+                spans[-1][1] = position + 1
+            else:
+                spans.append([position, position + 1])
+        return spans
+
+
+class QueryTokenizer:
+    """Turns prompts into aligned queries.
+
+    Args:
+        encode: Text to token ids, special tokens included where the model expects them.
+        special_ids: Ids that are never scored (BOS, EOS, turn marks).
+        rule: Which tokens of the aligned suffix are scored.
+        offsets: Text to (ids, character spans), needed by the rule ``content``; ids must equal ``encode``'s.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[str], list[int]],
+        special_ids: frozenset[int],
+        rule: TokensRule = "suffix",
+        offsets: Callable[[str], tuple[list[int], list[tuple[int, int]]]] | None = None,
+    ) -> None:
+        if rule == "content" and offsets is None:
+            raise PromptError(
+                "tokens: content needs a fast tokenizer (it maps tokens back to characters): "
+                "use tokens: suffix, or a model with a fast tokenizer"
+            )
+        self.encode = encode
+        self.special_ids = special_ids
+        self.rule = rule
+        self._offsets = offsets
+
+    def __call__(self, prompts: Prompts) -> Query:
+        """Tokenises and aligns.
+
+        Raises:
+            PromptError: The prompts share no token suffix, or no token of it may be scored; names the query.
+        """
+        plain = tuple(self.encode(prompts.plain))
+        contexts = tuple(tuple(self.encode(text)) for text in prompts.contexts)
+        suffix = min((common_suffix(plain, ids) for ids in contexts), default=len(plain))
+        if suffix == 0:
+            raise PromptError(
+                f"question {prompts.name}: its prompts without and with demonstrations end in different tokens, "
+                "so there is nothing to align: does the chat template or the prompt add a text after the question?"
+            )
+        first = len(plain) - suffix
+        scored = [p for p in range(first, len(plain)) if plain[p] not in self.special_ids]
+        if self.rule == "last":
+            scored = scored[-1:]
+        elif self.rule == "content":
+            scored = self._content_only(prompts, plain, scored)
+        if not scored:
+            raise PromptError(
+                f"question {prompts.name}: no token to score: the aligned suffix of {suffix} tokens holds "
+                "special tokens only; is the question empty?"
+            )
+        return Query(prompts.name, plain, contexts, tuple(scored))
+
+    def _content_only(self, prompts: Prompts, plain: tuple[int, ...], scored: list[int]) -> list[int]:
+        assert self._offsets is not None
+        ids, spans = self._offsets(prompts.plain)
+        start = prompts.plain.rfind(prompts.content)
+        if tuple(ids) != plain or start < 0:
+            raise PromptError(
+                f"question {prompts.name}: tokens: content cannot find the question's text in its prompt: "
+                "use tokens: suffix"
+            )
+        stop = start + len(prompts.content)
+        return [p for p in scored if spans[p][0] < stop and spans[p][1] > start]
+
+
+def common_suffix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the longest common suffix of two token sequences."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b), strict=False)))
+
+
+def shared_prefix(sequences: Sequence[Sequence[int]], limits: Sequence[int]) -> int:
+    """Length of the token prefix that all sequences share, at most ``min(limits)``.
+
+    Args:
+        sequences: Token ids of each query's prompt.
+        limits: The first position of each prompt that must stay out of the prefix (its first scored token).
+    """
+    first = sequences[0]
+    length = min(limits)
+    for ids in sequences[1:]:
+        length = min(length, len(ids))
+        if tuple(ids[:length]) != tuple(first[:length]):
+            length = next(i for i in range(length) if ids[i] != first[i])
+    return length
+
+
+def cut_to_budget(queries: Sequence[Query], budget: int) -> list[Query]:
+    """The first queries whose scored tokens together reach ``budget``; all of them where it is not reached.
+
+    The query that crosses the budget is kept whole, so a set has at least ``budget`` tokens wherever it can.
+    """
+    kept: list[Query] = []
+    total = 0
+    for query in queries:
+        if total >= budget:
+            break
+        kept.append(query)
+        total += len(query.scored)
+    return kept

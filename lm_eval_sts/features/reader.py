@@ -1,0 +1,362 @@
+"""The reader: the frozen model's activations at the SAE's layer, as sums per query.
+
+What makes it fast without changing a number:
+
+* demonstrations that all queries of a set share are run once; their key/value cache serves every query;
+* the forward stops at the SAE's hook point;
+* only scored tokens are encoded, and only sums are kept.
+
+Rows are padded on the right, whatever the tokenizer's side: pads then stand after every
+scored token, where causal attention (full or windowed) cannot see them, so no mask is needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+
+from lm_eval_sts.errors import ModelError
+from lm_eval_sts.features.hooks import HookPoint, read_activation
+from lm_eval_sts.features.profiles import DenseSums, Floats, Profile, SparseSums
+from lm_eval_sts.features.queries import Query, shared_prefix
+from lm_eval_sts.features.sae import LoadedSae
+
+logger = logging.getLogger(__name__)
+
+_SHORT_PREFIX = 8
+"""Below this many shared tokens a cache costs more than it saves."""
+
+_OWN_TOKENS = {"cpu": 512, "cuda": 16_384}
+"""Tokens a forward pass beyond the shared ones: enough for full speed, on a CPU few enough for its caches."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The tokens that all prompts of one side (plain, or one draw) share, already run.
+
+    Attributes:
+        length: Number of shared tokens.
+        cache: Their key/value cache with a batch of one; None where ``length`` is 0.
+    """
+
+    length: int
+    cache: Cache | None
+
+
+_Sparse = tuple[npt.NDArray[np.int64], Floats, Floats]
+"""Feature indices, Σ and Σ² of one query."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    tokens: int
+    features: _Sparse
+    shifts: list[_Sparse]
+    stream: tuple[Floats, Floats]
+    moves: list[tuple[Floats, Floats]]
+
+
+class Reader:
+    """Reads queries with one model and one SAE.
+
+    Args:
+        model: The frozen model, in eval mode, on any device or split over several.
+        point: The SAE's hook point on it.
+        sae: The SAE, in float32, on the hook point's device.
+        max_rows: Most queries a forward pass; None: as many as the token budget allows.
+        token_budget: Most tokens a forward pass, shared prefix counted for every row; None: from the
+            memory that is free. Halved whenever the device runs out of memory.
+        pad_id: A valid token id for padding.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        point: HookPoint,
+        sae: LoadedSae,
+        *,
+        max_rows: int | None = None,
+        token_budget: int | None = None,
+        pad_id: int = 0,
+    ) -> None:
+        self.model = model
+        self.point = point
+        self.sae = sae
+        self.max_rows = max_rows
+        self.pad_id = pad_id
+        self.input_device = model.get_input_embeddings().weight.device
+        if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
+            self.input_device = torch.device("cpu")
+        self.token_budget = token_budget or default_token_budget(model, self.input_device)
+        self._own_tokens = _OWN_TOKENS.get(self.input_device.type, _OWN_TOKENS["cuda"])
+        self._takes_positions = "position_ids" in inspect.signature(_inner(model).forward).parameters
+
+    def prefixes(self, queries: Sequence[Query]) -> list[Prefix]:
+        """Runs what the queries' prompts share: one prefix for the plain side, then one a draw.
+
+        The result belongs to this set of queries: pass it to :meth:`read` for any part of the set.
+        """
+        sides = [[q.plain for q in queries], *([q.contexts[k] for q in queries] for k in range(len(queries[0].contexts)))]
+        prefixes = []
+        for side in sides:
+            limits = [q.scored[0] + len(ids) - len(q.plain) for q, ids in zip(queries, side, strict=True)]
+            prefixes.append(self._run_prefix(side[0][: shared_prefix(side, limits)]))
+        return prefixes
+
+    def read(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Profile:
+        """Reads queries without and with every draw of demonstrations.
+
+        Args:
+            queries: Queries with the same number of contexts.
+            prefixes: From :meth:`prefixes` on a set that holds these queries.
+
+        Returns:
+            The profile, rows in the order of ``queries``.
+
+        Raises:
+            ModelError: Activations are not finite, or one query alone does not fit the device's memory.
+        """
+        rows: dict[int, _Row] = {}
+        with torch.inference_mode():
+            for batch in self._batches(queries, prefixes):
+                rows.update(zip(batch, self._read_batch([queries[i] for i in batch], prefixes), strict=True))
+        ordered = [rows[i] for i in range(len(queries))]
+        d_sae = self.sae.d_sae
+        return Profile(
+            tuple(q.row_id for q in queries),
+            np.array([r.tokens for r in ordered], dtype=np.int64),
+            SparseSums.from_rows([r.features for r in ordered], d_sae),
+            tuple(SparseSums.from_rows([r.shifts[k] for r in ordered], d_sae) for k in range(len(prefixes) - 1)),
+            _dense([r.stream for r in ordered]),
+            tuple(_dense([r.moves[k] for r in ordered]) for k in range(len(prefixes) - 1)),
+        )
+
+    def activations(self, ids: Sequence[Sequence[int]], prefix: Prefix) -> Tensor:
+        """Activations at the hook point after the prefix: [rows, longest − prefix, d_in], right-padded.
+
+        Raises:
+            ModelError: They are not finite.
+        """
+        rest = [list(row[prefix.length :]) for row in ids]
+        width = max(len(row) for row in rest)
+        padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
+        inputs: dict[str, Any] = {"input_ids": padded, "use_cache": False}
+        if prefix.cache is not None:
+            inputs |= {"past_key_values": repeat_cache(prefix.cache, len(rest)), "use_cache": True}
+        if self._takes_positions:
+            positions = torch.arange(prefix.length, prefix.length + width, device=self.input_device)
+            inputs["position_ids"] = positions.expand(len(rest), -1)
+        return read_activation(self.model, self.point, **inputs)
+
+    def encode(self, activations: Tensor) -> Tensor:
+        """SAE features of raw activations: [tokens, d_in] to [tokens, d_sae], float32."""
+        return self.sae.encode(activations)
+
+    def slices(self, n_tokens: int, readings: int = 1) -> Iterator[slice]:
+        """Cuts tokens so that a dense [readings · tokens, d_sae] block stays small, yet worth a matrix product.
+
+        On a CPU it should stay in the cache, on a GPU in the memory that the model leaves.
+        """
+        size, least = (2**20, 128) if self.point.device.type == "cpu" else (2**27, 512)
+        step = max(size // self.sae.d_sae, least, readings) // readings
+        return (slice(start, min(start + step, n_tokens)) for start in range(0, n_tokens, step))
+
+    def _run_prefix(self, ids: Sequence[int]) -> Prefix:
+        if len(ids) < _SHORT_PREFIX:
+            return Prefix(0, None)
+        cache = DynamicCache(config=self.model.config)
+        inputs: dict[str, Any] = {
+            "input_ids": torch.tensor([list(ids)], device=self.input_device),
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        with torch.inference_mode():
+            read_activation(self.model, self.point, **inputs)
+        if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
+            logger.warning(
+                "this model's cache cannot be shared between queries: the %d shared tokens are read for every query", len(ids)
+            )
+            return Prefix(0, None)
+        return Prefix(len(ids), cache)
+
+    def _batches(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
+        """Indices of queries to read together, the longest first: by the tokens that are not shared."""
+
+        def own(query: Query) -> int:
+            return max(len(ids) - p.length for ids, p in zip((query.plain, *query.contexts), prefixes, strict=True))
+
+        order = sorted(range(len(queries)), key=lambda i: (-own(queries[i]), i))
+        while order:
+            rows = max(1, min(self.token_budget, self._own_tokens) // own(queries[order[0]]))
+            rows = min(rows, self.max_rows) if self.max_rows else rows
+            batch, order = order[:rows], order[rows:]
+            yield batch
+
+    def _read_batch(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[_Row]:
+        try:
+            return self._read_rows(queries, prefixes)
+        except torch.OutOfMemoryError as error:
+            if len(queries) == 1:
+                raise ModelError(
+                    f"the device's memory does not hold question {queries[0].name} alone: use fewer demonstrations, a smaller "
+                    "SAE, dtype=bfloat16, or parallelize=True"
+                ) from error
+            self.token_budget = max(1, self.token_budget // 2)
+            logger.warning("out of memory with %d questions at once: halved from here on", len(queries))
+        torch.cuda.empty_cache()
+        half = len(queries) // 2
+        return self._read_batch(queries[:half], prefixes) + self._read_batch(queries[half:], prefixes)
+
+    def _read_rows(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[_Row]:
+        plain = self._scored(queries, [q.plain for q in queries], prefixes[0])
+        moved = [
+            self._scored(queries, [q.contexts[k] for q in queries], prefix) for k, prefix in enumerate(prefixes[1:])
+        ]
+        lengths = [len(q.scored) for q in queries]
+        parts = [x.split(lengths) for x in (plain, *moved)]
+        return [
+            _Row(n, features[0], features[1:], _stream_sums(x), [_stream_sums(y.sub(x)) for y in others])
+            for n, features, x, *others in zip(lengths, self._feature_sums(plain, moved, lengths), *parts, strict=True)
+        ]
+
+    def _scored(self, queries: list[Query], ids: list[tuple[int, ...]], prefix: Prefix) -> Tensor:
+        """Activations of the scored tokens of all queries: [scored tokens, d_in], float32, query after query."""
+        passes = -(-len(ids) // max(1, self.token_budget // max(len(row) for row in ids)))
+        rows = -(-len(ids) // passes)
+        parts = []
+        for first in range(0, len(ids), rows):
+            activations = self.activations(ids[first : first + rows], prefix)
+            for row, query, whole in zip(activations, queries[first:], ids[first:], strict=False):
+                shift = len(whole) - len(query.plain) - prefix.length
+                parts.append(row[torch.tensor(query.scored, device=row.device) + shift])
+        scored = torch.cat(parts).float()
+        if not bool(torch.isfinite(scored).all()):
+            raise ModelError(
+                f"the model's activations at {self.point.name} (layer {self.point.layer}) are not finite "
+                f"(first seen in a batch with question {queries[0].name}): load it with dtype=bfloat16 or dtype=float32"
+            )
+        return scored
+
+    def _feature_sums(self, plain: Tensor, moved: list[Tensor], lengths: list[int]) -> Iterator[list[_Sparse]]:
+        """Per query its sums of features, then of feature shifts, one a draw.
+
+        Blocks are cut without regard to where queries begin: short queries share one matrix product.
+
+        Args:
+            plain: Activations without demonstrations, [tokens, d_in], query after query.
+            moved: The same tokens with demonstrations, one [tokens, d_in] a draw.
+            lengths: Tokens of each query.
+        """
+        readings = [plain, *moved]
+        totals = torch.zeros((len(readings), 2, self.sae.d_sae), dtype=torch.float64, device=plain.device)
+        stops, done = list(accumulate(lengths)), 0
+        for cut in self.slices(len(plain), len(readings)):
+            h, *others = self.encode(torch.cat([x[cut] for x in readings])).chunk(len(readings))
+            blocks = [h, *(other.sub_(h) for other in others)]
+            start = cut.start
+            while start < cut.stop:
+                stop = min(cut.stop, stops[done])
+                for total, block in zip(totals, blocks, strict=True):
+                    _accumulate(total, block[start - cut.start : stop - cut.start])
+                if stop == stops[done]:
+                    yield [_sparse(total) for total in totals]
+                    totals.zero_()
+                    done += 1
+                start = stop
+
+
+class _Shared(DynamicLayer):
+    """One layer of a shared prefix: hands a block its rows' whole keys and values, and keeps only the prefix's.
+
+    So the copies that the rows need live as long as one block's forward, not as long as the model's.
+    """
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        prefix = self.keys, self.values
+        whole = super().update(*args, **kwargs)
+        self.keys, self.values = prefix
+        return whole
+
+
+class _SharedWindow(_Shared, DynamicSlidingWindowLayer):
+    """The same of a layer with a sliding window."""
+
+
+_SHARED: dict[type, type] = {DynamicLayer: _Shared, DynamicSlidingWindowLayer: _SharedWindow}
+
+
+def repeatable(cache: Cache) -> bool:
+    """Whether every layer of a cache can serve several rows."""
+    return all(type(layer) in _SHARED for layer in cache.layers)
+
+
+def repeat_cache(cache: Cache, rows: int) -> Cache:
+    """A cache for one forward of ``rows`` rows that leaves the given one, of one row, as it is.
+
+    The repeated keys and values are views: a layer's update concatenates and so makes its own copy.
+    """
+    repeated = copy.copy(cache)
+    repeated.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in repeated.layers:
+        layer.__class__ = _SHARED[type(layer)]
+        if layer.is_initialized:
+            layer.keys = layer.keys.expand(rows, -1, -1, -1)
+            layer.values = layer.values.expand(rows, -1, -1, -1)
+    return repeated
+
+
+def default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
+    """Tokens a forward pass, prefix included, that about half of the free memory holds.
+
+    Counts the key/value cache of every layer and a few dozen activations of one block per token.
+    """
+    if device.type != "cuda":
+        return 8_192
+    config = model.config.get_text_config(decoder=True)
+    width = int(config.hidden_size)
+    heads = int(config.num_attention_heads)
+    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    head_dim = int(getattr(config, "head_dim", None) or width // heads)
+    item = torch.finfo(model.dtype).bits // 8
+    cached = 2 * int(config.num_hidden_layers) * kv_heads * head_dim
+    working = 12 * width + 3 * int(getattr(config, "intermediate_size", None) or 4 * width)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1024, int(free / 2 / ((cached + working) * item)))
+
+
+def _inner(model: Any) -> Any:
+    """The model behind a PEFT wrapper, whose own forward hides its parameters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _accumulate(total: Tensor, values: Tensor) -> None:
+    """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32."""
+    total[0] += values.sum(dim=0)
+    total[1] += values.square().sum(dim=0)
+
+
+def _sparse(total: Tensor) -> _Sparse:
+    index = total[1].nonzero().squeeze(1)
+    values = total[:, index].float().cpu().numpy()
+    return index.cpu().numpy(), values[0], values[1]
+
+
+def _stream_sums(x: Tensor) -> tuple[Floats, Floats]:
+    wide = x.double()
+    return wide.sum(dim=0).float().cpu().numpy(), wide.square().sum(dim=0).float().cpu().numpy()
+
+
+def _dense(rows: list[tuple[Floats, Floats]]) -> DenseSums:
+    return DenseSums(np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows]))

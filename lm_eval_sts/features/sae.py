@@ -1,0 +1,230 @@
+"""Loading an SAE through SAELens, and encoding activations with it in float32.
+
+The SAE's own arithmetic is SAELens' (``SAE.encode``, with the activation
+normalisation that it applies there). What is added: float32, the mean-free
+stream for SAEs that were trained on it, and errors that say what to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lm_eval_sts.errors import SaeError
+from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point, uses_layer_norm
+from lm_eval_sts.features.model_names import same_model
+from lm_eval_sts.features.sae_source import HubSource, LocalSource, load_from_source, parse_spec
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from transformers import PreTrainedModel
+
+_ROWS_A_TIME = 4096
+
+
+@dataclass(frozen=True)
+class LoadedSae:
+    """An SAE ready to encode, and where it comes from.
+
+    Attributes:
+        sae: SAELens' module, in float32, in eval mode.
+        id: what it was asked for by: ``release/sae_id``, or the folder.
+        release: SAELens release or hub repository; None for a local folder.
+        sae_id: the id in the release; None for a local folder.
+        hook_name: the hook point whose activations it encodes.
+        d_in: width of those activations.
+        d_sae: number of features.
+        architecture: SAELens' word for its kind (``standard``, ``jumprelu``, ...).
+        model_name: the model it was trained on, by its metadata; None if unknown.
+        neuronpedia_id: its id on Neuronpedia; None if unknown.
+        context_size: tokens in the texts it was trained on; None if unknown.
+        prepend_bos: whether those texts began with BOS; None if unknown.
+        centered: whether it was trained on the mean-free stream of a LayerNorm model
+            (``center_writing_weights`` in its metadata).
+        center_input: whether :meth:`encode` removes the mean; see :meth:`for_model`.
+        warnings: what the user should know about this SAE, one sentence each.
+    """
+
+    sae: SAE[Any]
+    id: str
+    release: str | None
+    sae_id: str | None
+    hook_name: str
+    d_in: int
+    d_sae: int
+    architecture: str
+    model_name: str | None
+    neuronpedia_id: str | None
+    context_size: int | None
+    prepend_bos: bool | None
+    centered: bool
+    center_input: bool
+    warnings: tuple[str, ...]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """sha256, in hex, over the configuration that encoding depends on and all parameters."""
+        config = {k: v for k, v in self.sae.cfg.to_dict().items() if k not in ("device", "metadata")}
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.sae.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            rows = tensor.detach().reshape(tensor.shape[0] if tensor.dim() else 1, -1)
+            for part in rows.split(_ROWS_A_TIME):
+                digest.update(memoryview(part.cpu().contiguous().view(torch.uint8).numpy()).cast("B"))
+        return digest.hexdigest()
+
+    def for_model(self, model: PreTrainedModel) -> LoadedSae:
+        """This SAE for use on ``model``: the mean is removed only from a LayerNorm model's stream.
+
+        TransformerLens' ``center_writing_weights``, under which such SAEs were trained, acts on
+        LayerNorm models alone and on what is written to the stream: not on ``z``.
+        """
+        center = self.centered and not self.hook_name.endswith("hook_z") and uses_layer_norm(model)
+        return dataclasses.replace(self, center_input=center)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Features of activations.
+
+        Args:
+            x: [tokens, d_in], any float dtype; for ``z`` the heads are flattened.
+
+        Returns:
+            [tokens, d_sae] in float32, on the SAE's device.
+        """
+        device = self.sae.device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            x = x.to(device=device, dtype=torch.float32)
+            if self.center_input:
+                x = x - x.mean(dim=-1, keepdim=True)
+            features: Tensor = self.sae.encode(x)
+            return features.to_dense() if features.is_sparse else features
+
+
+def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | None = None) -> LoadedSae:
+    """Loads an SAE in float32.
+
+    Args:
+        spec: ``release/sae_id`` as SAELens knows them (the release may be a hub repository), or
+            a local folder that ``SAE.load_from_disk`` takes.
+        device: where the SAE goes.
+        hook_name: the hook point, if its metadata has none or another is meant.
+
+    Raises:
+        SaeError: if it cannot be found, downloaded or used; the message says what to do.
+    """
+    source = parse_spec(spec)
+    sae = load_from_source(source, str(device))
+    sae = sae.to(device=str(device), dtype=torch.float32).eval().requires_grad_(False)
+    metadata = sae.cfg.metadata
+    hook = hook_name or metadata.hook_name
+    if not hook:
+        raise SaeError(
+            f"SAE {spec!r}: its metadata names no hook point: give the setting `hook_name`, "
+            "for example blocks.25.hook_resid_post"
+        )
+    architecture = sae.cfg.architecture()
+    # The flattened z [tokens, heads * d_head] is what the reader gives; SAELens would ask for four axes.
+    sae.turn_off_forward_pass_hook_z_reshaping()
+    trained_with = metadata.model_from_pretrained_kwargs
+    centered = isinstance(trained_with, dict) and trained_with.get("center_writing_weights") is True
+    return LoadedSae(
+        sae=sae,
+        id=source.id,
+        release=source.release if isinstance(source, HubSource) else None,
+        sae_id=source.sae_id if isinstance(source, HubSource) else None,
+        hook_name=str(hook),
+        d_in=int(sae.cfg.d_in),
+        d_sae=int(sae.cfg.d_sae),
+        architecture=architecture,
+        model_name=_text(metadata.model_name),
+        neuronpedia_id=_text(metadata.neuronpedia_id),
+        context_size=metadata.context_size if isinstance(metadata.context_size, int) else None,
+        prepend_bos=metadata.prepend_bos if isinstance(metadata.prepend_bos, bool) else None,
+        centered=centered,
+        center_input=centered and not str(hook).endswith("hook_z"),
+        warnings=tuple(_usable(sae, source, architecture)),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _usable(sae: SAE[Any], source: HubSource | LocalSource, architecture: str) -> list[str]:
+    """Refuses SAEs that cannot encode single tokens of raw activations; gives warnings."""
+    if architecture == "temporal":
+        raise SaeError(
+            f"SAE {source.id!r} is temporal: it encodes whole texts, not single tokens; use an SAE of another kind"
+        )
+    if sae.cfg.metadata.hook_head_index is not None:
+        raise SaeError(
+            f"SAE {source.id!r} reads a single attention head ({sae.cfg.metadata.hook_head_index}): "
+            "only SAEs of the whole width can be used"
+        )
+    scaling = sae.cfg.normalize_activations
+    # SAELens applies these two inside encode; others it folds into the weights when it knows how.
+    if scaling in ("none", "layer_norm", "constant_norm_rescale"):
+        return []
+    if scaling == "expected_average_only_in":
+        return [
+            f"SAE {source.id} expects activations scaled to a mean norm of sqrt(d_in) and does not say by "
+            "what factor: they are encoded unscaled, so features are off unless the norm is near that; "
+            "fold the factor with SAELens' fold_activation_norm_scaling_factor and save the SAE"
+        ]
+    raise SaeError(
+        f"SAE {source.id!r} needs its inputs normalised by {scaling!r}, which is not folded into its "
+        "weights: fold it with SAELens and save the SAE again"
+    )
+
+
+def check_sae(
+    sae: LoadedSae,
+    model: PreTrainedModel,
+    model_name: str,
+    *,
+    point: HookPoint | None = None,
+    longest: int | None = None,
+) -> list[str]:
+    """Checks that an SAE fits a model.
+
+    Args:
+        sae: the SAE.
+        model: the model.
+        model_name: what the model was loaded by.
+        point: the SAE's hook point on the model, if it was resolved already.
+        longest: tokens in the longest prompt to be read, if known.
+
+    Returns:
+        Warnings, one sentence each; empty if all fits.
+
+    Raises:
+        SaeError: if the SAE's d_in is not the model's width at the hook point.
+        HookPointError: if the model does not have the hook point.
+    """
+    point = point or resolve_hook_point(model, sae.hook_name)
+    if point.width != sae.d_in:
+        trained_on = f" (trained on {sae.model_name})" if sae.model_name else ""
+        raise SaeError(
+            f"SAE {sae.id!r}{trained_on} takes activations of width {sae.d_in}, but {model_name} has width "
+            f"{point.width} at {sae.hook_name}: take an SAE of this model, or correct the setting `hook_name`"
+        )
+    found = list(sae.warnings)
+    if sae.model_name and not same_model(sae.model_name, model_name):
+        found.append(
+            f"SAE {sae.id} was trained on {sae.model_name}, the model is {model_name}: its features may not fit"
+        )
+    if sae.context_size is not None and longest is not None and longest > sae.context_size:
+        found.append(f"SAE {sae.id} was trained on texts of {sae.context_size} tokens, prompts here reach {longest}")
+    if sae.centered and not uses_layer_norm(model):
+        found.append(
+            f"SAE {sae.id} says it was trained on centered activations, but {model_name} has no LayerNorm: "
+            "they are not centered"
+        )
+    return found

@@ -1,0 +1,193 @@
+"""Where an SAE comes from: a SAELens release, a hub repository, or a local folder."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_sts.errors import SaeError
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+
+_HOW_TO_LIST = (
+    'list them with `python -c "from sae_lens.loading.pretrained_saes_directory import '
+    'get_pretrained_saes_directory as d; print(*d())"`'
+)
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """An SAE on the hub, downloaded or in the local hub cache.
+
+    Attributes:
+        release: SAELens release, or a hub repository that is none.
+        sae_id: its id there.
+    """
+
+    release: str
+    sae_id: str
+
+    @property
+    def id(self) -> str:
+        """``release/sae_id``."""
+        return f"{self.release}/{self.sae_id}"
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """An SAE in a local folder.
+
+    Attributes:
+        folder: the folder with cfg.json and the weights.
+    """
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The folder as it was given."""
+        return str(self.folder)
+
+
+def parse_spec(spec: str) -> HubSource | LocalSource:
+    """Reads what a user gives as an SAE.
+
+    Args:
+        spec: a local folder, ``release/sae_id``, or ``org/repository/path``.
+
+    Raises:
+        SaeError: if it is none of these; the message lists near matches.
+    """
+    spec = spec.strip()
+    folder = Path(spec).expanduser()
+    if spec and folder.is_dir():
+        return _local(spec, folder)
+    if spec.startswith((".", "~", os.sep)) or folder.is_absolute():
+        raise SaeError(f"SAE folder {spec!r} does not exist")
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    directory = get_pretrained_saes_directory()
+    release = _longest_prefix(spec, directory)
+    if release is not None:
+        return _in_release(release, spec[len(release) + 1 :], list(directory[release].saes_map))
+    repository = _longest_prefix(spec, {entry.repo_id for entry in directory.values()})
+    if repository is not None:
+        return _in_repository(repository, spec[len(repository) + 1 :])
+    parts = [part for part in spec.split("/") if part]
+    near = difflib.get_close_matches(parts[0] if parts else "", directory, n=3, cutoff=0.7)
+    if len(parts) < 3 or near:
+        hint = f"near: {', '.join(near)}" if near else f"{len(directory)} are known"
+        raise SaeError(
+            f"SAE {spec!r}: {parts[0] if parts else ''!r} is not a SAELens release ({hint}); give "
+            f"release/sae_id, org/repository/path, or a local folder; {_HOW_TO_LIST}"
+        )
+    return HubSource("/".join(parts[:2]), "/".join(parts[2:]))
+
+
+def _longest_prefix(spec: str, names: Iterable[str]) -> str | None:
+    fitting = [name for name in names if spec == name or spec.startswith(name + "/")]
+    return max(fitting, key=len, default=None)
+
+
+def _local(spec: str, folder: Path) -> LocalSource:
+    from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
+
+    for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
+        if not (folder / name).is_file():
+            inside = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(SAE_CFG_FILENAME))
+            hint = f" (there is one in {', '.join(inside[:3])})" if inside and name == SAE_CFG_FILENAME else ""
+            raise SaeError(f"SAE folder {spec!r} has no {name}{hint}: give a folder written by SAELens' save_model")
+    return LocalSource(folder)
+
+
+def _in_release(release: str, sae_id: str, known: list[str]) -> HubSource:
+    if sae_id in known:
+        return HubSource(release, sae_id)
+    near = difflib.get_close_matches(sae_id, known, n=4, cutoff=0.3) or known[:4]
+    what = f"has no SAE {sae_id!r}" if sae_id else "is a release, not an SAE: add an id"
+    raise SaeError(
+        f"SAELens release {release!r} {what}; near, of {len(known)}: {', '.join(near)}; "
+        f"give for example {release}/{near[0]}"
+    )
+
+
+def _in_repository(repository: str, path: str) -> HubSource:
+    """An SAE given by its hub repository: its release knows the format and the metadata."""
+    from sae_lens.loading.pretrained_saes_directory import (
+        get_pretrained_saes_directory,
+        get_releases_for_repo_id,
+    )
+
+    directory = get_pretrained_saes_directory()
+    known: list[str] = []
+    for release in get_releases_for_repo_id(repository):
+        for sae_id, folder in directory[release].saes_map.items():
+            if path in (sae_id, folder):
+                return HubSource(release, sae_id)
+            known.append(sae_id)
+    if path and all(directory[r].conversion_func is None for r in get_releases_for_repo_id(repository)):
+        return HubSource(repository, path)  # SAELens' own format: a folder its directory does not list
+    near = difflib.get_close_matches(path, known, n=4, cutoff=0.3) or known[:4]
+    raise SaeError(f"repository {repository!r} has no SAE {path!r} that SAELens knows; near: {', '.join(near)}")
+
+
+def load_from_source(source: HubSource | LocalSource, device: str) -> SAE[Any]:
+    """Loads an SAE with SAELens, in float32.
+
+    Args:
+        source: where it is.
+        device: where it goes.
+
+    Raises:
+        SaeError: if it cannot be loaded, for whatever reason.
+    """
+    from sae_lens import SAE
+
+    try:
+        if isinstance(source, LocalSource):
+            return SAE.load_from_disk(source.folder, device=device, dtype="float32")
+        return SAE.from_pretrained(source.release, source.sae_id, device=device, dtype="float32")
+    except Exception as error:  # the loaders raise whatever their parsers and the network raise
+        raise SaeError(_explain(source, error)) from error
+
+
+def _explain(source: HubSource | LocalSource, error: Exception) -> str:
+    import httpx
+    import requests
+    from huggingface_hub import errors
+
+    lines = str(error).strip().splitlines() or ["no message"]
+    detail = f"{type(error).__name__}: {lines[0]}"
+    if isinstance(source, LocalSource):
+        return f"SAE folder {source.id!r} cannot be loaded ({detail}): is it one that SAELens' save_model wrote?"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"SAE {source.id!r} is in a gated repository: accept its terms on the hub and log in with "
+            f"`hf auth login` ({detail})"
+        )
+    offline = (
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        httpx.TransportError,
+        requests.ConnectionError,
+        requests.Timeout,
+        ConnectionError,
+    )
+    if isinstance(error, offline):
+        return (
+            f"SAE {source.id!r} is not in the local hub cache and cannot be downloaded ({detail}): unset "
+            "HF_HUB_OFFLINE or connect to the network, copy the repository into the cache (HF_HOME), or give "
+            "a local folder written by SAELens' save_model"
+        )
+    missing = (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError)
+    if isinstance(error, missing):
+        return (
+            f"SAE {source.id!r} is not on the hub as a SAELens SAE ({detail}): give release/sae_id, "
+            f"org/repository/path, or a local folder; {_HOW_TO_LIST}"
+        )
+    return f"SAE {source.id!r} cannot be loaded ({detail})"

@@ -1,0 +1,179 @@
+"""The SFT set's queries, each without and with demonstrations from the set.
+
+The demonstrations of a draw are the same for every query, and no query is a demonstration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm_eval_sts.data import SftSet
+from lm_eval_sts.errors import DatasetError, PromptError
+from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
+
+DEMONSTRATION_SHARE = 3 / 4
+"""Share of the model's context that demonstrations may fill together."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question, with its answer where it is a demonstration."""
+
+    prompt: str
+    response: str | None = None
+
+
+Render = Callable[[Sequence[Turn]], str]
+"""Turns to a prompt; the last turn is the query, without an answer."""
+
+
+@dataclass(frozen=True)
+class SftQueries:
+    """What is read of the SFT set.
+
+    Attributes:
+        queries: In seeded order, cut at the token budget.
+        prompts: Their prompts, in the same order.
+        demonstrations: Rows of the set that each draw shows, in the order shown.
+        notes: What was left out, and why.
+    """
+
+    queries: list[Query]
+    prompts: list[Prompts]
+    demonstrations: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...]
+
+
+def sft_queries(
+    sft_set: SftSet,
+    render: Render,
+    tokenize: QueryTokenizer,
+    *,
+    demos: int,
+    draws: int,
+    budget: int,
+    context: int,
+    seed: int,
+) -> SftQueries:
+    """Draws demonstrations and queries of an SFT set.
+
+    A demonstration may be at most ``DEMONSTRATION_SHARE · context / demos`` tokens long; longer examples are never
+    shown. Each draw shows other examples as long as there are enough of them.
+
+    Args:
+        sft_set: The set.
+        render: Turns to a prompt.
+        tokenize: Prompts to queries.
+        demos: t, demonstrations a prompt.
+        draws: Number of draws.
+        budget: Scored tokens.
+        context: The model's context length in tokens.
+        seed: Seed of order and draws.
+
+    Raises:
+        DatasetError: The set has too few examples.
+        PromptError: Too few examples fit the context, or no query does.
+    """
+    examples = sft_set.examples
+    if len(examples) <= demos:
+        raise DatasetError(
+            f"SFT set {sft_set.name} has {len(examples)} examples: {demos} demonstrations and at least one query need "
+            f"{demos + 1} or more; lower sft_demos or give a larger set"
+        )
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(examples)).tolist()
+    longest = int(DEMONSTRATION_SHARE * context / demos)
+    pool: list[int] = []
+    too_long = 0
+    # From the back of the order, so that the queries at its front do not depend on the number of draws.
+    for row in reversed(order):
+        if len(pool) == min(demos * draws, len(examples) - 1):
+            break
+        example = examples[row]
+        if len(tokenize.encode(render([Turn(example.prompt, example.response), Turn("")]))) <= longest:
+            pool.append(row)
+        else:
+            too_long += 1
+    notes = []
+    if too_long:
+        notes.append(
+            f"{too_long} of {too_long + len(pool)} SFT examples looked at were too long to be a demonstration "
+            f"(over {longest} tokens, 1/{demos} of {DEMONSTRATION_SHARE:.0%} of the model's {context}-token context) "
+            "and were left out"
+        )
+    if len(pool) < demos:
+        raise PromptError(
+            f"only {len(pool)} of {len(examples)} examples of SFT set {sft_set.name} fit as demonstrations "
+            f"(at most {longest} tokens each for {demos} in a context of {context}): lower sft_demos "
+            "or use a model with a longer context"
+        )
+    if len(pool) < demos * draws:
+        notes.append(
+            f"the {draws} draws of SFT demonstrations overlap: only {len(pool)} examples serve as demonstrations"
+        )
+    drawn = _draw(pool, demos, draws, generator)
+    shown = {row for rows in drawn for row in rows}
+    queries, prompts, over = _fill_budget(
+        [row for row in order if row not in shown],
+        examples_of(sft_set, drawn),
+        render,
+        tokenize,
+        budget,
+        context,
+    )
+    if over:
+        notes.append(
+            f"{over} SFT queries did not fit the model's {context}-token context with their demonstrations: left out"
+        )
+    if not queries:
+        raise PromptError(
+            f"no query of SFT set {sft_set.name} fits the model's context of {context} tokens together with {demos} "
+            "demonstrations: lower sft_demos or use a model with a longer context"
+        )
+    return SftQueries(queries, prompts, drawn, tuple(notes))
+
+
+def examples_of(sft_set: SftSet, drawn: Sequence[Sequence[int]]) -> Callable[[int], list[list[Turn]]]:
+    """For a row of the set: its turns alone, then after the demonstrations of each draw."""
+
+    def turns(row: int) -> list[list[Turn]]:
+        query = Turn(sft_set.examples[row].prompt)
+        shown = [[Turn(sft_set.examples[d].prompt, sft_set.examples[d].response) for d in rows] for rows in drawn]
+        return [[query], *([*demonstrations, query] for demonstrations in shown)]
+
+    return turns
+
+
+def _draw(pool: list[int], demos: int, draws: int, generator: np.random.Generator) -> tuple[tuple[int, ...], ...]:
+    if len(pool) >= demos * draws:
+        return tuple(tuple(pool[k * demos : (k + 1) * demos]) for k in range(draws))
+    return tuple(tuple(int(r) for r in generator.permutation(pool)[:demos]) for _ in range(draws))
+
+
+def _fill_budget(
+    rows: Sequence[int],
+    turns: Callable[[int], list[list[Turn]]],
+    render: Render,
+    tokenize: QueryTokenizer,
+    budget: int,
+    context: int,
+) -> tuple[list[Query], list[Prompts], int]:
+    queries: list[Query] = []
+    prompts: list[Prompts] = []
+    total = over = 0
+    for row in rows:
+        if total >= budget:
+            break
+        alone, *shown = turns(row)
+        text = Prompts(f"sft/{row}", render(alone), tuple(render(t) for t in shown), alone[0].prompt)
+        query = tokenize(text)
+        if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
+            over += 1
+            continue
+        queries.append(query)
+        prompts.append(text)
+        total += len(query.scored)
+    return queries, prompts, over
