@@ -1,0 +1,1 @@
+"""From evidence to one score a domain."""
