@@ -1,0 +1,1 @@
+"""The embedded default: a small synthetic world with a model, its SAE, domains and SFT sets."""
