@@ -1,0 +1,88 @@
+"""The command ``lm-eval-sts``: everything that lm-eval itself does not do.
+
+Heavy imports stand inside the commands, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_sts.errors import StsError
+
+app = typer.Typer(
+    help="Predict, before fine-tuning, where an SFT set will move a model's benchmark scores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+micro = typer.Typer(help="The embedded micro world.", no_args_is_help=True)
+app.add_typer(micro, name="micro")
+
+
+@app.command("tasks-path")
+def tasks_path() -> None:
+    """Print the folder of the task files, for lm_eval --include_path."""
+    from lm_eval_sts.harness.discovery import tasks_path as find
+
+    typer.echo(find())
+
+
+@app.command("path")
+def path(
+    name: Annotated[str, typer.Argument(help="For instance micro/model, micro/sae, micro/data.")],
+) -> None:
+    """Print where something that ships with the package lies."""
+    from lm_eval_sts.microworld.paths import asset
+
+    typer.echo(asset(name))
+
+
+@app.command("export")
+def export(
+    results: Annotated[Path, typer.Argument(help="A result file of lm-eval, or a folder of them.")],
+    output: Annotated[Path, typer.Option(help="Folder for one JSON file a predictor.")],
+) -> None:
+    """Take the predictions out of lm-eval's result file."""
+    from lm_eval_sts.harness.results import read_predictions
+    from lm_eval_sts.records import save_record
+
+    for prediction in read_predictions(results):
+        name = f"{prediction.setting.benchmark.name}-{prediction.predictor}"
+        file = output / (re.sub(r"[^A-Za-z0-9_-]+", "_", name) + ".json")
+        save_record(prediction, file)
+        typer.echo(file)
+
+
+@app.command("demo")
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for lm-eval's result files.")] = Path("results"),
+) -> None:
+    """Run the main job on the embedded micro world and say what came out."""
+    from lm_eval_sts.harness.demo import run_demo
+
+    run_demo(output)
+
+
+@micro.command("build")
+def micro_build(
+    output: Annotated[Path, typer.Option(help="Folder for the world, its model and its SAE.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> None:
+    """Make the micro world again from a seed: questions, SFT sets, model and SAE."""
+    from lm_eval_sts.microworld.build import build
+
+    build(output, seed)
+
+
+def main() -> None:
+    """Entry point: an error that the user can put right is one line and exit code 1."""
+    try:
+        app()
+    except StsError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)

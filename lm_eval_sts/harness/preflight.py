@@ -1,0 +1,47 @@
+"""What can be known to be wrong before any model runs.
+
+lm-eval builds the requests of all tasks before it runs any; checking here means that a wrong setting does not
+surface after hours of another task's generation.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.harness.shipped import resolve
+
+
+def check_settings(settings: Settings) -> None:
+    """Loads the SFT set and looks the SAE up, as far as that needs no model.
+
+    Raises:
+        DatasetError: The SFT set cannot be used.
+        SaeError: The SAE does not exist.
+    """
+    from lm_eval_sts.features.sae_source import parse_spec
+
+    sft_set_of(settings)
+    if settings.sae is not None:
+        parse_spec(resolve(settings.sae))
+
+
+def sft_set_of(settings: Settings) -> SftSet:
+    """The settings' SFT set, loaded once for the benchmark's many domains."""
+    spec = resolve(settings.sft_set)
+    path = Path(spec).expanduser()
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    loaded = _load(spec, settings.sft_columns, settings.sft_split, settings.sft_revision, stamp)
+    return loaded if loaded.name == settings.sft_set else _named(loaded, settings.sft_set)
+
+
+def _named(sft_set: SftSet, name: str) -> SftSet:
+    """The set under the name it was asked for by, not the path on this machine."""
+    return SftSet(name, sft_set.examples, sft_set.revision, sft_set.notes)
+
+
+@lru_cache(maxsize=4)
+def _load(spec: str, columns: tuple[str, str] | None, split: str | None, revision: str | None, stamp: int) -> SftSet:
+    return load_sft_set(spec, columns=columns, split=split, revision=revision)

@@ -1,0 +1,45 @@
+"""What an outsider needs to recompute a score: every question's prompts and its scored tokens.
+
+For the domains' questions this stands in lm-eval's samples files, as the request's arguments; for the SFT set's
+queries in ``prompts.jsonl`` beside their profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lm_eval_sts.features.queries import Prompts, Query
+
+
+def write_arguments(requests: Sequence[Any], prompts: dict[tuple[str, int], tuple[Prompts, Query]]) -> None:
+    """Puts a question's prompts and scored tokens into its request, which lm-eval logs.
+
+    Args:
+        requests: lm-eval's requests.
+        prompts: (task, doc_id) to the prompts of every question that was read.
+    """
+    for request in requests:
+        found = prompts.get((request.owner.config.task, request.doc_id))
+        if found is not None:
+            text, query = found
+            request.arguments = (text.plain, prompt_facts(text, query))
+
+
+def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:
+    """The prompts with demonstrations, and which tokens are scored.
+
+    ``scored`` are half-open ranges of positions in the plain prompt, special tokens included in the count; in
+    context k the same tokens stand ``context_tokens[k] - plain_tokens`` further on.
+    """
+    return {
+        "contexts": list(text.contexts),
+        "scored": query.scored_spans(),
+        "plain_tokens": len(query.plain),
+        "context_tokens": [len(ids) for ids in query.contexts],
+    }
+
+
+def prompt_line(text: Prompts, query: Query) -> dict[str, Any]:
+    """One line of ``prompts.jsonl``."""
+    return {"name": text.name, "row_id": query.row_id, "plain": text.plain, **prompt_facts(text, query)}

@@ -1,0 +1,148 @@
+"""The settings of a run: what stands under ``sts`` in ``--metadata``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lm_eval_sts.errors import SettingsError
+
+
+class Settings(BaseModel):
+    """All settings of a run, each with its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sae: str | None = None
+    """``release/sae_id`` of SAELens, or a local folder; None: found by the model's name."""
+    hook_name: str | None = None
+    """Hook point, where the SAE's metadata names none or a wrong one."""
+    sft_set: str = "GAIR/LIMO"
+    """The SFT set: hub id, file or folder. The default is the paper's."""
+    sft_columns: tuple[str, str] | None = None
+    """Its prompt and response columns, where they are not recognised."""
+    sft_split: str | None = None
+    """Its split; ``train`` or the only one by default."""
+    sft_revision: str | None = None
+    """Its hub revision."""
+    sft_response_delimiter: str = "\n"
+    """Between prompt and response of a demonstration, without a chat template."""
+    sft_example_delimiter: str = "\n\n"
+    """Between demonstrations, without a chat template."""
+    benchmark_path: str | None = None
+    """A local copy of the benchmark in place of the hub's."""
+    predictors: tuple[str, ...] = ("sts_act", "sts_icl")
+    """Which predictors to report."""
+    n_features: int = Field(default=100, gt=0)
+    """N, how many shifted features are selected (paper: 100)."""
+    sft_demos: int = Field(default=2, gt=0)
+    """t, demonstrations before an SFT query (paper: 2)."""
+    domain_demos: int | None = Field(default=None, gt=0)
+    """m, demonstrations before a domain's question (paper: 5); None: the benchmark's number of shots."""
+    demo_draws: int = Field(default=3, gt=0)
+    """Draws of demonstrations; scores are means over them."""
+    sft_tokens: int = Field(default=20_000, gt=0)
+    """Scored tokens of the SFT set (paper: 20,000)."""
+    domain_tokens: int = Field(default=10_000, gt=0)
+    """Scored tokens of a domain (paper: 10,000)."""
+    tokens: Literal["suffix", "content", "last"] = "suffix"
+    """Which tokens of a query are scored."""
+    unaligned_rows: int = Field(default=10_000, gt=0)
+    """Rows that the unaligned variants compare (reference code: 10,000)."""
+    token_budget: int | None = Field(default=None, gt=0)
+    """Most tokens a forward pass; None: from the free memory."""
+    profiles_dir: str | None = None
+    """Where profiles are kept; None: ``lm_eval_sts/profiles`` in the user's cache folder."""
+    seed: int | None = Field(default=None, ge=0)
+    """Seed of every draw and resampling; None: lm-eval's few-shot seed (``--seed``)."""
+
+    @field_validator("predictors")
+    @classmethod
+    def _known_predictors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from lm_eval_sts.predictors.registry import get_predictor
+
+        if not names:
+            raise ValueError("name at least one predictor")
+        for name in names:
+            get_predictor(name)
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("sae", "sft_set", "benchmark_path", "profiles_dir")
+    @classmethod
+    def _can_be_a_name(cls, name: str | None) -> str | None:
+        if name is not None:
+            if not name.strip() or "\0" in name:
+                raise ValueError("must not be empty")
+            try:
+                Path(name).expanduser()
+            except RuntimeError as error:
+                raise ValueError("the home folder of that user is not known") from error
+        return name
+
+    @property
+    def profiles_path(self) -> Path:
+        """Where profiles are kept, as an absolute path."""
+        if self.profiles_dir:
+            return Path(self.profiles_dir).expanduser().absolute()
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        return Path(cache).expanduser() / "lm_eval_sts" / "profiles"
+
+
+def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, Any] | None = None) -> Settings:
+    """Validates the settings of a run.
+
+    Args:
+        given: What stands under ``sts``: the settings, the name of a YAML or JSON file with them, or nothing.
+        defaults: The benchmark's own defaults (``sts_defaults`` in its YAML), which ``given`` overrides.
+
+    Raises:
+        SettingsError: A key is unknown (names the nearest known one), a value has the wrong type or range, or the
+            file cannot be read.
+    """
+    if given is None:
+        given = {}
+    where = "the settings under 'sts'"
+    if isinstance(given, str):
+        where = f"settings file {given}"
+        given = _read_file(given)
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{where} must be a mapping of names to values, not {type(given).__name__}")
+    known = Settings.model_fields
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(f"unknown key {key!r} in {where}: {hint}known: {', '.join(known)}")
+    try:
+        return Settings.model_validate({**(defaults or {}), **given})
+    except ValidationError as error:
+        problems = []
+        for e in error.errors():
+            name = ".".join(map(str, e["loc"]))
+            problems.append(f"{name}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})")
+        raise SettingsError(f"{where}: " + "; ".join(problems)) from error
+
+
+def _read_file(name: str) -> Any:
+    try:
+        path = Path(name).expanduser()
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SettingsError(
+            f"settings file {name} cannot be read ({error}): 'sts' takes the settings, or the name of a file with them"
+        ) from error
+    try:
+        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    # PyYAML lets tags that do not fit their value escape as the errors of Python's own conversions.
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"settings file {name} is not valid {path.suffix.lstrip('.') or 'YAML'}: {reason}"
+        ) from error

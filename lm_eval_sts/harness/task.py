@@ -1,0 +1,341 @@
+"""The task class behind every ``sts_…`` YAML.
+
+A YAML of ours is an ordinary lm-eval benchmark YAML (dataset, splits, prompts, few-shot rows) with
+``class: !function lm_eval_sts.harness.task.TransferTask``; or it names one of lm-eval's own with ``like:`` and takes
+everything from there. The prompts are built by lm-eval's own code; what changes is the question asked: not what the
+model answers, but which features it uses.
+
+lm-eval groups the requests of all tasks by type and hands each type to a method of that name on the model. Our type
+is :data:`REQUEST_TYPE`; the method is put on lm-eval's base class, so that every model type has it and those that
+cannot show hidden states say so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.samplers import ContextSampler
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_sts.data import load_benchmark
+from lm_eval_sts.errors import DatasetError, SettingsError
+from lm_eval_sts.harness.preflight import check_settings
+from lm_eval_sts.harness.settings import Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TYPE = "sts_read"
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """How lm-eval was told to build prompts."""
+
+    system_instruction: str | None
+    apply_chat_template: bool
+    fewshot_as_multiturn: bool
+    chat_template: Callable[..., str] | None
+
+
+class TransferTask(ConfigurableTask):  # type: ignore[misc]
+    """One domain of a benchmark, scored by predictors of transfer.
+
+    Attributes:
+        settings: The settings of the run, with the benchmark's defaults.
+        domain: The domain's name.
+        benchmark: The name of the group that the domain belongs to.
+        measured_by: The lm-eval task or group that measures the benchmark; None where the YAML names none.
+        measured_version: Its version.
+        results: What the run found for this domain; None until the model was read.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        """Builds the task from its YAML.
+
+        Raises:
+            SettingsError: A setting is unknown or invalid.
+            DatasetError: The benchmark cannot be loaded, or lacks a split or the domain's questions.
+        """
+        given = dict(config or {})
+        given.pop("class", None)
+        self.measured_version: str | None = None
+        if (like := given.pop("like", None)) is not None:
+            original = _lm_eval_task(like)
+            self.measured_version = str((original.get("metadata") or {}).get("version"))
+            given = {**original, **given}
+        for key in ("output_type", "generation_kwargs", "filter_list", "metric_list", "repeats"):
+            given.pop(key, None)
+        metadata = dict(given.get("metadata") or {})
+        self.settings: Settings = read_settings(metadata.get("sts"), metadata.get("sts_defaults"))
+        self.benchmark = str(metadata.get("benchmark") or given["task"])
+        self.measured_by: str | None = metadata.get("measured_by")
+        self.domain = str(given.get("task_alias") or given["task"])
+        self.results: DomainResults | None = None
+        self._seed: int | None = None
+        self._shuffled: dict[int, Any] = {}
+        self.prompt_options: PromptOptions | None = None
+        self._limit: int | None = None
+        self._samples: list[int] | None = None
+        super().__init__(config={**given, "output_type": "loglikelihood", "metadata": metadata})
+        self.OUTPUT_TYPE = REQUEST_TYPE
+        self.config.output_type = REQUEST_TYPE
+
+    # ---- data
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Loads the benchmark from ``benchmark_path`` or from where the YAML says."""
+        custom = self.config.custom_dataset
+        if self.settings.benchmark_path:
+            source = self.settings.benchmark_path
+            self.dataset = _load_once(source, None, {})
+        elif callable(custom):
+            source = f"{custom.__module__}.{custom.__qualname__}"
+            self.dataset = custom(**(self.config.metadata or {}), **(dataset_kwargs or {}))
+        else:
+            source = str(self.config.dataset_path)
+            self.dataset = _load_once(source, self.config.dataset_name, dataset_kwargs or {})
+        self.source = source
+        for split in (self.config.test_split, self.config.fewshot_split):
+            if split is not None and split not in self.dataset:
+                raise DatasetError(
+                    f"benchmark {source} has no split {split!r} (it has {', '.join(self.dataset)}): "
+                    f"{self.config.task} needs its questions and its worked examples"
+                )
+
+    def test_docs(self) -> Any:
+        """The domain's questions in seeded order: benchmarks are ordered by source, so first rows are no sample.
+
+        Raises:
+            DatasetError: The domain has no questions.
+        """
+        import numpy as np
+
+        seed = self.seed
+        if seed not in self._shuffled:
+            docs = super().test_docs()
+            if len(docs) == 0:
+                raise DatasetError(
+                    f"benchmark {self.source} has no questions for {self.domain}: is this the right benchmark for {self.config.task}?"
+                )
+            order = np.random.default_rng(seed).permutation(len(docs))
+            self._shuffled = {seed: docs.select(order)}
+        return self._shuffled[seed]
+
+    @property
+    def seed(self) -> int:
+        """Seed of orders, draws and resamplings: the setting, else lm-eval's few-shot seed."""
+        return self.settings.seed if self.settings.seed is not None else self._seed or 0
+
+    def set_fewshot_seed(self, seed: int | None = None) -> None:
+        """Takes lm-eval's few-shot seed (``--seed``) for the run's own."""
+        super().set_fewshot_seed(seed)
+        self._seed = seed
+
+    # ---- prompts
+
+    @property
+    def n_demonstrations(self) -> int:
+        """Demonstrations before a question: the setting, else the number of shots.
+
+        Raises:
+            SettingsError: Both are zero.
+        """
+        wanted = self.settings.domain_demos or self.config.num_fewshot
+        if not wanted:
+            raise SettingsError(
+                f"{self.config.task} compares questions without and with demonstrations, and --num_fewshot is 0: "
+                "set domain_demos (the paper's is 5), which leaves other tasks at 0 shots"
+            )
+        return int(wanted)
+
+    def demonstrations(self) -> list[Document]:
+        """The domain's worked examples, in the benchmark's order.
+
+        Raises:
+            DatasetError: There are fewer than asked for.
+        """
+        docs = list(self.fewshot_docs())
+        if len(docs) < self.n_demonstrations:
+            raise DatasetError(
+                f"{self.config.task}: {self.n_demonstrations} demonstrations are asked for, but the split "
+                f"{self.config.fewshot_split!r} of {self.source} has {len(docs)} for {self.domain}: lower domain_demos"
+            )
+        return docs[: self.n_demonstrations]
+
+    def build_prompt(self, doc: Document, demonstrations: Sequence[Document] = ()) -> str:
+        """lm-eval's own prompt for a question after the given demonstrations."""
+        options = self.prompt_options
+        assert options is not None, "prompts are built after build_all_requests"
+        self.sampler = _Fixed(list(demonstrations))
+        return str(
+            self.fewshot_context(
+                doc,
+                num_fewshot=len(demonstrations),
+                system_instruction=options.system_instruction,
+                apply_chat_template=options.apply_chat_template,
+                fewshot_as_multiturn=options.fewshot_as_multiturn,
+                chat_template=options.chat_template,
+                gen_prefix=self.doc_to_prefix(doc),
+            )
+        )
+
+    def question_text(self, doc: Document) -> str:
+        """The question's own text, as it stands in its prompt."""
+        return str(self.doc_to_text(doc))
+
+    # ---- requests
+
+    def build_all_requests(
+        self,
+        *,
+        limit: int | None = None,
+        samples: list[int] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        cache_requests: bool = False,
+        rewrite_requests_cache: bool = False,
+        system_instruction: str | None = None,
+        apply_chat_template: bool = False,
+        fewshot_as_multiturn: bool = False,
+        chat_template: Callable[..., str] | None = None,
+        tokenizer_name: str = "",
+    ) -> None:
+        """One request a question of this rank; which questions are read is decided when the tokenizer is at hand.
+
+        Requests are never taken from lm-eval's request cache: they cost nothing, and the profiles are the cache.
+        """
+        self.prompt_options = PromptOptions(
+            system_instruction,
+            apply_chat_template,
+            bool(fewshot_as_multiturn),  # lm-eval's CLI gives None where no chat template is applied
+            chat_template if apply_chat_template else None,
+        )
+        self._limit, self._samples = limit, samples
+        check_settings(self.settings)
+        self.set_config("num_fewshot", self.n_demonstrations)
+        self._instances = []
+        for doc_id, doc in self.doc_iterator(rank=rank, limit=limit, samples=samples, world_size=world_size):
+            instance = self.construct_requests(doc, self.build_prompt(doc), metadata=(self.config.task, doc_id, 1))
+            instance.owner = self
+            self._instances.append(instance)
+        if not self._instances:
+            raise DatasetError(
+                f"{self.config.task}: no question for rank {rank} of {world_size}: use fewer processes or a larger --limit"
+            )
+
+    def construct_requests(self, doc: Document, ctx: str, **kwargs: Any) -> Instance:
+        """A request to read one question; ``ctx`` is its plain prompt."""
+        return Instance(request_type=REQUEST_TYPE, doc=doc, arguments=(ctx,), idx=0, metadata=kwargs["metadata"])
+
+    def ordered_docs(self) -> list[tuple[int, Document]]:
+        """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
+        return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
+
+    # ---- results
+
+    def process_results(self, doc: Document, results: Sequence[Any]) -> dict[str, float]:
+        """A question's own share of each score; nothing for questions beyond the token budget."""
+        values: dict[str, float] | None = results[0]
+        if not values:
+            return {}
+        return {key: value for name, value in values.items() for key in (name, f"{name}_stderr")}
+
+    def aggregation(self) -> dict[str, Callable[[Sequence[float]], Any]]:
+        """The run's scores: means over tokens and draws, so no mean of the questions' values."""
+        results = self.results
+        if results is None:
+            return {}
+        table: dict[str, Callable[[Sequence[float]], Any]] = {}
+        for name, (score, error) in results.scores.items():
+            table[name] = _always(score)
+            table[f"{name}_stderr"] = _always("N/A" if error is None else error)
+        return table
+
+    def higher_is_better(self) -> dict[str, bool | None]:
+        """None of the scores is better higher or lower: they say how much a domain will move."""
+        return {name: None for name in self.settings.predictors}
+
+    def dump_config(self) -> dict[str, Any]:
+        """lm-eval's dump of the task, with what the run found under ``metadata.sts``."""
+        dumped: dict[str, Any] = super().dump_config()
+        metadata = dict(dumped.get("metadata") or {})
+        metadata.pop("sts_defaults", None)
+        metadata["sts"] = self.settings.model_dump(mode="json")
+        if self.results is not None:
+            metadata["sts_results"] = self.results.dump
+        return {**dumped, "metadata": metadata}
+
+
+@dataclass
+class DomainResults:
+    """What a run found for one domain.
+
+    Attributes:
+        scores: (score, standard error) of each predictor.
+        dump: What the domain's task contributes to lm-eval's result file.
+    """
+
+    scores: dict[str, tuple[float, float | None]]
+    dump: dict[str, Any]
+
+
+def _always(value: float | str) -> Callable[[Sequence[float]], float | str]:
+    """An aggregation that is known already."""
+    return lambda items: value
+
+
+class _Fixed(ContextSampler):  # type: ignore[misc]
+    """Shows given demonstrations in the given order."""
+
+    def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> Sequence[Document]:
+        return list(self.df)[:n]
+
+
+def _lm_eval_task(name: str) -> dict[str, Any]:
+    """The configuration of one of lm-eval's own tasks, by its YAML's name below lm-eval's task folder.
+
+    Raises:
+        DatasetError: This lm-eval has no such file.
+    """
+    import lm_eval.tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    path = Path(lm_eval.tasks.__file__).parent / name
+    if not path.is_file():
+        raise DatasetError(
+            f"this lm-eval has no task file {name}: install lm-eval 0.4.13 or a release that still has it"
+        )
+    config: dict[str, Any] = dict(load_yaml(path, resolve_func=True))
+    return config
+
+
+_loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+
+
+def _load_once(source: str, name: str | None, options: dict[str, Any]) -> Mapping[str, Any]:
+    """The benchmark, loaded once for its many domains; again when a local copy has changed."""
+    path = Path(source).expanduser()
+    stamp = max((p.stat().st_mtime_ns for p in (path, *path.rglob("*"))), default=0) if path.exists() else 0
+    key = (source, name, stamp, repr(sorted(options.items())))
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_benchmark(source, name, **options)
+    return _loaded[key]
+
+
+def _read_requests(lm: LM, requests: list[Instance]) -> list[dict[str, float]]:
+    """What lm-eval calls on the model for our requests."""
+    from lm_eval_sts.harness.run import answer
+
+    return answer(lm, requests)
+
+
+setattr(LM, REQUEST_TYPE, _read_requests)
