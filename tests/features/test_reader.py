@@ -1,0 +1,194 @@
+"""The reader equals the direct way: one prompt at a time, whole forward, no cache, all in plain PyTorch."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from lm_eval_sts.features.hooks import resolve_hook_point
+from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.features.queries import Query
+from lm_eval_sts.features.reader import Reader
+from lm_eval_sts.features.sae import load_sae
+from tests.tiny_models import ARCHITECTURES, LAYERS, VOCAB
+from tests.tiny_saes import save_tiny_sae
+
+TOLERANCE = 1e-4
+
+
+def make_queries(n: int, *, demos: int = 40, draws: int = 2, seed: int = 0) -> list[Query]:
+    """Random token ids: a shared start, other demonstrations a draw, a query of its own length."""
+    rng = np.random.default_rng(seed)
+
+    def ids(k: int) -> tuple[int, ...]:
+        return tuple(int(i) for i in rng.integers(0, 250, k))
+
+    start, shown = ids(10), [ids(demos) for _ in range(draws)]
+    queries = []
+    for i in range(n):
+        own = ids(3 + 5 * (i % 4))
+        scored = tuple(range(10, 10 + len(own)))
+        contexts = tuple(start + demonstration + own for demonstration in shown)
+        queries.append(Query(f"q{i}", start + own, contexts, scored[1:] if i % 3 == 0 else scored))
+    return queries
+
+
+def direct(model, block, sae, queries: list[Query]) -> dict[str, np.ndarray]:
+    """Dense sums by the most literal reading of the formulas."""
+
+    def activations(ids: tuple[int, ...]) -> torch.Tensor:
+        caught = []
+        handle = block.register_forward_hook(lambda m, a, out: caught.append(out[0] if isinstance(out, tuple) else out))
+        with torch.no_grad():
+            model(input_ids=torch.tensor([ids]))
+        handle.remove()
+        return caught[0][0]
+
+    rows: dict[str, list] = {"h": [], "h2": [], "x": [], "x2": []}
+    for query in queries:
+        positions = torch.tensor(query.scored)
+        x = activations(query.plain)[positions].double()
+        h = sae.encode(x.float()).double()
+        rows["h"].append(h.sum(0)), rows["h2"].append((h**2).sum(0))
+        rows["x"].append(x.sum(0)), rows["x2"].append((x**2).sum(0))
+        for k, ids in enumerate(query.contexts):
+            y = activations(ids)[positions + len(ids) - len(query.plain)].double()
+            g = sae.encode(y.float()).double()
+            rows.setdefault(f"d{k}", []).append((g - h).sum(0))
+            rows.setdefault(f"d2{k}", []).append(((g - h) ** 2).sum(0))
+            rows.setdefault(f"m2{k}", []).append(((y - x) ** 2).sum(0))
+    return {name: torch.stack(values).numpy() for name, values in rows.items()}
+
+
+def assert_equal(profile: Profile, expected: dict[str, np.ndarray], tolerance: float = TOLERANCE) -> None:
+    got = {
+        "h": profile.features.sum.toarray(),
+        "h2": profile.features.squares.toarray(),
+        "x": profile.stream.sum,
+        "x2": profile.stream.squares,
+    }
+    for k in range(profile.draws):
+        got |= {
+            f"d{k}": profile.shifts[k].sum.toarray(),
+            f"d2{k}": profile.shifts[k].squares.toarray(),
+            f"m2{k}": profile.moves[k].squares,
+        }
+    for name, value in expected.items():
+        error = np.abs(got[name] - value).max() / np.abs(value).max()
+        assert error < tolerance, f"{name}: relative error {error:.1e}"
+
+
+@pytest.fixture
+def sae(tmp_path):
+    return load_sae(str(save_tiny_sae(tmp_path / "sae", d_in=48)))
+
+
+def blocks_of(model):
+    return next(m for m in model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == LAYERS)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_equals_the_direct_way(name, sae):
+    model = ARCHITECTURES[name]()
+    queries = make_queries(9)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae, token_budget=300, pad_id=VOCAB - 1)
+    profile = reader.read(queries, reader.prefixes(queries))
+    assert [p.length for p in reader.prefixes(queries)] == [10, 50, 50]
+    assert profile.row_ids == tuple(q.row_id for q in queries)
+    assert profile.tokens.tolist() == [len(q.scored) for q in queries]
+    assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 64])
+@pytest.mark.parametrize("name", ["gemma3", "mistral", "gpt2"])
+def test_batch_size_changes_nothing(name, rows, sae):
+    model = ARCHITECTURES[name]()
+    queries = make_queries(7, seed=1)
+    point = resolve_hook_point(model, sae.hook_name)
+    reader = Reader(model, point, sae, max_rows=rows)
+    assert_equal(reader.read(queries, reader.prefixes(queries)), direct(model, blocks_of(model)[2], sae, queries))
+
+
+def test_first_and_last_layer_and_no_shared_prefix(tmp_path):
+    model = ARCHITECTURES["gpt2"]()
+    for hook, block in (
+        ("blocks.0.hook_resid_pre", None),
+        (f"blocks.{LAYERS - 1}.hook_resid_post", LAYERS - 1),
+    ):
+        sae = load_sae(str(save_tiny_sae(tmp_path / hook, d_in=48, hook_name=hook)))
+        point = resolve_hook_point(model, hook)
+        reader = Reader(model, point, sae)
+        queries = make_queries(5, seed=2)
+        alone = [reader.read([q], reader.prefixes([q])) for q in queries]
+        together = reader.read(queries, reader.prefixes(queries))
+        merged = Profile.merge(alone).select(together.row_ids)
+        np.testing.assert_allclose(together.stream.sum, merged.stream.sum, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            together.shifts[1].squares.toarray(), merged.shifts[1].squares.toarray(), rtol=1e-4, atol=1e-4
+        )
+        if block is not None:
+            assert_equal(together, direct(model, blocks_of(model)[block], sae, queries))
+
+
+def test_a_prefix_serves_many_batches_unchanged(sae):
+    model = ARCHITECTURES["gemma2"]()
+    queries = make_queries(6, seed=3)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae, max_rows=2)
+    prefixes = reader.prefixes(queries)
+    before = copy.deepcopy([layer.keys for layer in prefixes[1].cache.layers if layer.is_initialized])
+    first = reader.read(queries, prefixes)
+    second = reader.read(list(reversed(queries)), prefixes)
+    assert all(torch.equal(a, b.keys) for a, b in zip(before, prefixes[1].cache.layers, strict=False))
+    assert_equal(second.select(first.row_ids), direct(model, blocks_of(model)[2], sae, queries))
+
+
+def test_layers_above_the_sae_never_run(sae):
+    model = ARCHITECTURES["llama"]()
+    calls = []
+    blocks_of(model)[3].register_forward_hook(lambda *a: calls.append(1))
+    queries = make_queries(3)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    reader.read(queries, reader.prefixes(queries))
+    assert not calls
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_are_read_in_their_own_dtype(dtype, sae):
+    model = ARCHITECTURES["llama"]().to(dtype)
+    queries = make_queries(5, seed=4)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    profile = reader.read(queries, reader.prefixes(queries))
+    assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries), tolerance=0.2)
+
+
+def test_non_finite_activations_name_the_layer(sae):
+    from lm_eval_sts.errors import ModelError
+
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(3)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    with torch.no_grad():
+        blocks_of(model)[1].mlp.down_proj.weight.fill_(float("inf"))
+    with pytest.raises(ModelError, match=r"layer 2.*bfloat16"):
+        reader.read(queries, reader.prefixes(queries))
+
+
+def test_out_of_memory_halves_the_batch(sae, monkeypatch):
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(8, seed=5)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae, max_rows=8)
+    real, sizes = Reader._read_rows, []
+
+    def limited(self, batch, prefixes):
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError
+        return real(self, batch, prefixes)
+
+    monkeypatch.setattr(Reader, "_read_rows", limited)
+    profile = reader.read(queries, reader.prefixes(queries))
+    assert max(sizes) == 8 and sizes.count(2) == 4
+    assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries))

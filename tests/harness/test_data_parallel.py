@@ -1,0 +1,52 @@
+"""Two ranks with a disk each report what one process reports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from lm_eval_sts.harness.results import read_predictions
+from tests.harness.world import evaluate
+
+
+def test_two_ranks_report_what_one_process_reports(world, tmp_path):
+    output = tmp_path / "results_dp.json"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        "0",
+        "--standalone",
+    ]
+    done = subprocess.run(
+        [
+            *command,
+            "-m",
+            "tests.harness.data_parallel",
+            str(world.root),
+            str(tmp_path / "profiles"),
+            str(output),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = json.loads(output.read_text())
+    tasks = ["sts_mmlu_pro_law", "sts_mmlu_pro_math", "sts_mmlu_pro_health"]
+    alone = evaluate(world, tasks, sts={"profiles_dir": str(tmp_path / "alone")})
+    for task in tasks:
+        assert results["results"][task] == alone["results"][task], "bit for bit"
+        assert results["n-samples"][task]["effective"] == alone["n-samples"][task]["effective"]
+        ours = {s["doc_id"]: s.get("sts_icl") for s in results["samples"][task]}
+        assert ours == {s["doc_id"]: s.get("sts_icl") for s in alone["samples"][task]}
+    (first, second) = read_predictions(output)
+    assert set(first.domains) == set(second.domains) == {"law", "math", "health"}
+    read = {rank: len(list((tmp_path / "profiles" / rank).rglob("part-*.safetensors"))) for rank in ("rank0", "rank1")}
+    assert read["rank1"] > 0 and read["rank0"] > read["rank1"], "both read, and rank 0 has everything"

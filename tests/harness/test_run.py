@@ -1,0 +1,301 @@
+"""The main job through lm-eval itself, on a tiny model and a benchmark of MMLU-Pro's shape."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lm_eval_sts.harness.results import read_predictions
+from lm_eval_sts.records import Prediction
+from tests.harness.world import SUBJECTS, World, evaluate, make_world
+
+SOME = ["sts_mmlu_pro_law", "sts_mmlu_pro_math", "sts_mmlu_pro_computer_science"]
+NAMES = ("sts_act", "sts_icl", "sts_act_sq", "sts_act_unaligned", "sts_icl_unaligned")
+
+
+def scores(results, name: str = "sts_icl") -> dict[str, float]:
+    return {
+        t.removeprefix("sts_mmlu_pro_"): m[f"{name},none"] for t, m in results["results"].items() if f"{name},none" in m
+    }
+
+
+def samples_read(results, subject: str) -> list[dict]:
+    """The samples that were read: those beyond the token budget hold their plain prompt only."""
+    return [s for s in results["samples"][f"sts_mmlu_pro_{subject}"] if len(s["arguments"][0]) == 2]
+
+
+def predictions_of(results, tmp_path) -> dict[str, Prediction]:
+    file = tmp_path / "results_x.json"
+    file.write_text(json.dumps(results, default=str))
+    return {p.predictor: p for p in read_predictions(file)}
+
+
+@pytest.fixture(scope="module")
+def results(world):
+    return evaluate(world, sts={"predictors": list(NAMES)})
+
+
+def test_one_row_a_subject_and_finite_scores_with_errors(results):
+    table = results["results"]
+    assert sorted(scores(results)) == sorted(SUBJECTS)
+    for name in NAMES:
+        for subject in SUBJECTS:
+            row = table[f"sts_mmlu_pro_{subject}"]
+            assert np.isfinite(row[f"{name},none"]) and row[f"{name}_stderr,none"] >= 0
+    assert "sts_mmlu_pro" in results["group_subtasks"]
+
+
+def test_the_result_file_holds_one_valid_record_a_predictor(results, world, tmp_path):
+    records = predictions_of(results, tmp_path)
+    assert list(records) == list(NAMES)
+    record = records["sts_icl"]
+    assert set(record.domains) == set(SUBJECTS)
+    assert record.setting.benchmark.measured_by == "mmlu_pro" and record.setting.benchmark.measured_version == "3.1"
+    assert record.setting.model.name == world.model and record.setting.sft_set.n_examples == 40
+    assert record.provenance.seed == 1234 and record.provenance.package_versions["lm-eval"] != "unknown"
+    for subject, score in scores(results).items():
+        domain = record.domains[subject]
+        assert domain.score == score == pytest.approx(np.mean(domain.draws))
+        assert len(domain.draws) == 2 and domain.n_tokens >= domain.n_questions > 0
+    assert record.selection is not None and len(record.selection.draws[0].features) == 10
+    assert records["sts_icl_unaligned"].selection.rule == "unaligned"
+
+
+def test_samples_hold_each_questions_prompts_span_and_value(results):
+    for subject in SUBJECTS:
+        assert samples_read(results, subject)
+        for sample in samples_read(results, subject):
+            plain, facts = sample["arguments"][0]
+            assert sample["doc"]["question"] in plain and plain.endswith("Answer: Let's think step by step.")
+            assert len(facts["contexts"]) == 2 and all(sample["doc"]["question"] in c for c in facts["contexts"])
+            assert facts["scored"][0][0] < facts["scored"][-1][1] == facts["plain_tokens"]
+            assert np.isfinite(sample["sts_icl"])
+
+
+def test_the_first_draw_is_the_prompt_that_mmlu_pro_itself_shows(results, world):
+    import lm_eval.tasks
+    from lm_eval.tasks._factory import TaskFactory
+    from lm_eval.tasks._index import TaskIndex
+
+    entry = TaskIndex.entry_from_path(Path(lm_eval.tasks.__file__).parent / "mmlu_pro" / "mmlu_pro_law.yaml")
+    task = TaskFactory().build(entry, overrides={"dataset_path": world.settings["benchmark_path"]}, registry={})
+    task.set_fewshot_seed(1234)
+    sample = samples_read(results, "law")[0]
+    assert sample["arguments"][0][1]["contexts"][0] == task.fewshot_context(sample["doc"], num_fewshot=5)
+
+
+def test_scores_do_not_depend_on_batch_size(results, world, tmp_path):
+    for size in (3, "auto"):
+        again = evaluate(world, SOME, sts={"profiles_dir": str(tmp_path / str(size))}, batch_size=size)
+        for name in ("sts_act", "sts_icl"):
+            for subject, score in scores(again, name).items():
+                assert score == pytest.approx(scores(results, name)[subject], rel=1e-4)
+
+
+def test_a_second_run_reads_nothing_and_gives_the_same(results, world, monkeypatch):
+    from lm_eval_sts.features.reader import Reader
+
+    monkeypatch.setattr(Reader, "read", lambda *a: pytest.fail("read again"))
+    again = scores(evaluate(world, SOME))
+    assert again == {subject: scores(results)[subject] for subject in again}
+
+
+def test_seed_limit_and_token_budget(results, world):
+    law = ["sts_mmlu_pro_law"]
+    assert scores(evaluate(world, law, fewshot_random_seed=7))["law"] != scores(results)["law"]
+    assert scores(evaluate(world, law, sts={"seed": 1234}, fewshot_random_seed=7))["law"] == scores(results)["law"]
+    limited = evaluate(world, law, limit=2, sts={"domain_tokens": 10_000})
+    assert limited["n-samples"]["sts_mmlu_pro_law"]["effective"] == 2
+    small = evaluate(world, law, sts={"domain_tokens": 1})
+    assert {n["effective"] for t, n in small["n-samples"].items()} == {1}
+    assert small["results"]["sts_mmlu_pro_law"]["sts_icl_stderr,none"] == "N/A"
+    assert len(small["samples"]["sts_mmlu_pro_law"]) == 6, "questions beyond the budget are listed, without a value"
+
+
+@pytest.mark.parametrize("multiturn", [True, False])
+def test_chat_template_and_system_instruction(world, multiturn):
+    chat = evaluate(
+        world,
+        tasks=["sts_mmlu_pro_law", "sts_mmlu_pro_math"],
+        apply_chat_template=True,
+        fewshot_as_multiturn=multiturn,
+        system_instruction="Be brief.",
+    )
+    plain, facts = samples_read(chat, "law")[0]["arguments"][0]
+    assert plain.startswith("<bos>[SYS]Be brief.") and plain.endswith("<assistant>\n")
+    assert facts["contexts"][0].count("<assistant>") == (6 if multiturn else 1)
+    folder = next(
+        p
+        for p in (world.root / "profiles").glob("sts_mmlu_pro-sft-*")
+        if "Be brief" in (p / "prompts.jsonl").read_text()
+    )
+    line = json.loads((folder / "prompts.jsonl").read_text().splitlines()[0])
+    assert line["contexts"][0].count("Solve:") == 3
+
+
+@pytest.mark.parametrize("rule", ["content", "last"])
+def test_token_rules(world, rule):
+    results = evaluate(world, tasks=["sts_mmlu_pro_law"], sts={"tokens": rule}, apply_chat_template=True)
+    for sample in samples_read(results, "law"):
+        plain, facts = sample["arguments"][0]
+        ((start, stop),) = facts["scored"]
+        if rule == "last":
+            assert stop - start == 1
+        else:  # the tiny tokenizer has one token a byte, and BOS is written in the prompt
+            text = plain.removeprefix("<bos>")[start - 1 : stop - 1]
+            assert text.startswith("Question:") and text.endswith("step by step.")
+
+
+def test_settings_from_a_file_and_unknown_keys(world, results, tmp_path):
+    import yaml
+
+    from lm_eval_sts.errors import SettingsError
+
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(world.settings))
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from lm_eval_sts.harness.discovery import tasks_path
+
+    def run(sts):
+        manager = TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata={"sts": sts})
+        return simple_evaluate(
+            model="hf",
+            model_args={"pretrained": world.model},
+            tasks=["sts_mmlu_pro_law"],
+            task_manager=manager,
+            device="cpu",
+        )
+
+    assert scores(run(str(file)))["law"] == scores(results)["law"]
+    with pytest.raises(SettingsError, match="'sea'.*did you mean 'sae'"):
+        run({"sea": "x"})
+
+
+def test_models_without_hidden_states_are_refused_before_anything_is_read(world):
+    from lm_eval.api.registry import get_model
+
+    from lm_eval_sts.errors import ModelError
+
+    dummy = get_model("dummy")()
+    with pytest.raises(ModelError, match="--model hf"):
+        evaluate(world, model=dummy, tasks=["sts_mmlu_pro_law"])
+
+
+def test_through_lm_evals_response_cache(world, results, tmp_path):
+    cached = evaluate(world, tasks=["sts_mmlu_pro_law"], use_cache=str(tmp_path / "cache"))
+    assert scores(cached)["law"] == scores(results)["law"]
+
+
+def test_wrong_sae_width_and_missing_split(world, tmp_path):
+    from lm_eval_sts.errors import DatasetError, SaeError
+    from tests.tiny_saes import save_tiny_sae
+
+    wide = save_tiny_sae(tmp_path / "wide", d_in=64)
+    with pytest.raises(SaeError, match="64.*48"):
+        evaluate(world, tasks=["sts_mmlu_pro_law"], sts={"sae": str(wide)})
+    shutil.copytree(world.root / "benchmark", tmp_path / "benchmark")
+    (tmp_path / "benchmark" / "validation.parquet").unlink()
+    with pytest.raises(DatasetError, match="no split 'validation'"):
+        evaluate(world, tasks=["sts_mmlu_pro_law"], sts={"benchmark_path": str(tmp_path / "benchmark")})
+
+
+def test_a_subject_without_questions_and_too_few_demonstrations(world):
+    from lm_eval_sts.errors import DatasetError
+
+    with pytest.raises(DatasetError, match=r"9 demonstrations.*has 5.*domain_demos"):
+        evaluate(world, tasks=["sts_mmlu_pro_law"], sts={"domain_demos": 9})
+    with pytest.raises(DatasetError, match="no questions for law"):
+        import datasets
+
+        folder = world.root / "only_math"
+        for split in ("test", "validation"):
+            rows = datasets.load_dataset(world.settings["benchmark_path"])[split]
+            folder.mkdir(exist_ok=True)
+            rows.filter(lambda r: r["category"] == "math").to_parquet(str(folder / f"{split}.parquet"))
+        evaluate(world, tasks=["sts_mmlu_pro_law"], sts={"benchmark_path": str(folder)})
+
+
+def test_demonstrations_that_do_not_fit_are_left_out_and_said(world, tmp_path):
+    from lm_eval_sts.errors import PromptError
+
+    arguments = {"pretrained": world.model, "max_length": 1400}
+    results = evaluate(world, tasks=["sts_mmlu_pro_law"], model_args=arguments)
+    notes = predictions_of(results, tmp_path)["sts_icl"].provenance.notes
+    assert any("demonstrations fit" in note for note in notes)
+    with pytest.raises(PromptError, match="not one demonstration fits"):
+        evaluate(
+            world,
+            tasks=["sts_mmlu_pro_law"],
+            sts={"sft_demos": 1},
+            model_args={**arguments, "max_length": 200},
+        )
+
+
+def test_recomputed_from_the_written_files_with_transformers_and_saelens_alone(world, results):
+    """An outsider's computation: nothing of this package, one prompt at a time."""
+    from sae_lens import SAE
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(world.model)
+    tokenizer = AutoTokenizer.from_pretrained(world.model)
+    sae = SAE.load_from_disk(world.settings["sae"])
+
+    def features(prompt: str, spans: list[list[int]], shift: int) -> torch.Tensor:
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            stream = model(ids, output_hidden_states=True).hidden_states[3][0]
+            positions = [p + shift for start, stop in spans for p in range(start, stop)]
+            return sae.encode(stream[positions]).double()
+
+    def pairs(prompts):
+        for plain, facts in prompts:
+            own = features(plain, facts["scored"], 0)
+            shown = [
+                features(c, facts["scored"], n - facts["plain_tokens"])
+                for c, n in zip(facts["contexts"], facts["context_tokens"], strict=True)
+            ]
+            yield own, shown
+
+    # the newest folder of the right key: the one whose header names this seed and no chat template
+    folders = [p for p in (world.root / "profiles").glob("sts_mmlu_pro-sft-*")]
+    headers = {p: json.loads((p / "header.json").read_text())["key"] for p in folders}
+    (folder,) = [
+        p
+        for p, k in headers.items()
+        if k["context"]["seed"] == 1234 and k["chat_template"] is None and k["tokens"] == "suffix"
+    ]
+    lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    read = list(pairs((line["plain"], line) for line in lines))
+    tokens = sum(len(own) for own, _ in read)
+    chosen = [
+        torch.topk(sum(((shown[k] - own) ** 2).sum(0) for own, shown in read) / tokens, 10).indices for k in range(2)
+    ]
+    for subject in ("law", "computer_science", "math"):
+        samples = samples_read(results, subject)
+        read = list(pairs(sample["arguments"][0] for sample in samples))
+        tokens = sum(len(own) for own, _ in read)
+        act = np.mean([sum(float(own[:, d].sum()) for own, _ in read) / tokens for d in chosen])
+        icl = np.mean(
+            [
+                sum(float(((shown[k] - own)[:, d] ** 2).sum()) for own, shown in read) / tokens
+                for k, d in enumerate(chosen)
+            ]
+        )
+        row = results["results"][f"sts_mmlu_pro_{subject}"]
+        assert row["sts_act,none"] == pytest.approx(act, rel=1e-4)
+        assert row["sts_icl,none"] == pytest.approx(icl, rel=1e-4)
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_padding_side_changes_nothing(padding_side, tmp_path):
+    world: World = make_world(tmp_path, "mistral", padding_side=padding_side)
+    alone = scores(evaluate(world, tasks=["sts_mmlu_pro_law"], batch_size=1))["law"]
+    together = evaluate(world, tasks=["sts_mmlu_pro_law"], batch_size=8, sts={"profiles_dir": str(tmp_path / "other")})
+    assert scores(together)["law"] == pytest.approx(alone, rel=1e-4)

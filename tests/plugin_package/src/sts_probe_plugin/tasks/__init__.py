@@ -1,0 +1,1 @@
+"""The folder that the entry point names."""

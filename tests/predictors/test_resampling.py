@@ -1,0 +1,54 @@
+"""The bootstrap against formulas."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lm_eval_sts.predictors.resampling import ratio_standard_error, resampled_weights
+
+
+def test_the_standard_error_of_a_mean():
+    """With equally long questions the ratio is a mean; the bootstrap's SE is s/√n with the n-denominator s."""
+    values = np.random.default_rng(0).normal(size=80)
+    got = ratio_standard_error(values * 5, np.full(80, 5), seed=1)
+    assert got == pytest.approx(values.std(ddof=0) / 80**0.5, rel=0.08)
+
+
+def test_the_standard_error_of_a_ratio():
+    """Against the delta method: √Σ(s − R·t)² / Σt (Cochran 1977, §2.11)."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(20, 200, 400)
+    sums = tokens * rng.normal(3, 1, 400) + rng.normal(0, 20, 400)
+    ratio = sums.sum() / tokens.sum()
+    expected = np.sqrt(((sums - ratio * tokens) ** 2).sum()) / tokens.sum()
+    assert ratio_standard_error(sums, tokens, seed=1) == pytest.approx(expected, rel=0.08)
+    # Twenty times the resamples, closer to the formula: the number of resamples is used.
+    assert ratio_standard_error(sums, tokens, seed=1, resamples=20_000) == pytest.approx(expected, rel=0.02)
+
+
+def test_it_falls_with_the_root_of_the_number_of_questions():
+    rng = np.random.default_rng(0)
+    small, large = (ratio_standard_error(rng.normal(size=n), np.ones(n, int), seed=0) for n in (50, 5000))
+    assert small / large == pytest.approx(10, rel=0.25)
+
+
+def test_equal_ratios_have_no_error():
+    assert ratio_standard_error(np.array([2.0, 4.0, 6.0]), np.array([1, 2, 3]), seed=0) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_seed_decides():
+    values, tokens = np.random.default_rng(0).random(30), np.arange(1, 31)
+    first = ratio_standard_error(values, tokens, seed=3)
+    assert first == ratio_standard_error(values, tokens, seed=3) != ratio_standard_error(values, tokens, seed=4)
+
+
+def test_one_question_has_no_known_error():
+    assert ratio_standard_error(np.array([1.0]), np.array([3]), seed=0) is None
+
+
+def test_a_resample_has_as_many_questions_as_the_set():
+    weights = np.stack(list(resampled_weights(7, 500, seed=0)))
+    assert weights.shape == (500, 7) and (weights.sum(axis=1) == 7).all() and (weights >= 0).all()
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.2)
+    assert len(np.unique(weights, axis=0)) > 100

@@ -1,0 +1,138 @@
+"""The command line: what it prints, and one line and exit code 1 for what a user can put right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lm_eval_sts import cli
+from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.harness.results import read_predictions
+from tests.harness.test_results import dumped, result_json
+from tests.test_records import changed, make_prediction
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Runs ``lm-eval-sts`` in this process; gives the exit code."""
+    monkeypatch.setattr(sys, "argv", ["lm-eval-sts", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def fails(monkeypatch, capsys, *arguments: object) -> str:
+    """The one line that a failing command shows."""
+    assert call(monkeypatch, *arguments) == 1
+    shown = capsys.readouterr()
+    assert not shown.out.strip() and "Traceback" not in shown.err
+    lines = shown.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_is_instant_and_loads_nothing_heavy():
+    code = (
+        "import sys\nsys.argv = ['lm-eval-sts', '--help']\nfrom lm_eval_sts.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'datasets', 'sae_lens', 'scipy', 'numpy', 'peft'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        )
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert "LOADED []" in done.stdout
+        assert all(name in done.stdout for name in ("tasks-path", "export", "path", "demo"))
+    assert min(times) < 1.5
+
+
+def test_tasks_path_is_a_folder_of_task_files(monkeypatch, capsys):
+    assert call(monkeypatch, "tasks-path") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert list(Path(line).rglob("*.yaml"))
+
+
+def test_path_of_what_ships(monkeypatch, capsys):
+    pytest.importorskip("lm_eval_sts.microworld.paths")
+    error = fails(monkeypatch, capsys, "path", "micro/modl")
+    assert "'micro/modl'" in error and "micro/model" in error
+    if call(monkeypatch, "path", "micro/model") == 0:
+        assert Path(capsys.readouterr().out.strip()).exists()
+    else:  # a checkout whose micro world is not built yet
+        assert "build it again" in capsys.readouterr().err
+
+
+def test_export(monkeypatch, capsys, tmp_path):
+    results = tmp_path / "results_1.json"
+    results.write_text(json.dumps(result_json(*dumped("sts_act", "sts_icl"))))
+    for source in (results, tmp_path):
+        output = tmp_path / "out" / source.name
+        assert call(monkeypatch, "export", source, "--output", output) == 0
+        written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+        assert written == [output / f"sts_mmlu_pro-{name}.json" for name in ("sts_act", "sts_icl")]
+        for path, name in zip(written, ("sts_act", "sts_icl"), strict=True):
+            assert read_predictions(path) == [make_prediction(name)]
+        assert sorted(p.name for p in output.iterdir()) == [path.name for path in written]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (None, "No such file"),
+        ("{", "not JSON"),
+        ("[]", "neither"),
+        ("{}", "no predictions"),
+        (json.dumps(result_json(changed(target="sign"))), "target"),
+        (json.dumps(result_json(changed(format_version=9))), "format version 9"),
+    ],
+)
+def test_export_of_what_holds_no_predictions(monkeypatch, capsys, tmp_path, content, part):
+    results = tmp_path / "results_1.json"
+    if content is not None:
+        results.write_text(content)
+    error = fails(monkeypatch, capsys, "export", results, "--output", tmp_path / "out")
+    assert part in error and str(results) in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_to_where_nothing_can_be_written(monkeypatch, capsys, tmp_path):
+    results = tmp_path / "results_1.json"
+    results.write_text(json.dumps(result_json(*dumped("sts_act"))))
+    error = fails(monkeypatch, capsys, "export", results, "--output", results / "out")
+    assert "cannot write" in error and str(results / "out") in error
+
+
+@pytest.mark.parametrize("name", ["../../outside", "a/b", "/absolute"])
+def test_export_stays_in_its_folder(monkeypatch, capsys, tmp_path, name):
+    results = tmp_path / "results_1.json"
+    results.write_text(json.dumps(result_json(make_prediction(benchmark=name).model_dump(mode="json"))))
+    output = tmp_path / "deep" / "out"
+    assert call(monkeypatch, "export", results, "--output", output) == 0
+    (path,) = output.iterdir()
+    assert path.suffix == ".json" and capsys.readouterr().out.strip() == str(path)
+
+
+def test_any_error_of_ours_is_one_line(monkeypatch, capsys):
+    def broken() -> None:
+        raise DatasetError("SFT set a\nb is\n\nempty")
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert fails(monkeypatch, capsys) == "error: SFT set a b is empty"
+
+
+def test_wrong_usage(monkeypatch, capsys):
+    for arguments in (["export"], ["no-such-command"], ["path"]):
+        assert call(monkeypatch, *arguments) == 2
+        shown = capsys.readouterr().err
+        assert "Traceback" not in shown and "Usage" in shown

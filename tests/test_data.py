@@ -1,0 +1,399 @@
+"""SFT sets and benchmarks: every way they are read, and what is said about those that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_sts.data import Example, load_benchmark, load_sft_set
+from lm_eval_sts.errors import DatasetError
+from tests.messages import says
+
+ROWS = [{"prompt": "one?", "response": "1"}, {"prompt": "twö?\n", "response": "2"}]
+PAIRS = (Example("one?", "1"), Example("twö?\n", "2"))
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def write(path: Path, rows: list[dict[str, Any]] | str | bytes) -> str:
+    """Writes rows as JSON Lines (or text, or bytes as they are); gives the path as a string."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(rows, list):
+        rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_bytes(rows if isinstance(rows, bytes) else rows.encode())
+    return str(path)
+
+
+# ---- formats
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL", "a.json", "list.json", "a.parquet"])
+def test_files(tmp_path, name):
+    from datasets import Dataset
+
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        Dataset.from_list(ROWS).to_parquet(path)
+    else:
+        write(path, json.dumps(ROWS) if name == "list.json" else ROWS)
+    loaded = load_sft_set(str(path))
+    assert loaded.examples == PAIRS
+    assert (loaded.name, loaded.revision, loaded.notes) == (str(path), "unknown", ())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    assert (
+        load_sft_set(write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode())).examples == PAIRS[:1]
+    )
+
+
+def test_folders(tmp_path, monkeypatch):
+    from datasets import Dataset, DatasetDict
+
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "table")
+    DatasetDict(train=Dataset.from_list(ROWS), test=Dataset.from_list(ROWS[:1])).save_to_disk(tmp_path / "dict")
+    write(tmp_path / "files" / "README.md", "text")
+    write(tmp_path / "files" / "data" / "train.jsonl", ROWS)
+    write(tmp_path / "several" / "part-1.jsonl", ROWS[:1])
+    write(tmp_path / "several" / "part-2.jsonl", ROWS[1:])
+    for name in ("table", "dict", "files", "several"):
+        assert load_sft_set(str(tmp_path / name)).examples == PAIRS
+    assert load_sft_set(str(tmp_path / "dict"), split="test").examples == PAIRS[:1]
+    monkeypatch.chdir(tmp_path)
+    assert load_sft_set("several").examples == PAIRS
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_sft_set("~/table").examples == PAIRS
+
+
+def test_a_single_split_needs_no_name(tmp_path):
+    write(tmp_path / "test.jsonl", ROWS)
+    assert load_sft_set(str(tmp_path)).examples == PAIRS
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    before = load_sft_set(path)
+    write(tmp_path / "a.jsonl", ROWS[:1])
+    assert load_sft_set(path).examples == PAIRS[:1]
+    assert load_sft_set(path).content_hash != before.content_hash
+
+
+def test_the_hash_is_of_content_alone(tmp_path):
+    one, two = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.json", json.dumps(ROWS))
+    turned = write(tmp_path / "c.jsonl", ROWS[::-1])
+    assert load_sft_set(one).content_hash == load_sft_set(two).content_hash != load_sft_set(turned).content_hash
+
+
+# ---- columns
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "prompt response",
+        "prompt completion",
+        "question solution",
+        "problem solution",
+        "instruction output",
+        "instruction response",
+        "question answer",
+        "query response",
+        "input output",
+    ],
+)
+def test_recognised_columns(tmp_path, pair):
+    prompt, response = pair.split()
+    path = write(tmp_path / "a.jsonl", [{"id": 7, response: "r", "extra": None, prompt: "p"}])
+    assert load_sft_set(path).examples == (Example("p", "r"),)
+
+
+def test_given_columns_come_first(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": "p", "response": "r", "frage": "f", "antwort": 5}])
+    assert load_sft_set(path, columns=("frage", "antwort")).examples == (Example("f", "5"),)
+
+
+def test_the_input_of_an_instruction_belongs_to_its_prompt(tmp_path):
+    rows = [{"instruction": "add", "input": "1 2", "output": "3"}, {"instruction": "say", "input": "", "output": "a"}]
+    assert load_sft_set(write(tmp_path / "a.jsonl", rows)).examples == (Example("add\n1 2", "3"), Example("say", "a"))
+
+
+def message(role: str, content: object) -> dict[str, object]:
+    return {"role": role, "content": content}
+
+
+def test_messages(tmp_path):
+    one = [message("system", "be brief"), message("user", "q"), message("assistant", "a")]
+    path = write(tmp_path / "a.jsonl", [{"messages": one, "prompt": "no", "response": "no"}])
+    assert load_sft_set(path).examples == (Example("q", "a"),)
+    assert load_sft_set(path).notes == ()
+    several = write(tmp_path / "b.jsonl", [{"messages": one + one[1:]}, {"messages": one}])
+    assert load_sft_set(several).examples == (Example("q", "a"),) * 2
+    assert len(load_sft_set(several).notes) == 1
+    assert load_sft_set(several).notes[0].startswith("1 conversations") and several in load_sft_set(several).notes[0]
+
+
+def test_messages_with_content_in_parts(tmp_path):
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    path = write(tmp_path / "a.jsonl", [{"messages": [message("user", parts), message("assistant", parts[:1])]}])
+    assert load_sft_set(path).examples == (Example("one\ntwo", "one"),)
+
+
+def test_trl_conversational_pairs(tmp_path):
+    row = {"prompt": [message("system", "s"), message("user", "q")], "completion": [message("assistant", "a")]}
+    assert load_sft_set(write(tmp_path / "a.jsonl", [row])).examples == (Example("s\nq", "a"),)
+
+
+def test_columns_that_are_not_there(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"text": "p", "label": "r"}])
+    with says(DatasetError, path, "text, label", "prompt/response", "messages", "sft_columns"):
+        load_sft_set(path)
+    with says(DatasetError, path, "no column 'answer'", "text, label"):
+        load_sft_set(path, columns=("text", "answer"))
+
+
+@pytest.mark.parametrize("messages", ["text", [{"from": "human", "value": "q"}], ["q", "a"], {"role": "user"}])
+def test_messages_that_are_none(tmp_path, messages):
+    rows = [{"messages": messages}]
+    with says(DatasetError, "a.jsonl", "row 0", "role and content", "sft_columns"):
+        load_sft_set(write(tmp_path / "a.jsonl", rows))
+
+
+# ---- what cannot be used
+
+
+@pytest.mark.parametrize("blank", ["", "  \n", None])
+@pytest.mark.parametrize("column", ["prompt", "response"])
+def test_blank_cells_name_their_rows(tmp_path, blank, column):
+    rows = [dict(ROWS[0]) for _ in range(9)]
+    for i in (1, 4):
+        rows[i][column] = blank
+    with says(DatasetError, "2 of 9 rows", "(rows 1, 4, counted from 0)"):
+        load_sft_set(write(tmp_path / "a.jsonl", rows))
+    for row in rows[1:]:
+        row[column] = blank
+    with says(DatasetError, "8 of 9 rows", "(rows 1, 2, 3, 4, 5, …, counted from 0)"):
+        load_sft_set(write(tmp_path / "a.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    "messages", [None, [], [message("user", "q")], [message("assistant", "a")], [message("user", None)]]
+)
+def test_conversations_without_a_question_or_an_answer(tmp_path, messages):
+    good = {"messages": [message("user", "q"), message("assistant", "a")]}
+    with says(DatasetError, "1 of 2 rows", "rows 1,"):
+        load_sft_set(write(tmp_path / "a.jsonl", [good, {"messages": messages}]))
+
+
+@pytest.mark.parametrize("content", ["", " \n\n", "[]"])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_empty_files(tmp_path, content, suffix):
+    path = write(tmp_path / f"a{suffix}", content)
+    with says(DatasetError, path, "empty"):
+        load_sft_set(path)
+    with says(DatasetError, "benchmark", path, "empty"):
+        load_benchmark(path)
+
+
+def test_empty_tables(tmp_path):
+    from datasets import Dataset
+
+    table = Dataset.from_dict({"prompt": [], "response": []})
+    table.to_parquet(tmp_path / "a.parquet")
+    table.save_to_disk(tmp_path / "saved")
+    write(tmp_path / "folder" / "a.jsonl", "")
+    (tmp_path / "nothing").mkdir()
+    for name, part in (
+        ("a.parquet", "empty"),
+        ("saved", "empty"),
+        ("folder", "a.jsonl is empty"),
+        ("nothing", "holds no"),
+    ):
+        with says(DatasetError, tmp_path / name, part):
+            load_sft_set(str(tmp_path / name))
+
+
+def test_text_that_is_not_utf_8(tmp_path):
+    good = json.dumps(ROWS[0]).encode() + b"\n"
+    latin = '{"prompt": "für", "response": "x"}\n'.encode("latin-1")
+    cut = good + "ü".encode()[:1]
+    utf16 = json.dumps(ROWS).encode("utf-16")
+    far = good * 60_000 + latin
+    at = latin.index(b"\xfc")
+    for content, byte in (
+        (latin, at),
+        (good + latin, len(good) + at),
+        (cut, len(good)),
+        (utf16, 0),
+        (far, len(good) * 60_000 + at),
+    ):
+        with says(DatasetError, "a.jsonl", f"not UTF-8 (near byte {byte})"):
+            load_sft_set(write(tmp_path / "a.jsonl", content))
+    write(tmp_path / "folder" / "b.jsonl", latin)
+    with says(DatasetError, tmp_path / "folder", "b.jsonl", "not UTF-8"):
+        load_sft_set(str(tmp_path / "folder"))
+
+
+def test_a_letter_across_two_blocks_is_utf_8(tmp_path):
+    start = '{"response": "x", "prompt": "'
+    text = start + "a" * ((1 << 20) - len(start) - 1) + "ü" + '"}\n'
+    assert load_sft_set(write(tmp_path / "a.jsonl", text)).examples[0].prompt.endswith("aü")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", "hello\n"), ("a.json", "{"), ("a.jsonl", '{"prompt": 1}\n[2]\n'), ("a.parquet", "x")],
+)
+def test_files_that_are_not_what_their_suffix_says(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    with says(DatasetError, path, "cannot be loaded", "suffix"):
+        load_sft_set(path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a", "a.jsonl.bak"])
+def test_unknown_suffixes(tmp_path, name):
+    path = write(tmp_path / name, ROWS)
+    with says(DatasetError, path, "cannot tell the format", ".jsonl"):
+        load_sft_set(path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "./none",
+        "/none/at/all",
+        "~/none",
+        "~nobody-of-that-name/x",
+        "none.jsonl",
+        "a/none.parquet",
+        "a/b/c",
+        "",
+        "none.csv",
+    ],
+)
+def test_missing_files(spec):
+    with says(DatasetError, f"SFT set {spec}", "does not exist"):
+        load_sft_set(spec)
+    with says(DatasetError, f"benchmark {spec}", "does not exist"):
+        load_benchmark(spec)
+
+
+def test_missing_splits(tmp_path):
+    from datasets import Dataset
+
+    write(tmp_path / "f" / "validation.jsonl", ROWS)
+    write(tmp_path / "f" / "test.jsonl", ROWS)
+    with says(DatasetError, tmp_path / "f", "no split 'train'", "validation, test", "sft_split"):
+        load_sft_set(str(tmp_path / "f"))
+    with says(DatasetError, "no split 'dev'", "validation, test"):
+        load_sft_set(str(tmp_path / "f"), split="dev")
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "table")
+    with says(DatasetError, tmp_path / "table", "no split 'test'"):
+        load_sft_set(str(tmp_path / "table"), split="test")
+
+
+@pytest.mark.parametrize("spec", ["no-such-owner/no-such-set", "no-such-set", "bad name!/x", "x" * 300])
+def test_hub_ids_that_cannot_be_reached(spec, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with says(DatasetError, f"SFT set {spec}", "cannot be loaded", "local copy"):
+        load_sft_set(spec)
+    with says(DatasetError, f"benchmark {spec}", "cannot be loaded", "benchmark_path"):
+        load_benchmark(spec)
+
+
+# ---- benchmarks
+
+
+def test_benchmarks(tmp_path):
+    from datasets import Dataset
+
+    write(tmp_path / "b" / "test.jsonl", ROWS)
+    write(tmp_path / "b" / "validation.jsonl", ROWS[:1])
+    splits = load_benchmark(str(tmp_path / "b"))
+    assert {name: len(rows) for name, rows in splits.items()} == {"test": 2, "validation": 1}
+    Dataset.from_list(ROWS).save_to_disk(tmp_path / "table")
+    assert len(load_benchmark(str(tmp_path / "table"))["test"]) == 2
+
+
+# ---- the hub's cache
+
+HUB = """
+import json, sys
+from lm_eval_sts.data import load_benchmark, load_sft_set
+from lm_eval_sts.errors import DatasetError
+found = {}
+for spec, revision in (("org/files", None), ("org/files", %(commit)r), ("org/table", None), ("org/prepared", None)):
+    loaded = load_sft_set(spec, revision=revision)
+    found[f"{spec}@{revision}"] = [[[e.prompt, e.response] for e in loaded.examples], loaded.revision]
+for spec, revision in (("org/files", "f" * 40), ("org/prepared", "f" * 40), ("org/none", None)):
+    try:
+        load_sft_set(spec, revision=revision)
+    except DatasetError as error:
+        found[f"{spec}@{revision}"] = str(error)
+found["named"] = {k: len(v) for k, v in load_benchmark("org/table", "second").items()}
+print(json.dumps(found))
+"""
+
+
+def test_the_hub_cache_is_enough_offline(tmp_path):
+    """Downloaded files and tables that datasets prepared, laid out as huggingface_hub and datasets lay them out."""
+    from datasets import Dataset, load_dataset
+
+    def snapshot(name: str) -> Path:
+        repository = tmp_path / "hub" / f"datasets--org--{name}"
+        write(repository / "refs" / "main", COMMIT)
+        return repository / "snapshots" / COMMIT
+
+    rows = [{"question": r["prompt"], "solution": r["response"]} for r in ROWS]
+    write(snapshot("files") / "train.jsonl", rows)
+    blob = tmp_path / "hub" / "datasets--org--table" / "blobs" / "b1"
+    blob.parent.mkdir(parents=True)
+    Dataset.from_list(ROWS).to_parquet(blob)
+    link = snapshot("table") / "data" / "train-00000-of-00001.parquet"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(blob)
+    (snapshot("table") / "second").mkdir()
+    Dataset.from_list(ROWS[:1]).to_parquet(snapshot("table") / "second" / "test.parquet")
+    second = "- config_name: second\n  data_files:\n  - split: test\n    path: second/*\n"
+    write(
+        snapshot("table") / "README.md",
+        f"---\nconfigs:\n- config_name: default\n  data_files: data/*\n{second}---\n",
+    )
+
+    source = load_dataset("json", data_files=write(tmp_path / "x.jsonl", ROWS), cache_dir=str(tmp_path / "made"))
+    prepared = Path(source["train"].cache_files[0]["filename"]).parent
+    target = tmp_path / "datasets" / "org___prepared" / "default" / "0.0.0" / COMMIT
+    target.mkdir(parents=True)
+    info = json.loads((prepared / "dataset_info.json").read_text()) | {"dataset_name": "prepared"}
+    write(target / "dataset_info.json", json.dumps(info))
+    (prepared / "json-train.arrow").rename(target / "prepared-train.arrow")
+
+    home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    cache = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_DATASETS_CACHE": str(tmp_path / "datasets")}
+    command = [sys.executable, "-c", HUB % {"commit": COMMIT}]
+    done = subprocess.run(command, env={**os.environ, **home, **cache}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    pairs = [[e.prompt, e.response] for e in PAIRS]
+    for name in ("org/files@None", f"org/files@{COMMIT}", "org/table@None", "org/prepared@None"):
+        assert found.pop(name) == [pairs, COMMIT], name
+    assert found.pop("named") == {"test": 1}
+    assert "org/files" in found[f"org/files@{'f' * 40}"]
+    assert COMMIT in found[f"org/prepared@{'f' * 40}"] and "f" * 40 in found[f"org/prepared@{'f' * 40}"]
+    assert "org/none cannot be loaded" in found["org/none@None"]
+    assert not any("\n" in text for text in found.values())

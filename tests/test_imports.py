@@ -1,0 +1,86 @@
+"""Who may import whom, and what stays light."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
+LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
+HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
+BASICS = {"errors", "files", "records"}
+
+# Folder: modules of ours that it may import beside its own, and libraries that it may not.
+RULES: dict[str, tuple[set[str], set[str]]] = {
+    "features": (BASICS | {"data"}, {"lm_eval"}),
+    "predictors": (BASICS | {"features"}, {"lm_eval"}),
+    "outcomes": (BASICS | {"data"}, set()),
+    "agreement": (BASICS, LEARNING | {"lm_eval"}),
+    "leaderboard": (BASICS, LEARNING | {"lm_eval"}),
+    "explain": (BASICS | {"features", "predictors"}, {"lm_eval"}),
+    "microworld": (BASICS | {"data", "features", "predictors"}, {"lm_eval"}),
+}
+
+
+def imports(path: Path, *, top_level: bool = False) -> Iterator[str]:
+    """Full names of what a file imports anywhere in it, or at its top level only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_level else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            # `from lm_eval_sts import features` imports a module of that name
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_folder_has_a_rule() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders <= set(RULES) | {"harness", "tasks"}
+
+
+@pytest.mark.parametrize("folder", [name for name in RULES if (PACKAGE / name).is_dir()])
+def test_folder_imports_what_it_may(folder: str) -> None:
+    ours, forbidden = RULES[folder]
+    wrong = []
+    for path in (PACKAGE / folder).rglob("*.py"):
+        for name in imports(path):
+            first, _, rest = name.partition(".")
+            module = rest.partition(".")[0]
+            if first in forbidden or (first == "lm_eval_sts" and module not in ours | {folder}):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert not wrong
+
+
+def test_the_rules_see_imports(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("import torch\ndef f():\n    from lm_eval.tasks import manager\n")
+    assert set(imports(source)) == {"torch", "lm_eval.tasks.manager"}
+    assert set(imports(source, top_level=True)) == {"torch"}
+
+
+def test_the_hook_imports_os_and_sys_only() -> None:
+    assert set(imports(PACKAGE / "_autoregister.py", top_level=True)) == {"os", "sys"}
+    assert not list(imports(PACKAGE / "__init__.py"))
+
+
+def test_discovery_needs_the_standard_library_only() -> None:
+    names = imports(PACKAGE / "harness" / "discovery.py", top_level=True)
+    assert {name.partition(".")[0] for name in names} <= set(sys.stdlib_module_names) | {"lm_eval_sts"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["", "._autoregister", ".cli", ".errors", ".harness.discovery", ".records"],
+)
+def test_import_is_light(module: str) -> None:
+    code = f"import json, sys, lm_eval_sts{module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & {name.partition(".")[0] for name in json.loads(done.stdout)}
