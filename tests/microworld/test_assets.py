@@ -132,7 +132,7 @@ def test_sae_loads_and_explains_the_stream_it_was_trained_on(model, tokenizer):
 
     sae = SAE.load_from_disk(str(asset("micro/sae")))
     assert sae.cfg.metadata.hook_name == "blocks.2.hook_resid_post"
-    assert sae.cfg.metadata.model_name == "lm-eval-sts-micro"
+    assert sae.cfg.metadata.model_name == "micro/model"
     rows = pack(tokenizer, documents(WORLD, CorpusConfig(), "another"), 8)
     read = activations(model, rows, SaeConfig().layer, torch.arange(8).numpy())
     with torch.no_grad():
