@@ -58,6 +58,7 @@ class SftSet:
 def load_sft_set(
     spec: str,
     *,
+    config: str | None = None,
     columns: tuple[str, str] | None = None,
     split: str | None = None,
     revision: str | None = None,
@@ -66,6 +67,7 @@ def load_sft_set(
 
     Args:
         spec: Hub id, or a local .json, .jsonl or .parquet file, or a folder (``save_to_disk`` or data files).
+        config: Its configuration on the hub, where it has several.
         columns: The columns of prompt and response; recognised by name where not given.
         split: The split to take; ``train``, or the only one, where not given.
         revision: Hub revision.
@@ -74,7 +76,7 @@ def load_sft_set(
         DatasetError: It cannot be found or read, is empty, has no recognised columns, or has blank prompts or
             responses.
     """
-    rows, loaded_revision = _load_split(spec, split=split, revision=revision)
+    rows, loaded_revision = _load_split(spec, config=config, split=split, revision=revision)
     if len(rows) == 0:
         raise empty(f"SFT set {spec}")
     names = list(rows.column_names)
@@ -116,8 +118,8 @@ def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapp
     return loaded if isinstance(loaded, Mapping) else {"test": loaded}
 
 
-def _load_split(spec: str, *, split: str | None, revision: str | None) -> tuple[Any, str]:
-    loaded, commit = open_dataset("SFT set", spec, revision=revision)
+def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> tuple[Any, str]:
+    loaded, commit = open_dataset("SFT set", spec, name=config, revision=revision)
     if not isinstance(loaded, Mapping):
         if split is not None and str(loaded.split) != split:
             raise DatasetError(

@@ -55,9 +55,7 @@ class Environment:
             cwd=self.root,
             timeout=300,
         )
-        assert not check or done.returncode == 0, (
-            f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-        )
+        assert not check or done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
     def evaluate(self, code: str, **env: str) -> tuple[Any, str]:
@@ -114,9 +112,7 @@ def trim_lm_eval(folder: Path, manager: str | None = None, **modules: str) -> Pa
     for name, source in {"manager": manager, **modules}.items():
         if source is not None:
             (tasks / f"{name}.py").write_text(source)
-    (tasks / "contested.yaml").write_text(
-        "task: probe_contested\ndataset_path: nowhere\noutput_type: generate_until\n"
-    )
+    (tasks / "contested.yaml").write_text("task: probe_contested\ndataset_path: nowhere\noutput_type: generate_until\n")
     return folder
 
 

@@ -25,9 +25,7 @@ def test_wheel_holds_the_package_with_its_data_and_nothing_else(wheel: Path) -> 
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".tmp"
     }
-    assert {name for name in names if name.endswith(".yaml")} > {
-        "lm_eval_sts/tasks/sts_mmlu_pro/_sts_mmlu_pro.yaml"
-    }
+    assert {name for name in names if name.endswith(".yaml")} > {"lm_eval_sts/tasks/sts_mmlu_pro/_sts_mmlu_pro.yaml"}
     assert "lm_eval_sts/py.typed" in names
     assert names == sources | START_FILES
 
@@ -73,9 +71,7 @@ def test_install_and_uninstall(tmp_path: Path, dependencies: Path, editable: boo
     before = environment.listing()
     environment.install(*(["--editable"] if editable else []), project)
     assert {path.name for path in environment.site_packages.iterdir()} >= START_FILES
-    hooked, _ = environment.evaluate(
-        "import json, sys; print(json.dumps([type(f).__module__ for f in sys.meta_path]))"
-    )
+    hooked, _ = environment.evaluate("import json, sys; print(json.dumps([type(f).__module__ for f in sys.meta_path]))")
     assert hooked[0] == "lm_eval_sts._autoregister"
     home = project if editable else environment.site_packages / "lm_eval_sts"
     assert _tasks_path(environment) == (home / "tasks").resolve()

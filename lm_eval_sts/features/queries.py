@@ -163,18 +163,3 @@ def shared_prefix(sequences: Sequence[Sequence[int]], limits: Sequence[int]) -> 
         if tuple(ids[:length]) != tuple(first[:length]):
             length = next(i for i in range(length) if ids[i] != first[i])
     return length
-
-
-def cut_to_budget(queries: Sequence[Query], budget: int) -> list[Query]:
-    """The first queries whose scored tokens together reach ``budget``; all of them where it is not reached.
-
-    The query that crosses the budget is kept whole, so a set has at least ``budget`` tokens wherever it can.
-    """
-    kept: list[Query] = []
-    total = 0
-    for query in queries:
-        if total >= budget:
-            break
-        kept.append(query)
-        total += len(query.scored)
-    return kept

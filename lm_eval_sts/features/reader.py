@@ -12,11 +12,10 @@ scored token, where causal attention (full or windowed) cannot see them, so no m
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -25,10 +24,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.hooks import HookPoint, read_activation
+from lm_eval_sts.features.prefix_attention import attending_apart, possible
+from lm_eval_sts.features.prefix_cache import default_token_budget, repeat_cache, repeatable
 from lm_eval_sts.features.profiles import DenseSums, Floats, Profile, SparseSums
 from lm_eval_sts.features.queries import Query, shared_prefix
 from lm_eval_sts.features.sae import LoadedSae
@@ -38,7 +39,10 @@ logger = logging.getLogger(__name__)
 _SHORT_PREFIX = 8
 """Below this many shared tokens a cache costs more than it saves."""
 
-_OWN_TOKENS = {"cpu": 512, "cuda": 16_384}
+_PROBE = 16
+"""Tokens after a prefix on which two ways of attention are compared."""
+
+_OWN_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """Tokens a forward pass beyond the shared ones: enough for full speed, on a CPU few enough for its caches."""
 
 
@@ -49,10 +53,13 @@ class Prefix:
     Attributes:
         length: Number of shared tokens.
         cache: Their key/value cache with a batch of one; None where ``length`` is 0.
+        apart: Whether queries attend to it apart from their own tokens
+            (:mod:`lm_eval_sts.features.prefix_attention`).
     """
 
     length: int
     cache: Cache | None
+    apart: bool = False
 
 
 _Sparse = tuple[npt.NDArray[np.int64], Floats, Floats]
@@ -96,7 +103,8 @@ class Reader:
         self.sae = sae
         self.max_rows = max_rows
         self.pad_id = pad_id
-        self.input_device = model.get_input_embeddings().weight.device
+        embeddings: Any = model.get_input_embeddings()
+        self.input_device: torch.device = embeddings.weight.device
         if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
             self.input_device = torch.device("cpu")
         self.token_budget = token_budget or default_token_budget(model, self.input_device)
@@ -108,11 +116,15 @@ class Reader:
 
         The result belongs to this set of queries: pass it to :meth:`read` for any part of the set.
         """
-        sides = [[q.plain for q in queries], *([q.contexts[k] for q in queries] for k in range(len(queries[0].contexts)))]
+        sides = [
+            [q.plain for q in queries],
+            *([q.contexts[k] for q in queries] for k in range(len(queries[0].contexts))),
+        ]
         prefixes = []
         for side in sides:
             limits = [q.scored[0] + len(ids) - len(q.plain) for q, ids in zip(queries, side, strict=True)]
-            prefixes.append(self._run_prefix(side[0][: shared_prefix(side, limits)]))
+            length = shared_prefix(side, limits)
+            prefixes.append(self._run_prefix(side[0][:length], side[0][length : length + _PROBE]))
         return prefixes
 
     def read(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Profile:
@@ -152,12 +164,15 @@ class Reader:
         rest = [list(row[prefix.length :]) for row in ids]
         width = max(len(row) for row in rest)
         padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
-        inputs: dict[str, Any] = {"input_ids": padded, "use_cache": False}
-        if prefix.cache is not None:
-            inputs |= {"past_key_values": repeat_cache(prefix.cache, len(rest)), "use_cache": True}
+        inputs: dict[str, Any] = {"input_ids": padded, "use_cache": prefix.cache is not None}
         if self._takes_positions:
             positions = torch.arange(prefix.length, prefix.length + width, device=self.input_device)
             inputs["position_ids"] = positions.expand(len(rest), -1)
+        if prefix.cache is not None and prefix.apart:
+            with attending_apart(self.model, prefix.cache) as cache:
+                return read_activation(self.model, self.point, past_key_values=cache, **inputs)
+        if prefix.cache is not None:
+            inputs["past_key_values"] = repeat_cache(prefix.cache, len(rest))
         return read_activation(self.model, self.point, **inputs)
 
     def encode(self, activations: Tensor) -> Tensor:
@@ -173,7 +188,7 @@ class Reader:
         step = max(size // self.sae.d_sae, least, readings) // readings
         return (slice(start, min(start + step, n_tokens)) for start in range(0, n_tokens, step))
 
-    def _run_prefix(self, ids: Sequence[int]) -> Prefix:
+    def _run_prefix(self, ids: Sequence[int], probe: Sequence[int]) -> Prefix:
         if len(ids) < _SHORT_PREFIX:
             return Prefix(0, None)
         cache = DynamicCache(config=self.model.config)
@@ -186,10 +201,24 @@ class Reader:
             read_activation(self.model, self.point, **inputs)
         if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
             logger.warning(
-                "this model's cache cannot be shared between queries: the %d shared tokens are read for every query", len(ids)
+                "this model's cache cannot be shared between queries: the %d shared tokens are read for every query",
+                len(ids),
             )
             return Prefix(0, None)
-        return Prefix(len(ids), cache)
+        prefix = Prefix(len(ids), cache)
+        return replace(prefix, apart=possible(self.model, cache) and self._agree(prefix, [*ids, *probe]))
+
+    def _agree(self, prefix: Prefix, ids: Sequence[int]) -> bool:
+        """Whether attending to a prefix apart gives what the model's own attention gives."""
+        with torch.inference_mode():
+            expected = self.activations([ids], prefix).float()
+            try:
+                found = self.activations([ids], replace(prefix, apart=True)).float()
+            except (RuntimeError, TypeError, ValueError) as error:
+                logger.info("attention to a shared prefix is not merged for this model: %s", error)
+                return False
+        tolerance = 1e-4 if torch.finfo(self.model.dtype).bits >= 32 else 0.1
+        return bool(torch.linalg.vector_norm(found - expected) <= tolerance * torch.linalg.vector_norm(expected))
 
     def _batches(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
         """Indices of queries to read together, the longest first: by the tokens that are not shared."""
@@ -210,8 +239,8 @@ class Reader:
         except torch.OutOfMemoryError as error:
             if len(queries) == 1:
                 raise ModelError(
-                    f"the device's memory does not hold question {queries[0].name} alone: use fewer demonstrations, a smaller "
-                    "SAE, dtype=bfloat16, or parallelize=True"
+                    f"the device's memory does not hold question {queries[0].name} alone: use fewer demonstrations, "
+                    "a smaller SAE, dtype=bfloat16, or parallelize=True"
                 ) from error
             self.token_budget = max(1, self.token_budget // 2)
             logger.warning("out of memory with %d questions at once: halved from here on", len(queries))
@@ -233,7 +262,8 @@ class Reader:
 
     def _scored(self, queries: list[Query], ids: list[tuple[int, ...]], prefix: Prefix) -> Tensor:
         """Activations of the scored tokens of all queries: [scored tokens, d_in], float32, query after query."""
-        passes = -(-len(ids) // max(1, self.token_budget // max(len(row) for row in ids)))
+        widest = max(len(row) for row in ids) - (prefix.length if prefix.apart else 0)
+        passes = -(-len(ids) // max(1, self.token_budget // widest))
         rows = -(-len(ids) // passes)
         parts = []
         for first in range(0, len(ids), rows):
@@ -277,74 +307,15 @@ class Reader:
                 start = stop
 
 
-class _Shared(DynamicLayer):
-    """One layer of a shared prefix: hands a block its rows' whole keys and values, and keeps only the prefix's.
-
-    So the copies that the rows need live as long as one block's forward, not as long as the model's.
-    """
-
-    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        prefix = self.keys, self.values
-        whole = super().update(*args, **kwargs)
-        self.keys, self.values = prefix
-        return whole
-
-
-class _SharedWindow(_Shared, DynamicSlidingWindowLayer):
-    """The same of a layer with a sliding window."""
-
-
-_SHARED: dict[type, type] = {DynamicLayer: _Shared, DynamicSlidingWindowLayer: _SharedWindow}
-
-
-def repeatable(cache: Cache) -> bool:
-    """Whether every layer of a cache can serve several rows."""
-    return all(type(layer) in _SHARED for layer in cache.layers)
-
-
-def repeat_cache(cache: Cache, rows: int) -> Cache:
-    """A cache for one forward of ``rows`` rows that leaves the given one, of one row, as it is.
-
-    The repeated keys and values are views: a layer's update concatenates and so makes its own copy.
-    """
-    repeated = copy.copy(cache)
-    repeated.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in repeated.layers:
-        layer.__class__ = _SHARED[type(layer)]
-        if layer.is_initialized:
-            layer.keys = layer.keys.expand(rows, -1, -1, -1)
-            layer.values = layer.values.expand(rows, -1, -1, -1)
-    return repeated
-
-
-def default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
-    """Tokens a forward pass, prefix included, that about half of the free memory holds.
-
-    Counts the key/value cache of every layer and a few dozen activations of one block per token.
-    """
-    if device.type != "cuda":
-        return 8_192
-    config = model.config.get_text_config(decoder=True)
-    width = int(config.hidden_size)
-    heads = int(config.num_attention_heads)
-    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    head_dim = int(getattr(config, "head_dim", None) or width // heads)
-    item = torch.finfo(model.dtype).bits // 8
-    cached = 2 * int(config.num_hidden_layers) * kv_heads * head_dim
-    working = 12 * width + 3 * int(getattr(config, "intermediate_size", None) or 4 * width)
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1024, int(free / 2 / ((cached + working) * item)))
-
-
 def _inner(model: Any) -> Any:
     """The model behind a PEFT wrapper, whose own forward hides its parameters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _accumulate(total: Tensor, values: Tensor) -> None:
-    """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32."""
+    """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32, overwritten."""
     total[0] += values.sum(dim=0)
-    total[1] += values.square().sum(dim=0)
+    total[1] += values.square_().sum(dim=0)
 
 
 def _sparse(total: Tensor) -> _Sparse:

@@ -1,7 +1,7 @@
 """Profiles on disk: one folder a key, parts that can be written by anyone at any time.
 
 A folder holds ``header.json`` (the key, readable), ``part-*.safetensors`` (rows of a
-profile each) and ``prompts.jsonl`` where the prompts are recorded nowhere else. A part
+profile each) and ``prompts-*.jsonl`` where the prompts are recorded nowhere else. A part
 is named by the queries in it, appears whole or not at all, and carries a hash of its
 tensors; so a run that was killed resumes, two runs may share a folder, and a damaged
 part is found, dropped and read again.
@@ -103,14 +103,15 @@ class ProfileFolder:
         return path
 
     def write_prompts(self, lines: Sequence[Mapping[str, Any]]) -> Path:
-        """Writes ``prompts.jsonl``: what an outsider needs to read the same tokens again.
+        """Writes ``prompts-….jsonl``: what an outsider needs to read the same tokens again, one file a set of lines.
 
         Raises:
             ProfileError: As for :meth:`write`.
         """
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        self._write(self.path / "prompts.jsonl", text.encode())
-        return self.path / "prompts.jsonl"
+        path = self.path / f"prompts-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+        self._write(path, text.encode())
+        return path
 
     def write_vectors(self, name: str, vectors: npt.NDArray[np.float64]) -> None:
         """Writes a whole-set result that is not a sum over queries, [draws, d_sae].

@@ -71,8 +71,8 @@ def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -
         notes.append(f"{task.domain}: {over} questions did not fit the model's {context}-token context: left out")
     if not queries:
         raise PromptError(
-            f"{task.config.task}: none of {len(docs)} questions fits the model's context of {context} tokens together with "
-            f"{len(demonstrations)} demonstrations: lower domain_demos or use a model with a longer context"
+            f"{task.config.task}: none of {len(docs)} questions fits the model's context of {context} tokens together "
+            f"with {len(demonstrations)} demonstrations: lower domain_demos or use a model with a longer context"
         )
     return DomainQueries(task, queries, prompts, tuple(notes))
 
@@ -89,8 +89,8 @@ def _fitting(
         kept = kept[:-1]
     if not kept:
         raise PromptError(
-            f"{task.config.task}: not one demonstration fits {room} tokens ({DEMONSTRATION_SHARE:.0%} of the model's context of "
-            f"{context}): use a model with a longer context, or raise max_length in --model_args if it has one"
+            f"{task.config.task}: not one demonstration fits {room} tokens ({DEMONSTRATION_SHARE:.0%} of the model's "
+            f"context of {context}): use a model with a longer context"
         )
     if len(kept) < len(demonstrations):
         notes.append(

@@ -38,8 +38,8 @@ class HarnessModel:
             getattr(model, "base_model", None), PreTrainedModel
         ):
             raise ModelError(
-                f"sts tasks read hidden states, which lm-eval's model class {kind} does not give: use a Hugging Face model "
-                "in this process (--model hf), also with parallelize=True, peft=…, or accelerate launch"
+                f"sts tasks read hidden states, which lm-eval's model class {kind} does not give: use a Hugging Face "
+                "model in this process (--model hf), also with parallelize=True, peft=…, or accelerate launch"
             )
         if getattr(self.lm, "backend", "causal") != "causal":
             raise ModelError(f"sts tasks need a decoder-only model, and {self.name} is an encoder-decoder")

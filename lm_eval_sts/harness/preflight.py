@@ -31,9 +31,9 @@ def check_settings(settings: Settings) -> None:
 def sft_set_of(settings: Settings) -> SftSet:
     """The settings' SFT set, loaded once for the benchmark's many domains."""
     spec = resolve(settings.sft_set)
-    path = Path(spec).expanduser()
-    stamp = path.stat().st_mtime_ns if path.exists() else 0
-    loaded = _load(spec, settings.sft_columns, settings.sft_split, settings.sft_revision, stamp)
+    loaded = _load(
+        spec, settings.sft_name, settings.sft_columns, settings.sft_split, settings.sft_revision, _stamp(spec)
+    )
     return loaded if loaded.name == settings.sft_set else _named(loaded, settings.sft_set)
 
 
@@ -43,5 +43,20 @@ def _named(sft_set: SftSet, name: str) -> SftSet:
 
 
 @lru_cache(maxsize=4)
-def _load(spec: str, columns: tuple[str, str] | None, split: str | None, revision: str | None, stamp: int) -> SftSet:
-    return load_sft_set(spec, columns=columns, split=split, revision=revision)
+def _load(
+    spec: str,
+    name: str | None,
+    columns: tuple[str, str] | None,
+    split: str | None,
+    revision: str | None,
+    stamp: int,
+) -> SftSet:
+    return load_sft_set(spec, config=name, columns=columns, split=split, revision=revision)
+
+
+def _stamp(spec: str) -> int:
+    """When a local set was last changed; 0 for anything else, which loading will judge."""
+    try:
+        return Path(spec).expanduser().stat().st_mtime_ns
+    except (OSError, RuntimeError):
+        return 0

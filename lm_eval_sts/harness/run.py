@@ -8,8 +8,9 @@ rank its questions' own values.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
@@ -101,6 +102,7 @@ class Run:
         self.settings: Settings = tasks[0].settings
         self.seed = tasks[0].seed
         self.notes: list[str] = []
+        self.sft_prompts: Path | None = None
 
     def execute(self) -> dict[tuple[str, int], dict[str, float]]:
         """Reads, scores, and gives every task its results.
@@ -130,6 +132,7 @@ class Run:
 
     def _load(self) -> None:
         settings, model = self.settings, self.model
+        check_space(settings.profiles_path, 0)
         self.sft_set = sft_set_of(settings)
         self.notes += self.sft_set.notes
         self.chosen_because: str | None = None
@@ -141,9 +144,10 @@ class Run:
         if "sft_set" not in settings.model_fields_set:
             self.notes.append(f"SFT set {settings.sft_set} was taken: it is the default (the paper's)")
         self.sae_name = shipped_name(spec)
-        self.sae: LoadedSae = load_sae(resolve(spec), hook_name=settings.hook_name).for_model(model.model)
+        loaded = load_sae(resolve(spec), hook_name=settings.hook_name).for_model(model.model)
+        self.sae: LoadedSae = replace(loaded, id=self.sae_name)
         self.point: HookPoint = resolve_hook_point(model.model, self.sae.hook_name)
-        self.notes += check_sae(self.sae, model.model, model.name, point=self.point)
+        check_sae(self.sae, model.model, model.name, point=self.point)
         self.sae.sae.to(self.point.device)
         self.reader = Reader(
             model.model,
@@ -169,6 +173,14 @@ class Run:
             seed=self.seed,
         )
         self.domains: list[DomainQueries] = [domain_queries(t, tokenize, model.context) for t in self.tasks]
+        prompts = (
+            ids
+            for queries in (self.sft.queries, *(d.queries for d in self.domains))
+            for q in queries
+            for ids in q.contexts
+        )
+        longest = max(map(len, prompts))
+        self.notes += check_sae(self.sae, model.model, model.name, point=self.point, longest=longest)
         self.notes += [*self.sft.notes, *(note for d in self.domains for note in d.notes)]
         self.predictors = [get_predictor(name) for name in settings.predictors]
         if settings.n_features >= self.sae.d_sae:
@@ -176,7 +188,6 @@ class Run:
                 f"n_features is {settings.n_features}, but the SAE has {self.sae.d_sae} features: all are selected"
             )
         sets = [(_SFT, self.sft.queries), *((d.task.domain, d.queries) for d in self.domains)]
-        check_space(settings.profiles_path, sum(self._estimated_bytes(queries) for _, queries in sets))
         self.sets = [
             _Set(
                 label,
@@ -185,8 +196,9 @@ class Run:
             )
             for label, queries in sets
         ]
+        check_space(settings.profiles_path, sum(self._missing_bytes(item) for item in self.sets))
         if model.shard.rank == 0:
-            self.sets[0].folder.write_prompts(
+            self.sft_prompts = self.sets[0].folder.write_prompts(
                 [prompt_line(p, q) for p, q in zip(self.sft.prompts, self.sft.queries, strict=True)]
             )
         for note in self.notes:
@@ -208,11 +220,12 @@ class Run:
             "tokens": self.settings.tokens,
         }
 
-    def _estimated_bytes(self, queries: Iterable[Query]) -> int:
-        """An upper guess: 64 active features a token, in the plain reading and in both readings of every draw."""
-        draws = self.settings.demo_draws
+    def _missing_bytes(self, item: _Set) -> int:
+        """An upper guess of what is still to be stored: 64 active features a token, in every reading."""
+        draws, there = self.settings.demo_draws, item.folder.row_ids()
         stream = 8 * self.sae.d_in * (1 + draws)
-        return sum(stream + 12 * min(self.sae.d_sae, 64 * len(q.scored)) * (1 + 2 * draws) for q in queries)
+        missing = (q for q in item.queries if q.row_id not in there)
+        return sum(stream + 12 * min(self.sae.d_sae, 64 * len(q.scored)) * (1 + 2 * draws) for q in missing)
 
     # ---- reading
 
@@ -281,12 +294,15 @@ class Run:
 
     def _hand_out(self, predictions: list[Prediction]) -> None:
         """Gives every task its scores; the complete records go with the last task that lm-eval writes down."""
+        last = self.tasks[-1]
         for task in self.tasks:
             table = {p.predictor: (p.domains[task.domain].score, p.domains[task.domain].se) for p in predictions}
-            last = task is self.tasks[-1]
-            records = [p.model_dump(mode="json") for p in predictions] if last else []
-            where = {"notes": list(self.notes)} if last else {"predictions_are_with": self.tasks[-1].config.task}
-            task.results = DomainResults(table, {**where, **({"predictions": records} if last else {})})
+            if task is last:
+                records = [p.model_dump(mode="json") for p in predictions]
+                written = {"sft_prompts": str(self.sft_prompts), "predictions": records}
+            else:
+                written = {"predictions_are_with": last.config.task}
+            task.results = DomainResults(table, written)
 
 
 def _queries_hash(queries: Sequence[Query]) -> str:

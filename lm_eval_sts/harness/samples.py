@@ -1,7 +1,7 @@
 """What an outsider needs to recompute a score: every question's prompts and its scored tokens.
 
 For the domains' questions this stands in lm-eval's samples files, as the request's arguments; for the SFT set's
-queries in ``prompts.jsonl`` beside their profile.
+queries in ``prompts-….jsonl`` beside their profile, which the result file names.
 """
 
 from __future__ import annotations
@@ -41,5 +41,5 @@ def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:
 
 
 def prompt_line(text: Prompts, query: Query) -> dict[str, Any]:
-    """One line of ``prompts.jsonl``."""
+    """One line of ``prompts-….jsonl``."""
     return {"name": text.name, "row_id": query.row_id, "plain": text.plain, **prompt_facts(text, query)}

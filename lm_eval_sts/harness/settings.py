@@ -30,6 +30,8 @@ class Settings(BaseModel):
     """Its prompt and response columns, where they are not recognised."""
     sft_split: str | None = None
     """Its split; ``train`` or the only one by default."""
+    sft_name: str | None = None
+    """Its configuration on the hub, where it has several (``main`` of ``gsm8k``)."""
     sft_revision: str | None = None
     """Its hub revision."""
     sft_response_delimiter: str = "\n"

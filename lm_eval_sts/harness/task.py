@@ -123,7 +123,8 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
             docs = super().test_docs()
             if len(docs) == 0:
                 raise DatasetError(
-                    f"benchmark {self.source} has no questions for {self.domain}: is this the right benchmark for {self.config.task}?"
+                    f"benchmark {self.source} has no questions for {self.domain}: "
+                    f"is this the right benchmark for {self.config.task}?"
                 )
             order = np.random.default_rng(seed).permutation(len(docs))
             self._shuffled = {seed: docs.select(order)}
@@ -228,7 +229,8 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
             self._instances.append(instance)
         if not self._instances:
             raise DatasetError(
-                f"{self.config.task}: no question for rank {rank} of {world_size}: use fewer processes or a larger --limit"
+                f"{self.config.task}: no question for rank {rank} of {world_size}: use fewer processes "
+                "or a larger --limit"
             )
 
     def construct_requests(self, doc: Document, ctx: str, **kwargs: Any) -> Instance:

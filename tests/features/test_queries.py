@@ -12,7 +12,6 @@ from lm_eval_sts.features.queries import (
     Query,
     QueryTokenizer,
     common_suffix,
-    cut_to_budget,
     shared_prefix,
 )
 from tests.messages import says
@@ -200,9 +199,3 @@ def test_shared_prefix(sequences, data):
     assert len({tuple(s[:n]) for s in sequences}) == 1
     longer = min(min(limits), n + 1)
     assert n == longer or len({tuple(s[:longer]) for s in sequences}) > 1
-
-
-def test_cut_to_budget():
-    queries = [Query(str(n), (0,) * n, (), tuple(range(n))) for n in (3, 4, 5)]
-    sizes = {0: 0, 1: 1, 3: 1, 4: 2, 7: 2, 8: 3, 12: 3, 99: 3}
-    assert {budget: len(cut_to_budget(queries, budget)) for budget in sizes} == sizes

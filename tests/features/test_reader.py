@@ -192,3 +192,54 @@ def test_out_of_memory_halves_the_batch(sae, monkeypatch):
     profile = reader.read(queries, reader.prefixes(queries))
     assert max(sizes) == 8 and sizes.count(2) == 4
     assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries))
+
+
+class Int8Linear(torch.nn.Module):
+    """Weight-only quantisation, as torchao and bitsandbytes do it: integers and a scale, dequantised in the forward."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        scale = linear.weight.detach().abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("weight", (linear.weight.detach() / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight.to(x.dtype) * self.scale, self.bias)
+
+
+def test_quantised_weights(sae):
+    model = ARCHITECTURES["qwen2"]()
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, torch.nn.Linear):
+                setattr(module, name, Int8Linear(child))
+    queries = make_queries(6, seed=6)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    assert_equal(reader.read(queries, reader.prefixes(queries)), direct(model, blocks_of(model)[2], sae, queries))
+
+
+def test_a_model_that_accelerate_has_spread_out(sae, tmp_path):
+    """What parallelize=True makes: layers in different places, moved by accelerate's hooks; here one on disk."""
+    from transformers import AutoModelForCausalLM
+
+    whole = ARCHITECTURES["llama"]()
+    whole.save_pretrained(tmp_path / "model")
+    places = {name: "cpu" for name in ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")}
+    places |= {f"model.layers.{i}": "disk" if i == 1 else "cpu" for i in range(LAYERS)}
+    spread = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=str(tmp_path / "offload"), dtype=torch.float32
+    ).eval()
+    queries = make_queries(6, seed=7)
+    reader = Reader(spread, resolve_hook_point(spread, sae.hook_name), sae, max_rows=2)
+    assert_equal(reader.read(queries, reader.prefixes(queries)), direct(whole, blocks_of(whole)[2], sae, queries))
+
+
+def test_a_peft_model(sae):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(ARCHITECTURES["gpt2"](), LoraConfig(init_lora_weights=False, target_modules=["c_attn"]))
+    queries = make_queries(5, seed=8)
+    reader = Reader(model.eval(), resolve_hook_point(model, sae.hook_name), sae)
+    assert_equal(reader.read(queries, reader.prefixes(queries)), direct(model, blocks_of(model)[2], sae, queries))

@@ -29,6 +29,13 @@ def samples_read(results, subject: str) -> list[dict]:
     return [s for s in results["samples"][f"sts_mmlu_pro_{subject}"] if len(s["arguments"][0]) == 2]
 
 
+def sft_prompts(results) -> Path:
+    """The file of the SFT queries' prompts, which the result names."""
+    found = [c["metadata"]["sts_results"].get("sft_prompts") for c in results["configs"].values()]
+    (name,) = [name for name in found if name]
+    return Path(name)
+
+
 def predictions_of(results, tmp_path) -> dict[str, Prediction]:
     file = tmp_path / "results_x.json"
     file.write_text(json.dumps(results, default=str))
@@ -129,13 +136,8 @@ def test_chat_template_and_system_instruction(world, multiturn):
     plain, facts = samples_read(chat, "law")[0]["arguments"][0]
     assert plain.startswith("<bos>[SYS]Be brief.") and plain.endswith("<assistant>\n")
     assert facts["contexts"][0].count("<assistant>") == (6 if multiturn else 1)
-    folder = next(
-        p
-        for p in (world.root / "profiles").glob("sts_mmlu_pro-sft-*")
-        if "Be brief" in (p / "prompts.jsonl").read_text()
-    )
-    line = json.loads((folder / "prompts.jsonl").read_text().splitlines()[0])
-    assert line["contexts"][0].count("Solve:") == 3
+    line = json.loads(sft_prompts(chat).read_text().splitlines()[0])
+    assert "Be brief" in line["plain"] and line["contexts"][0].count("Solve:") == 3
 
 
 @pytest.mark.parametrize("rule", ["content", "last"])
@@ -263,15 +265,7 @@ def test_recomputed_from_the_written_files_with_transformers_and_saelens_alone(w
             ]
             yield own, shown
 
-    # the newest folder of the right key: the one whose header names this seed and no chat template
-    folders = [p for p in (world.root / "profiles").glob("sts_mmlu_pro-sft-*")]
-    headers = {p: json.loads((p / "header.json").read_text())["key"] for p in folders}
-    (folder,) = [
-        p
-        for p, k in headers.items()
-        if k["context"]["seed"] == 1234 and k["chat_template"] is None and k["tokens"] == "suffix"
-    ]
-    lines = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in sft_prompts(results).read_text().splitlines()]
     read = list(pairs((line["plain"], line) for line in lines))
     tokens = sum(len(own) for own, _ in read)
     chosen = [

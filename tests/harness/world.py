@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ from typing import Any
 from tests.tiny_models import ARCHITECTURES, save, tiny_tokenizer
 from tests.tiny_saes import save_tiny_sae
 
-SUBJECTS = (
-    "biology business chemistry computer_science economics engineering health history law math other philosophy physics psychology"
-).split()
-WORDS = "stone river number proof market engine heart treaty court angle table reason force mind cell profit acid code".split()
+SUBJECTS = [
+    *("biology", "business", "chemistry", "computer_science", "economics", "engineering", "health", "history"),
+    *("law", "math", "other", "philosophy", "physics", "psychology"),
+]
+WORDS = [
+    *("stone", "river", "number", "proof", "market", "engine", "heart", "treaty", "court"),
+    *("angle", "table", "reason", "force", "mind", "cell", "profit", "acid", "code"),
+]
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,8 @@ def _write(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def evaluate(
-    world: World, tasks: list[str] = ["sts_mmlu_pro"], sts: dict[str, Any] | None = None, **options: Any
-) -> Any:  # noqa: B006
+    world: World, tasks: Sequence[str] = ("sts_mmlu_pro",), sts: dict[str, Any] | None = None, **options: Any
+) -> Any:
     """One run of lm-eval, in this process, with only our tasks in its index."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -102,7 +107,7 @@ def evaluate(
     manager = TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata=metadata)
     return simple_evaluate(
         model=model,
-        tasks=tasks,
+        tasks=list(tasks),
         task_manager=manager,
         metadata=metadata,
         device="cpu",
