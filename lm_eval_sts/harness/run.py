@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
 from lm_eval_sts.features.queries import Prompts, Query
 from lm_eval_sts.features.reader import Reader
@@ -36,7 +39,7 @@ from lm_eval_sts.harness.shipped import resolve, shipped_name
 from lm_eval_sts.harness.task import DomainResults, TransferTask
 from lm_eval_sts.predictors.base import Evidence
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import Prediction
+from lm_eval_sts.records import Prediction, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -236,14 +239,6 @@ class Run:
             for item in self.sets:
                 read_set(self.reader, item.queries, item.folder, shard=shard, advance=progress.start(item.label))
                 shard = shard.after(item.queries)
-        if any(p.needs_unaligned for p in self.predictors) and shard.rank == 0:
-            folder, name = (
-                self.sets[0].folder,
-                f"unaligned-{self.settings.unaligned_rows}-{_queries_hash(self.sft.queries)}",
-            )
-            if folder.load_vectors(name) is None:
-                folder.write_vectors(name, unaligned_shift(self.reader, self.sft.queries, self.settings.unaligned_rows))
-            self.unaligned_name = name
         if shard.world_size > 1:
             self._gather()
 
@@ -262,16 +257,16 @@ class Run:
     def _score(self) -> _Found:
         profiles = {item.label: stored_whole(item.folder, item.queries) for item in self.sets}
         sft = profiles.pop(_SFT)
-        unaligned = self.sets[0].folder.load_vectors(self.unaligned_name) if hasattr(self, "unaligned_name") else None
         evidence = Evidence(
             sft=sft,
             demonstrations=self.sft.demonstrations,
             domains=profiles,
-            unaligned=unaligned,
+            unaligned=self._unaligned() if any(p.needs_unaligned for p in self.predictors) else None,
             n_features=min(self.settings.n_features, self.sae.d_sae),
             seed=self.seed,
         )
         scores = {p.name: p.score(evidence) for p in self.predictors}
+        self._note_features_that_never_moved([s.selection for s in scores.values() if s.selection is not None])
         facts = RunFacts(
             model=self.model,
             sae=self.sae,
@@ -292,6 +287,25 @@ class Run:
                 }
         return _Found(predictions, values)
 
+    def _unaligned(self) -> npt.NDArray[np.float64]:
+        """The unaligned variants' selection statistic, from the store or read now: [draws, d_sae]."""
+        rows, queries, folder = self.settings.unaligned_rows, self.sft.queries, self.sets[0].folder
+        name = f"unaligned-{rows}-{hash_json([q.row_id for q in queries])[:16]}"
+        vectors = folder.load_vectors(name)
+        if vectors is None:
+            vectors = unaligned_shift(self.reader, queries, rows)
+            folder.write_vectors(name, vectors)
+        return vectors
+
+    def _note_features_that_never_moved(self, selections: Sequence[Selection]) -> None:
+        still = max((d.shift.count(0.0) for s in selections for d in s.draws), default=0)
+        if still:
+            note = (
+                f"{still} of the selected features did not move: n_features is too large for this SFT set"
+            )
+            logger.info(note)
+            self.notes.append(note)
+
     def _hand_out(self, predictions: list[Prediction]) -> None:
         """Gives every task its scores; the complete records go with the last task that lm-eval writes down."""
         last = self.tasks[-1]
@@ -303,7 +317,3 @@ class Run:
             else:
                 written = {"predictions_are_with": last.config.task}
             task.results = DomainResults(table, written)
-
-
-def _queries_hash(queries: Sequence[Query]) -> str:
-    return hash_json([q.row_id for q in queries])[:16]
