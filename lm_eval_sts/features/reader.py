@@ -2,7 +2,8 @@
 
 What makes it fast without changing a number:
 
-* demonstrations that all queries of a set share are run once; their key/value cache serves every query;
+* demonstrations that all queries of a set share are run once; their key/value cache serves every query, on a CPU
+  without being copied for each (:mod:`lm_eval_sts.features.prefix_attention`);
 * the forward stops at the SAE's hook point;
 * only scored tokens are encoded, and only sums are kept.
 
@@ -19,8 +20,6 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -30,9 +29,10 @@ from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.hooks import HookPoint, read_activation
 from lm_eval_sts.features.prefix_attention import attending_apart, possible
 from lm_eval_sts.features.prefix_cache import default_token_budget, repeat_cache, repeatable
-from lm_eval_sts.features.profiles import DenseSums, Floats, Profile, SparseSums
+from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_prefix
 from lm_eval_sts.features.sae import LoadedSae
+from lm_eval_sts.features.sums import Row, SparseRow, add_to, as_profile, sparse_row, stream_sums
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +62,6 @@ class Prefix:
     apart: bool = False
 
 
-_Sparse = tuple[npt.NDArray[np.int64], Floats, Floats]
-"""Feature indices, Σ and Σ² of one query."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    tokens: int
-    features: _Sparse
-    shifts: list[_Sparse]
-    stream: tuple[Floats, Floats]
-    moves: list[tuple[Floats, Floats]]
-
-
 class Reader:
     """Reads queries with one model and one SAE.
 
@@ -83,8 +70,8 @@ class Reader:
         point: The SAE's hook point on it.
         sae: The SAE, in float32, on the hook point's device.
         max_rows: Most queries a forward pass; None: as many as the token budget allows.
-        token_budget: Most tokens a forward pass, shared prefix counted for every row; None: from the
-            memory that is free. Halved whenever the device runs out of memory.
+        token_budget: Most tokens a forward pass, a shared prefix counted for every row that it is copied for;
+            None: from the memory that is free. Halved whenever the device runs out of memory.
         pad_id: A valid token id for padding.
     """
 
@@ -140,20 +127,11 @@ class Reader:
         Raises:
             ModelError: Activations are not finite, or one query alone does not fit the device's memory.
         """
-        rows: dict[int, _Row] = {}
+        rows: dict[int, Row] = {}
         with torch.inference_mode():
             for batch in self._batches(queries, prefixes):
                 rows.update(zip(batch, self._read_batch([queries[i] for i in batch], prefixes), strict=True))
-        ordered = [rows[i] for i in range(len(queries))]
-        d_sae = self.sae.d_sae
-        return Profile(
-            tuple(q.row_id for q in queries),
-            np.array([r.tokens for r in ordered], dtype=np.int64),
-            SparseSums.from_rows([r.features for r in ordered], d_sae),
-            tuple(SparseSums.from_rows([r.shifts[k] for r in ordered], d_sae) for k in range(len(prefixes) - 1)),
-            _dense([r.stream for r in ordered]),
-            tuple(_dense([r.moves[k] for r in ordered]) for k in range(len(prefixes) - 1)),
-        )
+        return as_profile(queries, [rows[i] for i in range(len(queries))], self.sae.d_sae)
 
     def activations(self, ids: Sequence[Sequence[int]], prefix: Prefix) -> Tensor:
         """Activations at the hook point after the prefix: [rows, longest − prefix, d_in], right-padded.
@@ -233,7 +211,7 @@ class Reader:
             batch, order = order[:rows], order[rows:]
             yield batch
 
-    def _read_batch(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[_Row]:
+    def _read_batch(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[Row]:
         try:
             return self._read_rows(queries, prefixes)
         except torch.OutOfMemoryError as error:
@@ -248,7 +226,7 @@ class Reader:
         half = len(queries) // 2
         return self._read_batch(queries[:half], prefixes) + self._read_batch(queries[half:], prefixes)
 
-    def _read_rows(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[_Row]:
+    def _read_rows(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[Row]:
         plain = self._scored(queries, [q.plain for q in queries], prefixes[0])
         moved = [
             self._scored(queries, [q.contexts[k] for q in queries], prefix) for k, prefix in enumerate(prefixes[1:])
@@ -256,7 +234,7 @@ class Reader:
         lengths = [len(q.scored) for q in queries]
         parts = [x.split(lengths) for x in (plain, *moved)]
         return [
-            _Row(n, features[0], features[1:], _stream_sums(x), [_stream_sums(y.sub(x)) for y in others])
+            Row(n, features[0], features[1:], stream_sums(x), [stream_sums(y.sub(x)) for y in others])
             for n, features, x, *others in zip(lengths, self._feature_sums(plain, moved, lengths), *parts, strict=True)
         ]
 
@@ -279,7 +257,7 @@ class Reader:
             )
         return scored
 
-    def _feature_sums(self, plain: Tensor, moved: list[Tensor], lengths: list[int]) -> Iterator[list[_Sparse]]:
+    def _feature_sums(self, plain: Tensor, moved: list[Tensor], lengths: list[int]) -> Iterator[list[SparseRow]]:
         """Per query its sums of features, then of feature shifts, one a draw.
 
         Blocks are cut without regard to where queries begin: short queries share one matrix product.
@@ -299,9 +277,9 @@ class Reader:
             while start < cut.stop:
                 stop = min(cut.stop, stops[done])
                 for total, block in zip(totals, blocks, strict=True):
-                    _accumulate(total, block[start - cut.start : stop - cut.start])
+                    add_to(total, block[start - cut.start : stop - cut.start])
                 if stop == stops[done]:
-                    yield [_sparse(total) for total in totals]
+                    yield [sparse_row(total) for total in totals]
                     totals.zero_()
                     done += 1
                 start = stop
@@ -310,24 +288,3 @@ class Reader:
 def _inner(model: Any) -> Any:
     """The model behind a PEFT wrapper, whose own forward hides its parameters."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _accumulate(total: Tensor, values: Tensor) -> None:
-    """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32, overwritten."""
-    total[0] += values.sum(dim=0)
-    total[1] += values.square_().sum(dim=0)
-
-
-def _sparse(total: Tensor) -> _Sparse:
-    index = total[1].nonzero().squeeze(1)
-    values = total[:, index].float().cpu().numpy()
-    return index.cpu().numpy(), values[0], values[1]
-
-
-def _stream_sums(x: Tensor) -> tuple[Floats, Floats]:
-    wide = x.double()
-    return wide.sum(dim=0).float().cpu().numpy(), wide.square().sum(dim=0).float().cpu().numpy()
-
-
-def _dense(rows: list[tuple[Floats, Floats]]) -> DenseSums:
-    return DenseSums(np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows]))

@@ -300,9 +300,7 @@ class Run:
     def _note_features_that_never_moved(self, selections: Sequence[Selection]) -> None:
         still = max((d.shift.count(0.0) for s in selections for d in s.draws), default=0)
         if still:
-            note = (
-                f"{still} of the selected features did not move: n_features is too large for this SFT set"
-            )
+            note = f"{still} of the selected features did not move: n_features is too large for this SFT set"
             logger.info(note)
             self.notes.append(note)
 
