@@ -134,11 +134,7 @@ class Reader:
         return as_profile(queries, [rows[i] for i in range(len(queries))], self.sae.d_sae)
 
     def activations(self, ids: Sequence[Sequence[int]], prefix: Prefix) -> Tensor:
-        """Activations at the hook point after the prefix: [rows, longest − prefix, d_in], right-padded.
-
-        Raises:
-            ModelError: They are not finite.
-        """
+        """Activations at the hook point after the prefix: [rows, longest − prefix, d_in], right-padded, unchecked."""
         rest = [list(row[prefix.length :]) for row in ids]
         width = max(len(row) for row in rest)
         padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
