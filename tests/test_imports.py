@@ -20,7 +20,8 @@ BASICS = {"errors", "files", "records"}
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "features": (BASICS | {"data"}, {"lm_eval"}),
     "predictors": (BASICS | {"features"}, {"lm_eval"}),
-    "outcomes": (BASICS | {"data"}, set()),
+    "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
+    "outcomes": (BASICS | {"data", "features"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS, LEARNING | {"lm_eval"}),
     "explain": (BASICS | {"features", "predictors"}, {"lm_eval"}),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import Prediction, load_record, parse_record
+from lm_eval_sts.records import Prediction, load_record, parse_record, read_json
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -51,12 +50,7 @@ def _records(data: dict[str, Any]) -> list[Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON: {error}") from error
+    data = read_json(path)
     if not isinstance(data, dict):
         raise RecordError(f"{path} is neither a result file of lm-eval nor a prediction")
     return data

@@ -1,0 +1,55 @@
+"""What is written down: versioned, validated records, as JSON."""
+
+from lm_eval_sts.records.base import (
+    FORMAT_VERSION,
+    UNKNOWN,
+    Finite,
+    ModelRef,
+    Provenance,
+    Record,
+    SftSetRef,
+    load_record,
+    parse_record,
+    read_json,
+    save_record,
+)
+from lm_eval_sts.records.outcome import VIEWS, Change, DomainOutcome, Measurement, Outcome, Recipe, View
+from lm_eval_sts.records.prediction import (
+    BenchmarkRef,
+    DomainScore,
+    Prediction,
+    PromptRef,
+    SaeRef,
+    SelectedFeatures,
+    Selection,
+    Setting,
+)
+
+__all__ = [
+    "FORMAT_VERSION",
+    "UNKNOWN",
+    "VIEWS",
+    "BenchmarkRef",
+    "Change",
+    "DomainOutcome",
+    "DomainScore",
+    "Finite",
+    "Measurement",
+    "ModelRef",
+    "Outcome",
+    "Prediction",
+    "PromptRef",
+    "Provenance",
+    "Recipe",
+    "Record",
+    "SaeRef",
+    "SelectedFeatures",
+    "Selection",
+    "Setting",
+    "SftSetRef",
+    "View",
+    "load_record",
+    "parse_record",
+    "read_json",
+    "save_record",
+]

@@ -1,0 +1,116 @@
+"""Predictions: a predictor's scores for a setting, with what they rest on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lm_eval_sts.records.base import FORMAT_VERSION, Finite, ModelRef, Provenance, Record, SftSetRef
+
+
+class SaeRef(Record):
+    """The sparse autoencoder that read the model."""
+
+    name: str
+    """``release/sae_id`` or a local path."""
+    hook_name: str
+    d_sae: int = Field(gt=0)
+    architecture: str
+    weights_hash: str
+    chosen_because: str | None = None
+    """Why this SAE, where the run chose it itself; None where the user named it."""
+
+
+class BenchmarkRef(Record):
+    """The benchmark whose domains are scored."""
+
+    name: str
+    """The group of lm-eval tasks, for instance ``sts_mmlu_pro``."""
+    source: str
+    """Hub id or local path of its questions."""
+    version: str
+    """Version of our task."""
+    measured_by: str | None = None
+    """The lm-eval task, or group of tasks, that measures the same questions; its prompts are the ones used."""
+    measured_version: str | None = None
+    """Its version: deltas measured under another one are not what was predicted."""
+
+
+class PromptRef(Record):
+    """How questions were put to the model."""
+
+    chat_template_hash: str | None
+    """None where no chat template was applied."""
+    system_instruction: str | None
+    fewshot_as_multiturn: bool
+    tokens: Literal["suffix", "content", "last"]
+    """Which of the query's tokens were scored (DESIGN, rule 2)."""
+
+
+class Setting(Record):
+    """What a prediction is about: base model × SFT set × benchmark."""
+
+    model: ModelRef
+    sft_set: SftSetRef
+    benchmark: BenchmarkRef
+    prompt: PromptRef
+    recipe: str | None = None
+    """The fine-tuning recipe, where the prediction is for one."""
+
+
+class DomainScore(Record):
+    """One domain's predicted score."""
+
+    score: Finite
+    """Mean over the draws of demonstrations."""
+    se: Annotated[Finite, Field(ge=0)] | None
+    """Standard error by bootstrap over the domain's questions, selection held fixed; None for one question."""
+    draws: tuple[Finite, ...]
+    """The score under each draw of demonstrations; their spread is not part of ``se``."""
+    n_questions: int = Field(gt=0)
+    n_tokens: int = Field(gt=0)
+    """Scored tokens."""
+
+
+class SelectedFeatures(Record):
+    """The shifted features of one draw of SFT demonstrations: D_N of the paper."""
+
+    features: tuple[int, ...]
+    """SAE feature indices, largest shift first."""
+    shift: tuple[Finite, ...]
+    """E‖h_j(x) − h_j(demonstrations, x)‖² of each (paper §4.1)."""
+    stability: Annotated[Finite, Field(ge=0, le=1)] | None
+    """Mean share of the features that a resampling of the SFT queries selects again; None where the rule is no
+    mean over queries."""
+    demonstrations: tuple[int, ...]
+    """Rows of the SFT set shown as demonstrations, in the order shown."""
+
+
+class Selection(Record):
+    """How the shifted features were selected, for every draw."""
+
+    rule: Literal["aligned", "unaligned"]
+    n_features: int = Field(gt=0)
+    n_queries: int = Field(gt=0)
+    n_tokens: int = Field(gt=0)
+    draws: tuple[SelectedFeatures, ...]
+    overlap_between_draws: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    """Mean share of features that two draws have in common; None for one draw."""
+
+
+class Prediction(Record):
+    """A predictor's scores for a setting."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    kind: Literal["prediction"] = "prediction"
+    predictor: str
+    predictor_version: str
+    target: Literal["magnitude", "delta"]
+    """What the score predicts: the size of the change, or the signed change."""
+    setting: Setting
+    sae: SaeRef | None
+    """None for predictors that need no SAE."""
+    selection: Selection | None
+    domains: dict[str, DomainScore] = Field(min_length=1)
+    provenance: Provenance
