@@ -25,8 +25,9 @@ from transformers import (
 )
 
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
+from lm_eval_sts.features.prefixed import Prefix
 from lm_eval_sts.features.queries import Query
-from lm_eval_sts.features.reader import Prefix, Reader
+from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import LoadedSae
 
 L0 = 64

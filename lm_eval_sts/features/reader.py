@@ -6,29 +6,23 @@ What makes it fast without changing a number:
   without being copied for each (:mod:`lm_eval_sts.features.prefix_attention`);
 * the forward stops at the SAE's hook point;
 * only scored tokens are encoded, and only sums are kept.
-
-Rows are padded on the right, whatever the tokenizer's side: pads then stand after every
-scored token, where causal attention (full or windowed) cannot see them, so no mask is needed.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.hooks import HookPoint, read_activation
-from lm_eval_sts.features.prefix_attention import attending_apart, possible
-from lm_eval_sts.features.prefix_cache import default_token_budget, repeat_cache, repeatable
+from lm_eval_sts.features.prefix_cache import default_token_budget
+from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_prefix
 from lm_eval_sts.features.sae import LoadedSae
@@ -36,30 +30,8 @@ from lm_eval_sts.features.sums import Row, SparseRow, add_to, as_profile, sparse
 
 logger = logging.getLogger(__name__)
 
-_SHORT_PREFIX = 8
-"""Below this many shared tokens a cache costs more than it saves."""
-
-_PROBE = 16
-"""Tokens after a prefix on which two ways of attention are compared."""
-
 _OWN_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """Tokens a forward pass beyond the shared ones: enough for full speed, on a CPU few enough for its caches."""
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The tokens that all prompts of one side (plain, or one draw) share, already run.
-
-    Attributes:
-        length: Number of shared tokens.
-        cache: Their key/value cache with a batch of one; None where ``length`` is 0.
-        apart: Whether queries attend to it apart from their own tokens
-            (:mod:`lm_eval_sts.features.prefix_attention`).
-    """
-
-    length: int
-    cache: Cache | None
-    apart: bool = False
 
 
 class Reader:
@@ -89,14 +61,10 @@ class Reader:
         self.point = point
         self.sae = sae
         self.max_rows = max_rows
-        self.pad_id = pad_id
-        embeddings: Any = model.get_input_embeddings()
-        self.input_device: torch.device = embeddings.weight.device
-        if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
-            self.input_device = torch.device("cpu")
+        self.prefixed = PrefixedModel(model, partial(read_activation, model, point), pad_id)
+        self.input_device = self.prefixed.input_device
         self.token_budget = token_budget or default_token_budget(model, self.input_device)
         self._own_tokens = _OWN_TOKENS.get(self.input_device.type, _OWN_TOKENS["cuda"])
-        self._takes_positions = "position_ids" in inspect.signature(_inner(model).forward).parameters
 
     def prefixes(self, queries: Sequence[Query]) -> list[Prefix]:
         """Runs what the queries' prompts share: one prefix for the plain side, then one a draw.
@@ -111,7 +79,7 @@ class Reader:
         for side in sides:
             limits = [q.scored[0] + len(ids) - len(q.plain) for q, ids in zip(queries, side, strict=True)]
             length = shared_prefix(side, limits)
-            prefixes.append(self._run_prefix(side[0][:length], side[0][length : length + _PROBE]))
+            prefixes.append(self.prefixed.prefix(side[0][:length], side[0][length : length + PROBE]))
         return prefixes
 
     def read(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Profile:
@@ -135,19 +103,7 @@ class Reader:
 
     def activations(self, ids: Sequence[Sequence[int]], prefix: Prefix) -> Tensor:
         """Activations at the hook point after the prefix: [rows, longest − prefix, d_in], right-padded, unchecked."""
-        rest = [list(row[prefix.length :]) for row in ids]
-        width = max(len(row) for row in rest)
-        padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
-        inputs: dict[str, Any] = {"input_ids": padded, "use_cache": prefix.cache is not None}
-        if self._takes_positions:
-            positions = torch.arange(prefix.length, prefix.length + width, device=self.input_device)
-            inputs["position_ids"] = positions.expand(len(rest), -1)
-        if prefix.cache is not None and prefix.apart:
-            with attending_apart(self.model, prefix.cache) as cache:
-                return read_activation(self.model, self.point, past_key_values=cache, **inputs)
-        if prefix.cache is not None:
-            inputs["past_key_values"] = repeat_cache(prefix.cache, len(rest))
-        return read_activation(self.model, self.point, **inputs)
+        return self.prefixed(ids, prefix)
 
     def encode(self, activations: Tensor) -> Tensor:
         """SAE features of raw activations: [tokens, d_in] to [tokens, d_sae], float32."""
@@ -161,38 +117,6 @@ class Reader:
         size, least = (2**20, 128) if self.point.device.type == "cpu" else (2**27, 512)
         step = max(size // self.sae.d_sae, least, readings) // readings
         return (slice(start, min(start + step, n_tokens)) for start in range(0, n_tokens, step))
-
-    def _run_prefix(self, ids: Sequence[int], probe: Sequence[int]) -> Prefix:
-        if len(ids) < _SHORT_PREFIX:
-            return Prefix(0, None)
-        cache = DynamicCache(config=self.model.config)
-        inputs: dict[str, Any] = {
-            "input_ids": torch.tensor([list(ids)], device=self.input_device),
-            "past_key_values": cache,
-            "use_cache": True,
-        }
-        with torch.inference_mode():
-            read_activation(self.model, self.point, **inputs)
-        if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
-            logger.warning(
-                "this model's cache cannot be shared between queries: the %d shared tokens are read for every query",
-                len(ids),
-            )
-            return Prefix(0, None)
-        prefix = Prefix(len(ids), cache)
-        return replace(prefix, apart=possible(self.model, cache) and self._agree(prefix, [*ids, *probe]))
-
-    def _agree(self, prefix: Prefix, ids: Sequence[int]) -> bool:
-        """Whether attending to a prefix apart gives what the model's own attention gives."""
-        with torch.inference_mode():
-            expected = self.activations([ids], prefix).float()
-            try:
-                found = self.activations([ids], replace(prefix, apart=True)).float()
-            except (RuntimeError, TypeError, ValueError) as error:
-                logger.info("attention to a shared prefix is not merged for this model: %s", error)
-                return False
-        tolerance = 1e-4 if torch.finfo(self.model.dtype).bits >= 32 else 0.1
-        return bool(torch.linalg.vector_norm(found - expected) <= tolerance * torch.linalg.vector_norm(expected))
 
     def _batches(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
         """Indices of queries to read together, the longest first: by the tokens that are not shared."""
@@ -279,8 +203,3 @@ class Reader:
                     totals.zero_()
                     done += 1
                 start = stop
-
-
-def _inner(model: Any) -> Any:
-    """The model behind a PEFT wrapper, whose own forward hides its parameters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from lm_eval_sts.errors import ModelError
+from lm_eval_sts.features.prefixed import Prefix
 from lm_eval_sts.features.queries import Query
-from lm_eval_sts.features.reader import Prefix, Reader
+from lm_eval_sts.features.reader import Reader
 
 REFERENCE_ROWS = 10_000
 """Rows of each run that the reference code compares."""

@@ -1,0 +1,1 @@
+"""The commands of ``lm-eval-sts``, one module each."""

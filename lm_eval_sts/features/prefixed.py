@@ -1,0 +1,131 @@
+"""A model that runs the tokens many prompts share once, and then each prompt's own tokens.
+
+Rows are padded on the right, whatever the tokenizer's side: pads then stand after every
+token of interest, where causal attention (full or windowed) cannot see them, so no mask is needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from lm_eval_sts.features.prefix_attention import attending_apart, possible
+from lm_eval_sts.features.prefix_cache import repeat_cache, repeatable
+
+logger = logging.getLogger(__name__)
+
+_SHORT_PREFIX = 8
+"""Below this many shared tokens a cache costs more than it saves."""
+
+PROBE = 16
+"""Tokens after a prefix on which two ways of attention are compared."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Tokens that all prompts of a group share, already run.
+
+    Attributes:
+        length: Number of shared tokens.
+        cache: Their key/value cache with a batch of one; None where ``length`` is 0.
+        apart: Whether prompts attend to it apart from their own tokens
+            (:mod:`lm_eval_sts.features.prefix_attention`).
+    """
+
+    length: int
+    cache: Cache | None
+    apart: bool = False
+
+
+class PrefixedModel:
+    """Runs prompts with one model, what they share once.
+
+    Args:
+        model: The model, in eval mode, on any device or split over several.
+        run: What is wanted of a forward: called as ``run(input_ids=…, position_ids=…, past_key_values=…, use_cache=…)``
+            with position ids and cache where there are such; gives [rows, own tokens, …].
+        pad_id: A valid token id for padding.
+    """
+
+    def __init__(self, model: PreTrainedModel, run: Callable[..., Tensor], pad_id: int = 0) -> None:
+        self.model = model
+        self.run = run
+        self.pad_id = pad_id
+        embeddings: Any = model.get_input_embeddings()
+        self.input_device: torch.device = embeddings.weight.device
+        if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
+            self.input_device = torch.device("cpu")
+        self._takes_positions = "position_ids" in inspect.signature(_inner(model).forward).parameters
+
+    def __call__(self, ids: Sequence[Sequence[int]], prefix: Prefix, **options: Any) -> Tensor:
+        """What ``run`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
+
+        Args:
+            ids: Whole prompts, which begin with the prefix.
+            prefix: From :meth:`prefix`.
+            options: Passed on to ``run``.
+        """
+        rest = [list(row[prefix.length :]) for row in ids]
+        width = max(len(row) for row in rest)
+        padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
+        inputs: dict[str, Any] = {"input_ids": padded, "use_cache": prefix.cache is not None, **options}
+        if self._takes_positions:
+            positions = torch.arange(prefix.length, prefix.length + width, device=self.input_device)
+            inputs["position_ids"] = positions.expand(len(rest), -1)
+        if prefix.cache is not None and prefix.apart:
+            with attending_apart(self.model, prefix.cache) as cache:
+                return self.run(past_key_values=cache, **inputs)
+        if prefix.cache is not None:
+            inputs["past_key_values"] = repeat_cache(prefix.cache, len(rest))
+        return self.run(**inputs)
+
+    def prefix(self, ids: Sequence[int], probe: Sequence[int]) -> Prefix:
+        """Runs shared tokens.
+
+        Args:
+            ids: The tokens.
+            probe: A few tokens that follow them in one prompt, on which two ways of attention are compared.
+        """
+        if len(ids) < _SHORT_PREFIX:
+            return Prefix(0, None)
+        cache = DynamicCache(config=self.model.config)
+        inputs: dict[str, Any] = {
+            "input_ids": torch.tensor([list(ids)], device=self.input_device),
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        with torch.inference_mode():
+            self.run(**inputs)
+        if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
+            logger.warning(
+                "this model's cache cannot be shared between prompts: the %d shared tokens are read for every one",
+                len(ids),
+            )
+            return Prefix(0, None)
+        prefix = Prefix(len(ids), cache)
+        return replace(prefix, apart=possible(self.model, cache) and self._agree(prefix, [*ids, *probe]))
+
+    def _agree(self, prefix: Prefix, ids: Sequence[int]) -> bool:
+        """Whether attending to a prefix apart gives what the model's own attention gives."""
+        with torch.inference_mode():
+            expected = self([ids], prefix).float()
+            try:
+                found = self([ids], replace(prefix, apart=True)).float()
+            except (RuntimeError, TypeError, ValueError) as error:
+                logger.info("attention to a shared prefix is not merged for this model: %s", error)
+                return False
+        tolerance = 1e-4 if torch.finfo(self.model.dtype).bits >= 32 else 0.1
+        return bool(torch.linalg.vector_norm(found - expected) <= tolerance * torch.linalg.vector_norm(expected))
+
+
+def _inner(model: Any) -> Any:
+    """The model behind a PEFT wrapper, whose own forward hides its parameters."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

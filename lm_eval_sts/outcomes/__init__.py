@@ -1,0 +1,1 @@
+"""Measured transfer: fine-tuning, measuring, pairing, and the outcomes that ship."""
