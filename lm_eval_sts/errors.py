@@ -44,5 +44,9 @@ class ProfileError(StsError):
     """Profiles cannot be written or read."""
 
 
+class TrainingError(StsError):
+    """Fine-tuning went wrong: a loss that is not finite, or weights that did not change."""
+
+
 class RecordError(StsError):
     """A record on disk is missing, of another version, or not valid."""

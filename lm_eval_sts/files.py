@@ -1,4 +1,4 @@
-"""Files: atomic writes and content hashes."""
+"""Files: atomic writes and content hashes; and the command that wrote them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
+import sys
 from pathlib import Path
 
 
@@ -38,3 +40,9 @@ def hash_json(value: object) -> str:
     """SHA-256 of a JSON value in canonical form (sorted keys, no spaces), as 64 hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def this_command() -> str:
+    """The command line of this process, as a record keeps it: the program's name without its folder."""
+    program, *arguments = sys.argv or ["unknown"]
+    return shlex.join([Path(program).name, *arguments])

@@ -1,0 +1,288 @@
+"""Supervised fine-tuning with TRL: LoRA or full, completion-only loss, resumable, checked afterwards."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from rich.console import Console
+
+from lm_eval_sts.data import SftSet
+from lm_eval_sts.errors import StsError, TrainingError
+from lm_eval_sts.files import this_command
+from lm_eval_sts.outcomes import hardware
+from lm_eval_sts.outcomes import trainer_setup as setup
+from lm_eval_sts.outcomes.claims import Start, claim, remove_checkpoints
+from lm_eval_sts.outcomes.training_data import LongExamples, TrainingData, length_limit, tokenise
+from lm_eval_sts.outcomes.tuned import MANIFEST, TunedManifest
+from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, SftSetRef, save_record
+
+_PACKAGES: Final = ("lm-eval-sts", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base model as loaded.
+
+    Attributes:
+        reference: For the manifest.
+        norm: Frobenius norm of its weights.
+    """
+
+    reference: ModelRef
+    norm: float
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is known before the first step.
+
+    Attributes:
+        model: Where the base model is loaded from.
+        base: The base model.
+        sft_set: The SFT set.
+        recipe: As trained.
+        seed: The seed.
+        data: The examples that are used.
+        devices: How the run is spread over devices.
+        long_examples: What happens to examples that do not fit.
+        output: The folder.
+        notes: What a reader must know.
+        started: When, on the monotonic clock.
+    """
+
+    model: str
+    base: _Base
+    sft_set: SftSet
+    recipe: Recipe
+    seed: int
+    data: TrainingData
+    devices: hardware.Devices
+    long_examples: LongExamples
+    output: Path
+    notes: tuple[str, ...]
+    started: float
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides what comes out, by name."""
+        return {
+            "model": self.base.reference.name,
+            "model_weights": self.base.reference.weights_hash,
+            "sft_set": self.sft_set.name,
+            "sft_set_content": self.sft_set.content_hash,
+            "seed": self.seed,
+            "long_examples": self.long_examples,
+            "response_delimiter": self.data.response_delimiter,
+            "chat_template": self.data.chat_template_hash,
+            **self.recipe.model_dump(mode="json"),
+        }
+
+
+def finetune(
+    model: str,
+    sft_set: SftSet,
+    output: Path,
+    recipe: Recipe,
+    seed: int,
+    *,
+    model_name: str | None = None,
+    revision: str | None = None,
+    response_delimiter: str = "\n",
+    long_examples: LongExamples = "refuse",
+    save_steps: int | None = None,
+    device_batch_size: int | None = None,
+    gradient_checkpointing: bool | None = None,
+    notes: tuple[str, ...] = (),
+    console: Console | None = None,
+) -> TunedManifest:
+    """Fine-tunes a model on an SFT set; writes the adapter or model, and its manifest.
+
+    A run that was killed goes on from its last checkpoint; one that is done is left as it is. Under ``accelerate
+    launch`` or ``torchrun`` every process calls this alike. Sets torch's global seed. On a CPU the same seed gives the
+    same weights bit for bit; on GPUs up to kernels that are not deterministic.
+
+    Args:
+        model: Hub id or folder of the base model.
+        sft_set: What to train on.
+        output: Folder of the adapter or model, its manifest and, until it is done, its checkpoints.
+        recipe: Hyperparameters.
+        seed: Seed of LoRA's initial weights, of dropout, and of the order of the examples.
+        model_name: The base model's name in the manifest; ``model`` where None.
+        revision: Hub revision of the base model.
+        response_delimiter: Stands between prompt and response where the tokenizer has no chat template.
+        long_examples: What happens to examples that do not fit.
+        save_steps: Steps between checkpoints; 0 for the final model only; None for a tenth of the run.
+        device_batch_size: Examples a forward pass on one device; None for what fits into 16,384 padded tokens.
+        gradient_checkpointing: Compute activations again in the backward pass; None for: where there is an
+            accelerator.
+        notes: Of the caller, for the manifest.
+        console: Where progress is said, by the main process.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SettingsError: TRL is not installed, batch sizes do not divide, or the output folder is another run's.
+        DatasetError: Examples do not fit.
+        ModelError: The model cannot be loaded.
+        TrainingError: The loss stopped being finite, memory ran out, or training changed nothing.
+    """
+    setup.require_trl()
+    started = time.monotonic()
+    with setup.quiet_libraries():
+        tokenizer = setup.load_tokenizer(model, revision)
+        limit = length_limit(recipe.max_length, setup.context_length(model, revision))
+        data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
+        devices = hardware.plan_devices(recipe, data, device_batch_size, gradient_checkpointing)
+        recipe, hardware_notes = hardware.as_hardware_allows(recipe, devices)
+        # Before the model is loaded, because it starts the process group by which FSDP's ranks know who loads.
+        arguments = setup.trainer_arguments(recipe, devices, output, seed, save_steps)
+        base_model = setup.load_model(model, revision, recipe)
+        run = _Run(
+            model=model,
+            base=_on_main(arguments, lambda: _identify(base_model, model_name or model)),
+            sft_set=sft_set,
+            recipe=recipe,
+            seed=seed,
+            data=data,
+            devices=devices,
+            long_examples=long_examples,
+            output=output,
+            notes=(*notes, *sft_set.notes, *data.notes, *hardware_notes),
+            started=started,
+        )
+        start = _on_main(arguments, lambda: claim(output, run.settings()))
+        speaker = console if arguments.process_index == 0 else None
+        if start.finished is not None:
+            if speaker is not None:
+                speaker.print(f"{output} is already done with these settings: left as it is", markup=False)
+            return start.finished
+        if speaker is not None:
+            _announce(run, start, speaker)
+        trainer = setup.make_trainer(base_model, tokenizer, data, recipe, arguments, speaker)
+        setup.train(trainer, devices, start.checkpoint)
+        setup.save_model(trainer, output)
+        return _on_main(arguments, lambda: _conclude(run, trainer.state))
+
+
+def _announce(run: _Run, start: Start, console: Console) -> None:
+    """Says what is about to be trained, and how."""
+    data, devices = run.data, run.devices
+    lines = [
+        f"{len(data.examples)} examples, {data.n_response_tokens} response tokens, longest {data.longest} tokens; "
+        f"{run.recipe.dtype} on {devices.name}; {run.recipe.batch_size} examples a step: {devices.batch_size} a pass, "
+        f"passes {devices.accumulation}, processes {devices.world_size}; gradient checkpointing "
+        f"{'on' if devices.gradient_checkpointing else 'off'}",
+        *(f"note: {note}" for note in run.notes),
+    ]
+    if data.long_rows:
+        lines.append(f"rows that did not fit: {', '.join(map(str, data.long_rows))}")
+    if start.checkpoint is not None:
+        lines.append(f"goes on from {start.checkpoint}")
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def _on_main(arguments: Any, action: Callable[[], T]) -> T:
+    """Does something in the main process; every process has its result, or raises its error."""
+    from accelerate.utils import broadcast_object_list
+
+    result: list[Any] = [None]
+    if arguments.process_index == 0:
+        try:
+            result = [action()]
+        except StsError as error:
+            result = [error]
+    broadcast_object_list(result)
+    if isinstance(result[0], StsError):
+        raise result[0]
+    return result[0]  # type: ignore[no-any-return]
+
+
+def _identify(model: Any, name: str) -> _Base:
+    from lm_eval_sts.features.identity import weights_hash
+    from lm_eval_sts.outcomes.training_checks import weights_norm
+
+    reference = ModelRef(
+        name=name,
+        revision=str(getattr(model.config, "_commit_hash", None) or UNKNOWN),
+        weights_hash=weights_hash(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+    )
+    return _Base(reference, weights_norm(model))
+
+
+def _update_norm(run: _Run) -> float:
+    """How far the saved weights are from the base model's.
+
+    Raises:
+        TrainingError: They are the same, or not finite.
+    """
+    from lm_eval_sts.outcomes.training_checks import full_update_norm, lora_update_norm
+
+    if run.recipe.method == "lora":
+        norm = lora_update_norm(run.output)
+    else:
+        reference = run.base.reference
+        revision = None if reference.revision == UNKNOWN else reference.revision
+        tuned = setup.load_model(str(run.output), None, run.recipe)
+        norm = full_update_norm(tuned, setup.load_model(run.model, revision, run.recipe))
+    what = f"{run.base.reference.name} (recipe {run.recipe.name}, learning rate {run.recipe.learning_rate:g})"
+    if norm == 0:
+        raise TrainingError(f"training changed no weight of {what}: raise learning_rate or train longer")
+    if not math.isfinite(norm):
+        raise TrainingError(f"training left weights of {what} that are not finite: lower learning_rate")
+    return norm
+
+
+def _conclude(run: _Run, state: Any) -> TunedManifest:
+    """Checks what was saved, writes the manifest and removes the checkpoints."""
+    from lm_eval_sts.outcomes.training_checks import summarise_losses
+
+    update = _update_norm(run)
+    loss = summarise_losses([entry["loss"] for entry in state.log_history if "loss" in entry])
+    fell = loss.final < loss.first
+    notes = run.notes if fell else (*run.notes, f"the training loss did not fall: {loss.first:.4f} to {loss.final:.4f}")
+    manifest = TunedManifest(
+        base=run.base.reference,
+        sft_set=SftSetRef(
+            name=run.sft_set.name,
+            revision=run.sft_set.revision,
+            content_hash=run.sft_set.content_hash,
+            n_examples=len(run.sft_set.examples),
+        ),
+        recipe=run.recipe,
+        seed=run.seed,
+        response_delimiter=run.data.response_delimiter,
+        chat_template_hash=run.data.chat_template_hash,
+        n_examples=len(run.data.examples),
+        long_examples=run.long_examples,
+        long_rows=run.data.long_rows,
+        n_tokens=run.data.n_response_tokens,
+        steps=state.global_step,
+        first_loss=loss.first,
+        final_loss=loss.final,
+        loss_fell=fell,
+        loss_curve=loss.curve,
+        update_norm=update,
+        relative_update_norm=update / run.base.norm,
+        device=run.devices.name,
+        world_size=run.devices.world_size,
+        device_batch_size=run.devices.batch_size,
+        gradient_checkpointing=run.devices.gradient_checkpointing,
+        seconds=time.monotonic() - run.started,
+        versions={name: metadata.version(name) for name in _PACKAGES},
+        command=this_command(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=notes,
+    )
+    save_record(manifest, run.output / MANIFEST)
+    remove_checkpoints(run.output)
+    return manifest

@@ -1,0 +1,110 @@
+"""The devices that a run is spread over, and what they allow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.outcomes.training_data import TrainingData
+from lm_eval_sts.records import Recipe
+
+_TOKENS_A_DEVICE: Final = 16_384
+"""Padded tokens that one forward pass holds at most, where the user gives no device batch size."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """How a run is spread over devices.
+
+    Attributes:
+        name: ``cpu``, or the accelerator's name.
+        on_cpu: Whether there is no accelerator.
+        has_bfloat16: Whether it computes in bfloat16.
+        world_size: Processes, as the launcher set them.
+        batch_size: Examples a forward pass on one device.
+        accumulation: Forward passes an optimiser step.
+        gradient_checkpointing: Whether activations are computed again in the backward pass.
+    """
+
+    name: str
+    on_cpu: bool
+    has_bfloat16: bool
+    world_size: int
+    batch_size: int
+    accumulation: int
+    gradient_checkpointing: bool
+
+
+def plan_devices(
+    recipe: Recipe, data: TrainingData, batch_size: int | None, gradient_checkpointing: bool | None
+) -> Devices:
+    """Shares a batch out over devices and forward passes.
+
+    Args:
+        recipe: Its ``batch_size`` counts all devices and passes.
+        data: Its longest example decides how many fit, where that is left open.
+        batch_size: Examples a forward pass on one device, where the user says so.
+        gradient_checkpointing: None for: where there is an accelerator.
+
+    Raises:
+        SettingsError: The batch cannot be shared out evenly, or several GPUs are visible without a launcher.
+    """
+    import torch
+    from accelerate.utils import parse_flag_from_env
+    from transformers.utils.import_utils import is_torch_bf16_gpu_available
+
+    on_cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if not on_cpu and world_size == 1 and torch.accelerator.device_count() > 1:
+        raise SettingsError(
+            f"{torch.accelerator.device_count()} accelerators are visible to one process: start it with accelerate "
+            "launch, or show it one (CUDA_VISIBLE_DEVICES=0)"
+        )
+    per_process, rest = divmod(recipe.batch_size, world_size)
+    if rest:
+        raise SettingsError(f"batch_size {recipe.batch_size} cannot be shared out over {world_size} processes")
+    if batch_size is None:
+        fits = max(1, _TOKENS_A_DEVICE // (recipe.max_length if recipe.packing and recipe.max_length else data.longest))
+        batch_size = max(d for d in range(1, per_process + 1) if per_process % d == 0 and d <= fits)
+    if batch_size < 1 or per_process % batch_size:
+        raise SettingsError(
+            f"device_batch_size {batch_size} does not divide batch_size {recipe.batch_size} over {world_size} "
+            f"processes: take a divisor of {per_process}"
+        )
+    return Devices(
+        name="cpu" if on_cpu else _accelerator_name(),
+        on_cpu=on_cpu,
+        has_bfloat16=not on_cpu and bool(is_torch_bf16_gpu_available()),
+        world_size=world_size,
+        batch_size=batch_size,
+        accumulation=per_process // batch_size,
+        gradient_checkpointing=not on_cpu if gradient_checkpointing is None else gradient_checkpointing,
+    )
+
+
+class AllowedRecipe(NamedTuple):
+    """A recipe as the hardware allows it.
+
+    Attributes:
+        recipe: With the dtype that is trained in.
+        notes: What differs from what was asked.
+    """
+
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+def as_hardware_allows(recipe: Recipe, devices: Devices) -> AllowedRecipe:
+    """The recipe in float32 where the hardware does not compute in bfloat16."""
+    if recipe.dtype == "float32" or devices.has_bfloat16:
+        return AllowedRecipe(recipe, ())
+    note = f"trained in float32: {devices.name} is not used for training in bfloat16"
+    return AllowedRecipe(recipe.model_copy(update={"dtype": "float32"}), (note,))
+
+
+def _accelerator_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else str(torch.accelerator.current_accelerator())

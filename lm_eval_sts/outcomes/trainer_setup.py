@@ -1,0 +1,222 @@
+"""What TRL's trainer is given: tokenizer, model, examples and arguments."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from lm_eval_sts.errors import ModelError, SettingsError, TrainingError
+from lm_eval_sts.outcomes.hardware import Devices
+from lm_eval_sts.outcomes.training_data import TrainingData
+from lm_eval_sts.records import Recipe
+
+_CHECKPOINTS: Final = 10
+"""Checkpoints in a run, where the user gives no number of steps."""
+
+
+def require_trl() -> None:
+    """Looks whether TRL is installed.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if importlib.util.find_spec("trl") is None:
+        raise SettingsError('fine-tuning needs TRL, which is not installed: pip install "lm-eval-sts[finetune]"')
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Errors only from transformers and datasets, and no progress bars of theirs."""
+    import datasets
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    ours, theirs = datasets.is_progress_bar_enabled(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            # TRL and transformers do not agree on the names of some arguments yet.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if theirs:
+            logging.enable_progress_bar()
+        if ours:
+            datasets.enable_progress_bars()
+
+
+def trainer_arguments(recipe: Recipe, devices: Devices, output: Path, seed: int, save_steps: int | None) -> Any:
+    """The recipe as TRL's ``SFTConfig``."""
+    from trl.trainer.sft_config import SFTConfig
+
+    # A launcher's own choice would be taken where bf16 is off, and the record would not say so.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if recipe.dtype == "bfloat16" else "no"
+    return SFTConfig(
+        output_dir=str(output),
+        learning_rate=recipe.learning_rate,
+        num_train_epochs=1.0 if recipe.epochs is None else recipe.epochs,
+        max_steps=-1 if recipe.max_steps is None else recipe.max_steps,
+        per_device_train_batch_size=devices.batch_size,
+        gradient_accumulation_steps=devices.accumulation,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup_ratio,
+        weight_decay=recipe.weight_decay,
+        adam_beta1=recipe.adam_betas[0],
+        adam_beta2=recipe.adam_betas[1],
+        max_grad_norm=recipe.max_grad_norm,
+        max_length=recipe.max_length if recipe.packing else None,  # lengths were checked before
+        packing=recipe.packing,
+        bf16=recipe.dtype == "bfloat16",
+        use_cpu=devices.on_cpu,
+        gradient_checkpointing=devices.gradient_checkpointing,
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no" if save_steps == 0 else "steps",
+        save_steps=save_steps or 1 / _CHECKPOINTS,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=not devices.on_cpu,
+    )
+
+
+def load_tokenizer(model: str, revision: str | None) -> Any:
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no token to pad with.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise _not_loaded("tokenizer", model, revision, error) from error
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise ModelError(f"the tokenizer of {model} has neither a padding nor an end-of-sequence token: give it one")
+    return tokenizer
+
+
+def context_length(model: str, revision: str | None) -> int | None:
+    """Tokens of the model's context; None where its config states none.
+
+    Raises:
+        ModelError: The config cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        raise _not_loaded("config", model, revision, error) from error
+    context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(context) if context else None
+
+
+def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:
+    """The model, in the dtype in which it is trained.
+
+    Under LoRA the frozen weights are kept in the recipe's dtype; weights that train are float32, and bfloat16 is the
+    arithmetic only.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if recipe.method == "lora" and recipe.dtype == "bfloat16" else torch.float32
+    try:
+        return AutoModelForCausalLM.from_pretrained(model, revision=revision or "main", dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise _not_loaded("weights", model, revision, error) from error
+
+
+def _not_loaded(part: str, model: str, revision: str | None, error: Exception) -> ModelError:
+    of = f"{model} (revision {revision})" if revision else model
+    reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+    return ModelError(f"cannot load the {part} of {of}: {reason}: check --model and --revision")
+
+
+def _adapter(recipe: Recipe) -> Any:
+    """LoRA on every linear layer but the output head; None for full fine-tuning."""
+    from peft import LoraConfig
+
+    if recipe.method == "full":
+        return None
+    if recipe.lora_rank is None or recipe.lora_alpha is None or recipe.lora_dropout is None:
+        raise SettingsError("a recipe with method 'lora' needs lora_rank, lora_alpha and lora_dropout")
+    return LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.lora_alpha,  # type: ignore[arg-type] # any number will do
+        lora_dropout=recipe.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def make_trainer(
+    model: Any, tokenizer: Any, data: TrainingData, recipe: Recipe, arguments: Any, console: Console | None
+) -> Any:
+    """TRL's ``SFTTrainer`` over examples that are already tokenised and labelled."""
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from lm_eval_sts.outcomes.training_checks import CompleteCheckpoints, FiniteLoss, Report
+
+    rows = {
+        "input_ids": [list(example.input_ids) for example in data.examples],
+        "labels": [list(example.labels) for example in data.examples],
+    }
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=tokenizer,
+        peft_config=_adapter(recipe),
+        callbacks=[FiniteLoss(), CompleteCheckpoints(), *([Report(console)] if console else [])],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def train(trainer: Any, devices: Devices, checkpoint: Path | None) -> None:
+    """Trains to the end.
+
+    Raises:
+        TrainingError: The device has too little memory, or the loss stopped being finite.
+    """
+    import torch
+
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"{devices.name} ran out of memory with {devices.batch_size} examples a pass: give a smaller "
+            "--device_batch_size, --gradient_checkpointing, a LoRA recipe or more devices"
+        ) from error
+
+
+def save_model(trainer: Any, output: Path) -> None:
+    """Writes the adapter or the whole model, and the tokenizer; under FSDP gathered from all ranks."""
+    if trainer.is_fsdp_enabled:
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    # The trainer switches the cache off in the config, which would make generation with the tuned model slow.
+    trainer.model.config.use_cache = True
+    trainer.save_model(str(output))
+    if trainer.is_world_process_zero():
+        (output / "training_args.bin").unlink(missing_ok=True)
