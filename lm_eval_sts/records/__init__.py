@@ -1,5 +1,26 @@
 """What is written down: versioned, validated records, as JSON."""
 
+from lm_eval_sts.records.agreement import (
+    STATISTICS,
+    Agreement,
+    Association,
+    Bounds,
+    Ceiling,
+    Difference,
+    FitError,
+    Influence,
+    IntervalTarget,
+    Mean,
+    OutcomeSummary,
+    Place,
+    Point,
+    Ranking,
+    SettingAgreement,
+    SignScore,
+    Statistic,
+    Target,
+    Unit,
+)
 from lm_eval_sts.records.base import (
     FORMAT_VERSION,
     UNKNOWN,
@@ -26,6 +47,25 @@ from lm_eval_sts.records.prediction import (
 )
 
 __all__ = [
+    "STATISTICS",
+    "Agreement",
+    "Association",
+    "Bounds",
+    "Ceiling",
+    "Difference",
+    "FitError",
+    "Influence",
+    "IntervalTarget",
+    "Mean",
+    "OutcomeSummary",
+    "Place",
+    "Point",
+    "Ranking",
+    "SettingAgreement",
+    "SignScore",
+    "Statistic",
+    "Target",
+    "Unit",
     "FORMAT_VERSION",
     "UNKNOWN",
     "VIEWS",

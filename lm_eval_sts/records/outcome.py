@@ -95,7 +95,8 @@ class Measurement(Record):
     chat_template_hash: str | None
     """lm-eval's own hash; None where no template was applied."""
     system_instruction_hash: str | None
-    fewshot_as_multiturn: bool
+    fewshot_as_multiturn: bool | None
+    """None where it is not known."""
     documents_hash: str
     """Hash of every domain's document hashes."""
     prompts_hash: str

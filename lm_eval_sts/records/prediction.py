@@ -35,6 +35,8 @@ class BenchmarkRef(Record):
     """The lm-eval task, or group of tasks, that measures the same questions; its prompts are the ones used."""
     measured_version: str | None = None
     """Its version: deltas measured under another one are not what was predicted."""
+    shares_questions: bool | None = None
+    """Whether the questions read here are among those that ``measured_by`` asks; None: not known."""
 
 
 class PromptRef(Record):
@@ -43,9 +45,10 @@ class PromptRef(Record):
     chat_template_hash: str | None
     """None where no chat template was applied."""
     system_instruction: str | None
-    fewshot_as_multiturn: bool
-    tokens: Literal["suffix", "content", "last"]
-    """Which of the query's tokens were scored (DESIGN, rule 2)."""
+    fewshot_as_multiturn: bool | None
+    """None where it is not known: published scores."""
+    tokens: Literal["suffix", "content", "last"] | None
+    """Which of the query's tokens were scored (DESIGN, rule 2); None where it is not known: published scores."""
 
 
 class Setting(Record):
@@ -65,19 +68,22 @@ class DomainScore(Record):
     score: Finite
     """Mean over the draws of demonstrations."""
     se: Annotated[Finite, Field(ge=0)] | None
-    """Standard error by bootstrap over the domain's questions, selection held fixed; None for one question."""
+    """Standard error by bootstrap over the domain's questions, selection held fixed; None for one question, and
+    where it was not published."""
     draws: tuple[Finite, ...]
-    """The score under each draw of demonstrations; their spread is not part of ``se``."""
-    n_questions: int = Field(gt=0)
-    n_tokens: int = Field(gt=0)
-    """Scored tokens."""
+    """The score under each draw of demonstrations; their spread is not part of ``se``. Empty where not published, and
+    for predictors that read no demonstrations."""
+    n_questions: Annotated[int, Field(gt=0)] | None
+    """None where not published."""
+    n_tokens: Annotated[int, Field(gt=0)] | None
+    """Scored tokens; None where not published, and for predictors that score none."""
 
 
 class SelectedFeatures(Record):
     """The shifted features of one draw of SFT demonstrations: D_N of the paper."""
 
     features: tuple[int, ...]
-    """SAE feature indices, largest shift first."""
+    """SAE feature indices, largest shift first; what else they may be stands in the selection."""
     shift: tuple[Finite, ...]
     """E‖h_j(x) − h_j(demonstrations, x)‖² of each (paper §4.1)."""
     stability: Annotated[Finite, Field(ge=0, le=1)] | None
@@ -91,6 +97,10 @@ class Selection(Record):
     """How the shifted features were selected, for every draw."""
 
     rule: Literal["aligned", "unaligned"]
+    space: Literal["sae", "raw"] = "sae"
+    """What was selected: SAE features, or dimensions of the raw activation."""
+    end: Literal["top", "bottom"] = "top"
+    """Whether those with the largest shift were selected, or those with the smallest above zero."""
     n_features: int = Field(gt=0)
     n_queries: int = Field(gt=0)
     n_tokens: int = Field(gt=0)
@@ -113,4 +123,7 @@ class Prediction(Record):
     """None for predictors that need no SAE."""
     selection: Selection | None
     domains: dict[str, DomainScore] = Field(min_length=1)
+    fitted_on: tuple[str, ...] = ()
+    """Names of the outcomes, and of the domains, whose measured changes the predictor was fitted on; empty for one
+    that was not fitted."""
     provenance: Provenance

@@ -1,0 +1,1 @@
+"""How well a prediction matched an outcome, with its uncertainty."""

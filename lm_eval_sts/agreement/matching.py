@@ -1,0 +1,158 @@
+"""Which prediction belongs to which outcome, and what to call it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.records import UNKNOWN, Outcome, Prediction
+
+_SHOWN: Final = 4
+
+
+@dataclass(frozen=True)
+class Match:
+    """A prediction and the outcome that it is about.
+
+    Attributes:
+        label: What the predictor is called: its name, with version or SAE where several share it.
+        prediction: The prediction.
+        outcome: The outcome.
+        forced: How the two differ, where they were matched nevertheless.
+    """
+
+    label: str
+    prediction: Prediction
+    outcome: Outcome
+    forced: tuple[str, ...] = ()
+
+
+def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, force: bool = False) -> list[Match]:
+    """Finds every outcome that each prediction is about.
+
+    Model (in one dtype) and SFT set are compared by content where both hashes are known, else by name; the benchmark by
+    the lm-eval tasks that measure it and their version, the recipe by name, each where both are known. A prediction is
+    held against every outcome that it fits (two doses of one SFT set, for instance).
+
+    Args:
+        predictions: The predictions.
+        outcomes: The outcomes.
+        force: Match in spite of differences: with one outcome, all predictions; with several, those whose model and SFT
+            set fit.
+
+    Raises:
+        RecordError: Nothing was given, names of outcomes repeat, a prediction fits no outcome, or two predictions of
+            one predictor are for one outcome.
+    """
+    if not predictions or not outcomes:
+        raise RecordError(f"nothing to compare: {len(predictions)} predictions and {len(outcomes)} outcomes were given")
+    _check_names(outcomes)
+    found: list[tuple[Prediction, Outcome, tuple[str, ...]]] = []
+    for prediction in predictions:
+        fitting = [(prediction, outcome, ()) for outcome in outcomes if not differences(prediction, outcome)]
+        if not fitting and force:
+            near = [o for o in outcomes if len(outcomes) == 1 or not setting_differences(prediction, o)]
+            found += [(prediction, outcome, tuple(differences(prediction, outcome))) for outcome in near]
+            fitting = [(prediction, outcome, ()) for outcome in near]
+        else:
+            found += fitting
+        if not fitting:
+            raise RecordError(_no_outcome(prediction, outcomes, forced=force))
+    labels = _labels([(prediction, outcome) for prediction, outcome, _ in found])
+    return [Match(label, *pair) for label, pair in zip(labels, found, strict=True)]
+
+
+def differences(prediction: Prediction, outcome: Outcome) -> list[str]:
+    """What speaks against the outcome being the one predicted, naming both sides; nothing where unknown."""
+    return setting_differences(prediction, outcome) + benchmark_differences(prediction, outcome)
+
+
+def setting_differences(prediction: Prediction, outcome: Outcome) -> list[str]:
+    """Differences in base model, SFT set or recipe."""
+    setting, found = prediction.setting, []
+    ours, theirs = setting.model, outcome.model
+    # A weights hash covers the dtype, so the hashes of one model in two dtypes differ.
+    hashes = (ours.weights_hash, theirs.weights_hash) if ours.dtype == theirs.dtype else (UNKNOWN, UNKNOWN)
+    if _differ(hashes, (ours.name, theirs.name)):
+        found.append(f"predicted for the model {_model(prediction)}, measured on {_measured_model(outcome)}")
+    sft = outcome.sft_set
+    if sft is None:
+        found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after an unknown one")
+    elif _differ((setting.sft_set.content_hash, sft.content_hash), (setting.sft_set.name, sft.name)):
+        same = " of other content" if sft.name == setting.sft_set.name else ""
+        found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after {sft.name}{same}")
+    if setting.recipe and outcome.recipe and setting.recipe != outcome.recipe.name:
+        found.append(f"predicted for the recipe {setting.recipe}, measured after {outcome.recipe.name}")
+    return found
+
+
+def benchmark_differences(prediction: Prediction, outcome: Outcome) -> list[str]:
+    """Differences in the tasks that measure, or in their version."""
+    benchmark, measurement = prediction.setting.benchmark, outcome.measurement
+    tasks, versions = benchmark.measured_by, benchmark.measured_version
+    if _known(tasks) and _known(measurement.tasks) and _parts(tasks) != _parts(measurement.tasks):
+        return [f"predicted for the tasks {tasks}, measured with {measurement.tasks}"]
+    if _known(versions) and _known(measurement.version) and _parts(versions) != _parts(measurement.version):
+        return [f"predicted for version {versions} of {tasks}, measured with version {measurement.version}"]
+    return []
+
+
+def describe(prediction: Prediction) -> str:
+    """A prediction in a few words."""
+    setting = prediction.setting
+    return f"{prediction.predictor} ({setting.model.name}, {setting.sft_set.name}, {setting.benchmark.name})"
+
+
+def _check_names(outcomes: Sequence[Outcome]) -> None:
+    repeated = [name for name, count in Counter(outcome.name for outcome in outcomes).items() if count > 1]
+    if repeated:
+        raise RecordError(f"two outcomes are named {repeated[0]!r}: give each once, or rename one")
+
+
+def _no_outcome(prediction: Prediction, outcomes: Sequence[Outcome], *, forced: bool) -> str:
+    about = [f"{o.name}: {'; '.join(differences(prediction, o))}" for o in outcomes[:_SHOWN]]
+    more = f" | and {len(outcomes) - _SHOWN} more" if len(outcomes) > _SHOWN else ""
+    advice = "give its outcome alone to force it" if forced else "--force_match compares them nevertheless"
+    return f"no outcome for the prediction {describe(prediction)}: {' | '.join(about)}{more}: {advice}"
+
+
+def _labels(pairs: Sequence[tuple[Prediction, Outcome]]) -> list[str]:
+    """The shortest kind of label that tells all predictions for one outcome apart."""
+    kinds: tuple[Callable[[Prediction], str], ...] = (
+        lambda p: p.predictor,
+        lambda p: f"{p.predictor} {p.predictor_version}",
+        lambda p: f"{p.predictor} {p.predictor_version} {p.sae.name if p.sae else 'no SAE'}",
+    )
+    for kind in kinds:
+        labels = [kind(prediction) for prediction, _ in pairs]
+        count = Counter((label, outcome.name) for label, (_, outcome) in zip(labels, pairs, strict=True))
+        if max(count.values()) == 1:
+            return labels
+    label, name = next(key for key, number in count.items() if number > 1)
+    raise RecordError(f"two predictions of {label} are for the outcome {name}: give one, of one version, SAE and run")
+
+
+def _differ(hashes: tuple[str, str], names: tuple[str, str]) -> bool:
+    """By hash where both are known, else by name."""
+    compared = hashes if all(map(_known, hashes)) else names
+    return compared[0] != compared[1]
+
+
+def _known(value: str | None) -> bool:
+    return bool(value) and value != UNKNOWN
+
+
+def _parts(value: str | None) -> set[str]:
+    return {part.strip() for part in (value or "").split(",")}
+
+
+def _model(prediction: Prediction) -> str:
+    model = prediction.setting.model
+    return f"{model.name} (weights {model.weights_hash[:8]})"
+
+
+def _measured_model(outcome: Outcome) -> str:
+    return f"{outcome.model.name} (weights {outcome.model.weights_hash[:8]})"

@@ -1,0 +1,96 @@
+"""All predictors over all settings: means, differences, and the places that these allow."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lm_eval_sts.agreement.correlation import Array
+from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, places
+from lm_eval_sts.agreement.over_settings import mean_interval
+from lm_eval_sts.agreement.panel import MeanZ, Panel, mean_z
+from lm_eval_sts.agreement.permutation import permutation_p
+from lm_eval_sts.agreement.williams import williams_p
+from lm_eval_sts.records import Bounds, Difference, Mean, Ranking
+
+
+def rank(panel: Panel, seed: int = 0) -> Ranking:
+    """Compares all predictors of a panel, raw or double-centred.
+
+    Args:
+        panel: Predictions and changes.
+        seed: Seed of the permutations.
+    """
+    found, tested = mean_z(panel), compare_all(panel)
+    p_holm = holm(tested.p)
+    means = _means(panel, found, seed)
+    order = np.argsort(-np.nan_to_num(found.mean, nan=-np.inf), kind="stable")
+    return Ranking(
+        means=tuple(means[i] for i in order),
+        differences=tuple(_differences(panel, tested, p_holm)),
+        places=tuple(places(panel.predictors, found.mean, tested, p_holm)),
+    )
+
+
+def _means(panel: Panel, found: MeanZ, seed: int) -> list[Mean]:
+    low, high = mean_interval(found)
+    means = []
+    for i, label in enumerate(panel.predictors):
+        defined = np.flatnonzero(np.isfinite(found.each[i]))
+        z = float(found.mean[i]) if len(defined) else None
+        interval = _bounds(low[i], high[i]) if z is not None else None
+        means.append(
+            Mean(
+                predictor=label,
+                settings=tuple(panel.settings[s] for s in defined),
+                correlations=tuple(float(r) for r in found.each[i, defined]),
+                z=z,
+                interval=interval,
+                correlation=None if z is None else float(np.tanh(z)),
+                correlation_interval=interval and _bounds(np.tanh(interval.low), np.tanh(interval.high)),
+                permutation_p=None if z is None else permutation_p(panel, i, seed),
+                undefined=None if z is not None else _why(panel, i),
+            )
+        )
+    return means
+
+
+def _differences(panel: Panel, tested: Tested, p_holm: Array) -> list[Difference]:
+    found = []
+    if len(panel.settings) == 1:
+        x = panel.predicted[:, 0]
+        williams = williams_p(x[tested.first], x[tested.second], panel.measured[0])
+    else:
+        williams = np.full(len(tested.p), np.nan)
+    for k, (a, b) in enumerate(zip(tested.first, tested.second, strict=True)):
+        found.append(
+            Difference(
+                a=panel.predictors[a],
+                b=panel.predictors[b],
+                z=float(tested.difference[k]),
+                interval=_bounds(tested.low[k], tested.high[k]),
+                n_settings=int(tested.n_settings[k]),
+                n_domains=int(tested.n_domains[k]),
+                p=_known(tested.p[k]),
+                p_holm=_known(p_holm[k]),
+                separable=bool(p_holm[k] <= 1 - LEVEL),
+                williams_p=_known(williams[k]),
+            )
+        )
+    return found
+
+
+def _why(panel: Panel, predictor: int) -> str:
+    """Why a predictor has no correlation in any setting."""
+    present = np.isfinite(panel.predicted[predictor]) & np.isfinite(panel.measured)
+    if not present.any():
+        return "its settings stand alone: nothing is left to centre over"
+    x = np.where(present, panel.predicted[predictor], 0.0)
+    return "constant in every setting, or too few domains" if x.any() else "the same scores in all settings"
+
+
+def _bounds(low: float, high: float) -> Bounds | None:
+    return Bounds(low=float(low), high=float(high)) if np.isfinite(low) and np.isfinite(high) else None
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

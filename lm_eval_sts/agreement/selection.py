@@ -1,0 +1,127 @@
+"""What of predictions and outcomes is compared: domains, pairs, and all of them as arrays."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from lm_eval_sts.agreement.matching import Match
+from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.agreement.reliability import deltas
+from lm_eval_sts.agreement.single import Pairing
+from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.records import UNKNOWN, VIEWS, Change, Outcome, Target, View
+
+ALL: Final = "all"
+PAPER8: Final = "paper8"
+_LARGEST: Final = 1e6
+"""Largest change or error, in the view's unit: squares of what is beyond would soon overflow."""
+
+
+def choose_domains(outcome: Outcome, view: View, rule: str) -> tuple[str, ...]:
+    """The outcome's domains that count.
+
+    Args:
+        outcome: The outcome.
+        view: The quantity whose change counts.
+        rule: ``all``; ``paper8``, the domains with the four largest and the four smallest measured changes; or names
+            joined by commas.
+
+    Raises:
+        RecordError: The outcome lacks the view, or a change in it is absurdly large.
+        SettingsError: It lacks a named domain, or has too few for ``paper8``.
+    """
+    changes = outcome.changes(view)
+    if not changes:
+        there = [name for name in VIEWS if outcome.changes(name)]
+        raise RecordError(f"outcome {outcome.name} has no view {view!r}: it has {', '.join(there)} (--view)")
+    for name, change in changes.items():
+        if max(abs(change.delta), change.se or 0.0) > _LARGEST:
+            raise RecordError(f"outcome {outcome.name}: domain {name}: {change.delta:g} is no change of a score")
+    if rule == ALL:
+        return tuple(changes)
+    if rule == PAPER8:
+        if len(changes) < 8:
+            raise SettingsError(f"outcome {outcome.name} has {len(changes)} domains, paper8 needs 8: use --domains all")
+        return paper8(changes)
+    names = [name.strip() for name in rule.split(",") if name.strip()]
+    for name in names or [rule]:
+        if name not in changes:
+            near = difflib.get_close_matches(name, changes, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(f"no domain {name!r} in outcome {outcome.name}: {hint}it has {', '.join(changes)}")
+    return tuple(name for name in changes if name in names)
+
+
+def paper8(changes: Mapping[str, Change]) -> tuple[str, ...]:
+    """The paper's rule: the domains with the four largest and the four smallest absolute changes, in their order."""
+    order = sorted(changes, key=lambda name: -abs(changes[name].delta))
+    taken = {*order[:4], *order[-4:]}
+    return tuple(name for name in changes if name in taken)
+
+
+def pairing(pair: Match, chosen: tuple[str, ...], view: View) -> Pairing:
+    """A prediction and its outcome over the chosen domains that both have.
+
+    Raises:
+        RecordError: They have none in common.
+    """
+    scores = pair.prediction.domains
+    common = [name for name in chosen if name in scores]
+    if not common:
+        raise RecordError(
+            f"{pair.label} and outcome {pair.outcome.name} have no domain in common: predicted "
+            f"{_some(list(scores))}; measured {_some(chosen)}: names must match exactly"
+        )
+    found = deltas(pair.outcome.changes(view), common)
+    errors = [scores[name].se for name in found.domains]
+    return Pairing(
+        label=pair.label,
+        outcome=pair.outcome.name,
+        domains=found.domains,
+        predicted=np.array([scores[name].score for name in found.domains]),
+        predicted_se=np.array([np.nan if error is None else error for error in errors]),
+        delta=found.delta,
+        se=found.se,
+        signed=pair.prediction.target == "delta",
+    )
+
+
+def make_panel(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Target) -> Panel:
+    """All pairs as arrays; where several benchmarks are measured, a domain's name holds its benchmark."""
+    tasks = {outcome.name: outcome.measurement.tasks for outcome in outcomes}
+    several = len(set(tasks.values())) > 1
+
+    def named(outcome: str, domain: str) -> str:
+        return f"{tasks[outcome]}/{domain}" if several else domain
+
+    labels = {label: i for i, label in enumerate(dict.fromkeys(pair.label for pair in pairs))}
+    names = dict.fromkeys(named(pair.outcome, name) for pair in pairs for name in pair.domains)
+    domains = {name: i for i, name in enumerate(names)}
+    settings = {outcome.name: i for i, outcome in enumerate(outcomes)}
+    predicted = np.full((len(labels), len(settings), len(domains)), np.nan)
+    measured = np.full(predicted.shape[1:], np.nan)
+    for pair in pairs:
+        places = [domains[named(pair.outcome, name)] for name in pair.domains]
+        predicted[labels[pair.label], settings[pair.outcome], places] = pair.x(target)
+        measured[settings[pair.outcome], places] = pair.y(target)
+    groups = tuple(f"{_model(outcome)} {outcome.measurement.tasks}" for outcome in outcomes)
+    return Panel(tuple(labels), tuple(settings), tuple(domains), predicted, measured, groups)
+
+
+def can_be_centred(panel: Panel) -> bool:
+    """Whether any base model and benchmark has several settings."""
+    return max(Counter(panel.groups).values()) > 1
+
+
+def _model(outcome: Outcome) -> str:
+    model = outcome.model
+    return model.name if model.weights_hash in ("", UNKNOWN) else model.weights_hash
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

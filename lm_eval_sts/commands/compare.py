@@ -1,0 +1,167 @@
+"""The command ``lm-eval-sts compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lm_eval_sts.records import Outcome, Prediction, Provenance
+
+_PACKAGES = ("lm-eval-sts", "numpy", "scipy")
+
+
+def compare(
+    predictions: Annotated[
+        list[str],
+        typer.Option(
+            "--predictions",
+            help="Exported predictions, result files of lm-eval, folders of either, or shipped names; one or more.",
+        ),
+    ],
+    outcome: Annotated[
+        list[str],
+        typer.Option("--outcome", help="Outcome files, folders of them, or shipped names ('micro/*'); one or more."),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="magnitude or delta; what the predictions declare, and delta where they differ."),
+    ] = None,
+    view: Annotated[
+        str, typer.Option("--view", help="score, answered, log_likelihood or choice_log_likelihood.")
+    ] = "score",
+    domains: Annotated[
+        str, typer.Option("--domains", help="all; paper8 (selects on the outcome); or names joined by commas.")
+    ] = "all",
+    interval: Annotated[
+        str,
+        typer.Option(
+            "--interval", help="measured: domains like these; true: these domains, without measurement error."
+        ),
+    ] = "measured",
+    output: Annotated[Path | None, typer.Option("--output", help="File for the whole agreement, JSON.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="File for a scatter plot, .png or .svg.")] = None,
+    force_match: Annotated[
+        bool, typer.Option("--force_match", help="Compare in spite of another model, SFT set, benchmark or version.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
+) -> None:
+    """Hold predictions against measured outcomes: correlations, what noise allows, and who can be told apart."""
+    from rich.console import Console
+
+    from lm_eval_sts.agreement.compare import Rules
+    from lm_eval_sts.agreement.compare import compare as agree
+    from lm_eval_sts.agreement.figure import check_figure, save_figure
+    from lm_eval_sts.commands.agreement_tables import print_agreement
+    from lm_eval_sts.records import VIEWS, save_record
+
+    rules = Rules(
+        target=_one_of("target", target, ("magnitude", "delta")) if target is not None else None,
+        view=_one_of("view", view, VIEWS),
+        domains=domains,
+        interval=_one_of("interval", interval, ("measured", "true")),
+        force_match=force_match,
+        seed=seed,
+    )
+    if figure is not None:
+        check_figure(figure)
+    found = agree(read_all_predictions(predictions), read_all_outcomes(outcome), rules, _provenance(rules))
+    print_agreement(Console(highlight=False, markup=False), found)
+    if output is not None:
+        save_record(found, output)
+        typer.echo(output)
+    if figure is not None:
+        save_figure(found, figure)
+        typer.echo(figure)
+
+
+def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
+    """The predictions of all places given.
+
+    Args:
+        specs: Files, folders, or shipped names. A folder stands for the exported predictions directly in it, or, where
+            there are none, for the newest result file of lm-eval below it.
+
+    Raises:
+        RecordError: A place holds none, or something that is not valid.
+    """
+    from lm_eval_sts.harness.results import read_predictions
+    from lm_eval_sts.outcomes.shipped import load_shipped_prediction
+
+    found: list[Prediction] = []
+    for spec in specs:
+        path = Path(spec)
+        if path.is_dir():
+            exported = [file for file in sorted(path.glob("*.json")) if _kind(file) == "prediction"]
+            for file in exported or [path]:
+                found += read_predictions(file)
+        elif path.exists() or spec.endswith(".json"):
+            found += read_predictions(path)
+        else:
+            found.append(load_shipped_prediction(spec))
+    return found
+
+
+def read_all_outcomes(specs: Sequence[str]) -> list[Outcome]:
+    """The outcomes of all places given.
+
+    Args:
+        specs: Files, folders (every outcome directly in it), shipped names, or patterns of shipped names.
+
+    Raises:
+        RecordError: A place holds none, or something that is not valid.
+    """
+    from fnmatch import fnmatchcase
+
+    from lm_eval_sts.errors import RecordError
+    from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
+
+    found: list[str] = []
+    for spec in specs:
+        if Path(spec).is_dir():
+            names = [str(file) for file in sorted(Path(spec).glob("*.json")) if _kind(file) == "outcome"]
+        elif "*" in spec:
+            names = [name for name in outcome_names() if fnmatchcase(name, spec)]
+        else:
+            names = [spec]
+        if not names:
+            raise RecordError(f"no outcome in {spec}: give outcome files, a folder of them, or shipped names")
+        found += names
+    return [load_outcome(name) for name in found]
+
+
+def _kind(file: Path) -> object:
+    """What record a JSON file says it is; None for anything else."""
+    from lm_eval_sts.records import read_json
+
+    data = read_json(file)
+    return data.get("kind") if isinstance(data, dict) else None
+
+
+def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
+    from lm_eval_sts.errors import SettingsError
+
+    if value not in allowed:
+        raise SettingsError(f"--{option} {value}: choose one of {', '.join(allowed)}")
+    return value
+
+
+def _provenance(rules: Any) -> Provenance:
+    from dataclasses import asdict
+    from datetime import UTC, datetime
+    from importlib import metadata
+
+    from lm_eval_sts.files import this_command
+    from lm_eval_sts.records import Provenance
+
+    return Provenance(
+        package_versions={name: metadata.version(name) for name in _PACKAGES},
+        command=this_command(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=rules.seed,
+        settings=asdict(rules),
+    )

@@ -1,0 +1,217 @@
+"""Agreement: how well predictions matched outcomes, with what is and is not known about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from lm_eval_sts.records.base import FORMAT_VERSION, Finite, Provenance, Record
+from lm_eval_sts.records.outcome import View
+
+Target = Literal["magnitude", "delta"]
+"""What predictions are held against: the size of the measured change, or the signed change."""
+
+Statistic = Literal["pearson", "spearman", "kendall"]
+
+STATISTICS: Final[tuple[Statistic, ...]] = ("pearson", "spearman", "kendall")
+
+IntervalTarget = Literal["measured", "true"]
+"""What an interval is for. ``measured``: the correlation with the measured change, over domains like these; ``true``:
+the correlation with the change itself, free of measurement error, over these very domains."""
+
+Unit = Literal["points", "nats"]
+
+
+class Bounds(Record):
+    """A 95% interval."""
+
+    low: Finite
+    high: Finite
+
+
+class Ceiling(Record):
+    """What is expected for a perfect predictor, one that knows the true change: not a maximum."""
+
+    value: Finite
+    low: Finite
+    """The same where the true changes differ as little as is compatible with the measured ones (χ², 2.5%)."""
+    high: Finite
+
+
+class Association(Record):
+    """A correlation of predicted with measured changes over the domains."""
+
+    value: Finite | None
+    """None where it is not defined: fewer than three domains, or one side constant."""
+    interval: Bounds | None
+    """For the agreement's interval target; None where there is none."""
+    ceiling: Ceiling | None
+    """None where the errors of the measured changes are not known."""
+    disattenuated: Finite | None
+    """``value`` over the ceiling, not clipped; None where refused: a reliability that may be below .25."""
+
+
+class Point(Record):
+    """One domain: what was predicted and what was measured, in the prediction's and the view's own unit."""
+
+    predicted: Finite
+    predicted_se: Finite | None
+    measured: Finite
+    measured_se: Finite | None
+
+
+class Influence(Record):
+    """Pearson's correlation without each domain in turn."""
+
+    without: dict[str, Finite | None]
+    """None where what remains is constant."""
+    most: str | None
+    """The domain without which the correlation changes most."""
+
+
+class SignScore(Record):
+    """Mean of sign(prediction) · change; only for predictors that declare a signed change."""
+
+    score: Finite
+    """In ``unit``: what betting on the predicted sign gains a domain."""
+    interval: Bounds | None
+    constant: Finite
+    """The same for the better one of the two constant signs, chosen on the outcome."""
+    constant_interval: Bounds | None
+    advantage: Finite
+    """``score`` − ``constant``."""
+    advantage_interval: Bounds | None
+    accuracy_attenuated: Annotated[Finite, Field(ge=0, le=1)] | None
+    """Share of domains whose measured sign was predicted: attenuated by measurement error, over all domains that
+    have a measured sign; None where none has one."""
+
+
+class FitError(Record):
+    """Mean absolute error of a straight line from prediction to change, fitted without the domain in question."""
+
+    error: Finite
+    constant: Finite
+    """The same without a predictor: the mean of the other domains."""
+
+
+class SettingAgreement(Record):
+    """One predictor in one setting."""
+
+    predictor: str
+    """Its label in this record."""
+    outcome: str
+    """The outcome's name."""
+    points: dict[str, Point]
+    """The domains that both have."""
+    pearson: Association
+    spearman: Association
+    kendall: Association
+    r_squared: Finite | None
+    """Square of Pearson's correlation."""
+    precision_at_3: Finite | None
+    """Share of the three largest changes among the three largest predictions (descriptive); ties count in part."""
+    fit: FitError | None
+    sign: SignScore | None
+    influence: Influence
+    notes: tuple[str, ...] = ()
+    """Why something above is None."""
+
+
+class OutcomeSummary(Record):
+    """What an outcome can say about any predictor."""
+
+    name: str
+    model: str
+    sft_set: str | None
+    tasks: str
+    n_domains: int
+    reliability: Finite | None
+    """Share of the variance of the measured changes that is not measurement error; None where not known."""
+    reliability_interval: Bounds | None
+    seeds: tuple[int, ...]
+    unit: Unit
+
+
+class Mean(Record):
+    """One predictor over its settings."""
+
+    predictor: str
+    settings: tuple[str, ...]
+    """Outcomes in which its correlation is defined."""
+    correlations: tuple[Finite, ...]
+    """Pearson's, in the order of ``settings``."""
+    z: Finite | None
+    """Mean of Fisher's z; None where no setting has one."""
+    interval: Bounds | None
+    """Of the mean z: the wider of Hartung-Knapp over settings and the jackknife over domains."""
+    correlation: Finite | None
+    """tanh(z)."""
+    correlation_interval: Bounds | None
+    permutation_p: Annotated[Finite, Field(ge=0, le=1)] | None
+    """Two-sided, against no association, moving whole domains jointly over settings."""
+    undefined: str | None = None
+    """Why there is no mean, where there is none."""
+
+
+class Difference(Record):
+    """Two predictors, over the settings and domains that both have."""
+
+    a: str
+    b: str
+    z: Finite
+    """Mean z of ``a`` − mean z of ``b``."""
+    interval: Bounds | None
+    """Jackknife over domains, t(n − 1); not adjusted."""
+    n_settings: int
+    n_domains: int
+    p: Annotated[Finite, Field(ge=0, le=1)] | None
+    """Not adjusted: for one contrast that was named beforehand."""
+    p_holm: Annotated[Finite, Field(ge=0, le=1)] | None
+    """Adjusted over all pairs (Holm)."""
+    separable: bool
+    """p_holm ≤ .05."""
+    williams_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    """Williams' test, a check where there is one setting."""
+
+
+class Place(Record):
+    """Where a predictor stands, as far as that can be told."""
+
+    predictor: str
+    best: int = Field(ge=1)
+    """1 + number of predictors that are significantly better."""
+    worst: int = Field(ge=1)
+    """Number of predictors − number that are significantly worse."""
+    leading: bool
+    """Not separable from the predictor with the highest mean z."""
+
+
+class Ranking(Record):
+    """All predictors over all settings."""
+
+    means: tuple[Mean, ...]
+    """Highest mean z first; those without one last."""
+    differences: tuple[Difference, ...]
+    places: tuple[Place, ...]
+    """Of the predictors with a mean z, in the order of ``means``."""
+
+
+class Agreement(Record):
+    """How well predictions matched outcomes."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    kind: Literal["agreement"] = "agreement"
+    target: Target
+    view: View
+    interval: IntervalTarget
+    """What the intervals of single correlations are for."""
+    domains: str
+    """``all``, ``paper8``, or names joined by commas."""
+    outcomes: tuple[OutcomeSummary, ...]
+    settings: tuple[SettingAgreement, ...]
+    raw: Ranking
+    double_centred: Ranking | None
+    """After the mean of each domain over settings was taken out of predictions and changes; None for one setting."""
+    warnings: tuple[str, ...]
+    provenance: Provenance

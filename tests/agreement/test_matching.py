@@ -1,0 +1,129 @@
+"""Which prediction belongs to which outcome."""
+
+from __future__ import annotations
+
+import pytest
+
+from lm_eval_sts.agreement.matching import match
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.records import UNKNOWN, Recipe
+from tests.agreement.made import named, outcome, prediction
+from tests.messages import says
+
+SCORES = named([1, 2, 3, 4, 5])
+
+
+def found(predictions, outcomes, **options):
+    return [(m.label, m.outcome.name) for m in match(predictions, outcomes, **options)]
+
+
+def test_names_match_where_a_hash_is_unknown():
+    assert found([prediction(SCORES)], [outcome(SCORES)]) == [("sts_icl", "an-outcome")]
+    assert found([prediction(SCORES, weights="a" * 64)], [outcome(SCORES)]) == [("sts_icl", "an-outcome")]
+
+
+def test_content_counts_where_it_is_known():
+    ours = prediction(SCORES, model="/local/copy", weights="a" * 64, sft="set.jsonl", content="b" * 64)
+    theirs = outcome(SCORES, weights="a" * 64, content="b" * 64)
+    assert found([ours], [theirs]) == [("sts_icl", "an-outcome")]
+    with says(RecordError, "org/model (weights cccccccc)", "(weights aaaaaaaa)"):
+        match([prediction(SCORES, weights="c" * 64)], [theirs])
+    with says(RecordError, "org/set of other content"):
+        match([prediction(SCORES, weights="a" * 64, content="c" * 64)], [theirs])
+
+
+def test_hashes_of_two_dtypes_are_not_compared():
+    theirs = outcome(SCORES, weights="a" * 64)
+    ours = prediction(SCORES, weights="c" * 64)
+    setting = ours.setting.model_copy(update={"model": ours.setting.model.model_copy(update={"dtype": "float32"})})
+    assert found([ours.model_copy(update={"setting": setting})], [theirs]) == [("sts_icl", "an-outcome")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        ({"model": "org/other"}, {}, ("the model org/other", "measured on org/model")),
+        ({"sft": "org/other"}, {}, ("SFT set org/other", "measured after org/set")),
+        ({}, {"sft": None}, ("SFT set org/set", "an unknown one")),
+        ({"tasks": "mmlu"}, {}, ("the tasks mmlu", "measured with mmlu_pro")),
+        ({"task_version": "2.0"}, {}, ("version 2.0 of mmlu_pro", "with version 3.1")),
+    ],
+)
+def test_a_mismatch_names_both_sides(ours, theirs, told):
+    predictions, outcomes = [prediction(SCORES, **ours)], [outcome(SCORES, **theirs)]
+    with says(RecordError, "sts_icl", "an-outcome", "--force_match", *told):
+        match(predictions, outcomes)
+    (pair,) = match(predictions, outcomes, force=True)
+    assert all(any(part in text for text in pair.forced) for part in told)
+
+
+def test_what_is_unknown_is_no_mismatch():
+    for changes in ({"tasks": None}, {"task_version": UNKNOWN}, {"task_version": None}):
+        assert match([prediction(SCORES, **changes)], [outcome(SCORES)])
+    assert match([prediction(SCORES)], [outcome(SCORES, version=UNKNOWN)])
+    assert match([prediction(SCORES, tasks="b,a")], [outcome(SCORES, tasks="a,b")])
+
+
+def test_a_prediction_for_every_outcome_that_it_fits():
+    doses = [outcome(SCORES, name="weak"), outcome(SCORES, name="strong"), outcome(SCORES, name="other", sft="x/y")]
+    predictions = [prediction(SCORES), prediction(SCORES, predictor="null", sft="x/y")]
+    assert found(predictions, doses) == [("sts_icl", "weak"), ("sts_icl", "strong"), ("null", "other")]
+
+
+def test_recipes():
+    recipe = Recipe(
+        name="paper",
+        method="full",
+        learning_rate=1e-5,
+        epochs=10.0,
+        max_steps=None,
+        batch_size=256,
+        scheduler="cosine",
+        warmup_ratio=0.1,
+        weight_decay=0.01,
+        adam_betas=(0.9, 0.95),
+        max_grad_norm=1.0,
+        max_length=None,
+        packing=False,
+        dtype="bfloat16",
+    )
+    theirs = outcome(SCORES).model_copy(update={"recipe": recipe})
+    assert match([prediction(SCORES, recipe="paper")], [theirs]) and match([prediction(SCORES)], [theirs])
+    with says(RecordError, "recipe default", "after paper"):
+        match([prediction(SCORES, recipe="default")], [theirs])
+
+
+def test_forcing_with_several_outcomes_keeps_to_the_setting():
+    outcomes = [outcome(SCORES, name="first", version="4"), outcome(SCORES, name="second", sft="x/y")]
+    assert found([prediction(SCORES)], outcomes, force=True) == [("sts_icl", "first")]
+    with says(RecordError, "give its outcome alone"):
+        match([prediction(SCORES, model="org/other")], outcomes, force=True)
+
+
+def test_labels_tell_predictions_apart():
+    ours = [prediction(SCORES), prediction(SCORES, predictor="sts_act")]
+    assert [label for label, _ in found(ours, [outcome(SCORES)])] == ["sts_icl", "sts_act"]
+    ours = [prediction(SCORES), prediction(SCORES, version="2")]
+    assert [label for label, _ in found(ours, [outcome(SCORES)])] == ["sts_icl 1", "sts_icl 2"]
+    ours = [prediction(SCORES), prediction(SCORES, sae="other/sae"), prediction(SCORES, sae=None)]
+    assert [label for label, _ in found(ours, [outcome(SCORES)])] == [
+        "sts_icl 1 r/i",
+        "sts_icl 1 other/sae",
+        "sts_icl 1 no SAE",
+    ]
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    with says(RecordError, "two predictions of sts_icl 1 r/i", "an-outcome"):
+        match([prediction(SCORES), prediction(SCORES)], [outcome(SCORES)])
+    with says(RecordError, "two outcomes are named 'an-outcome'"):
+        match([prediction(SCORES)], [outcome(SCORES), outcome(SCORES)])
+    for predictions, outcomes in (([], [outcome(SCORES)]), ([prediction(SCORES)], [])):
+        with says(RecordError, "nothing to compare"):
+            match(predictions, outcomes)
+
+
+def test_many_outcomes_are_not_all_listed():
+    outcomes = [outcome(SCORES, name=f"o{i}", sft=f"x/{i}") for i in range(9)]
+    with says(RecordError, "o0: ", "o3: ", "and 5 more"):
+        match([prediction(SCORES)], outcomes)
