@@ -9,8 +9,10 @@ logits where an option is scored only. The numbers are the same to floating poin
 from __future__ import annotations
 
 import inspect
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -49,30 +51,29 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._encoded: dict[str, list[int]] = {}
+        self._memo: dict[str, array[int]] = {}
         forward = self.model.get_base_model().forward if hasattr(self.model, "get_base_model") else self.model.forward
         self._few_logits = "logits_to_keep" in inspect.signature(forward).parameters
         self._prefixed = PrefixedModel(self.model, self._logits)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-likelihoods as of ``HFLM``; texts are tokenised in one batch, each once."""
+        """Log-likelihoods as of ``HFLM``; texts are tokenised in one batch, each once in the life of the process."""
         texts = {context.rstrip() for context, _ in (r.args for r in requests)}
         texts |= {context + continuation for context, continuation in (r.args for r in requests)}
         bos = self.tokenizer.decode(self.prefix_token_id)
-        plain = sorted(text for text in texts if text and not has_bos_prefix(text, bos))
         options = {} if self.add_bos_token is None else {"add_special_tokens": self.add_bos_token}
-        if plain:
-            self._encoded = dict(zip(plain, self.tokenizer(plain, **options)["input_ids"], strict=True))
-        try:
-            found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        finally:
-            self._encoded = {}
+        self._memo = _memo(f"{self.tokenizer.backend_tokenizer.to_str()}{options}") if self.tokenizer.is_fast else {}
+        new = sorted(text for text in texts - self._memo.keys() if text and not has_bos_prefix(text, bos))
+        if new:
+            encoded = self.tokenizer(new, **options)["input_ids"]
+            self._memo.update((text, array("l", ids)) for text, ids in zip(new, encoded, strict=True))
+        found: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return found
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Tokens of a text."""
-        if add_special_tokens is None and not kwargs and string in self._encoded:
-            return self._encoded[string]
+        if add_special_tokens is None and not kwargs and string in self._memo:
+            return self._memo[string].tolist()
         ids: list[int] = super().tok_encode(string, add_special_tokens=add_special_tokens, **kwargs)
         return ids
 
@@ -131,6 +132,12 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
         ):
             logits: Tensor = self.model(**inputs).logits
         return logits
+
+
+@lru_cache(maxsize=1)
+def _memo(tokenizer: str) -> dict[str, array[int]]:
+    """Texts that a tokenizer, told by its whole definition, has seen: base and tuned models are asked the same."""
+    return {}
 
 
 def _shared(a: _Row, b: _Row, limit: int) -> int:

@@ -1,0 +1,186 @@
+"""Whether runs may be compared: the same questions, put in the same way, to different weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.outcomes.questions import Questions
+from lm_eval_sts.outcomes.runs import Run
+from lm_eval_sts.outcomes.tuned import TunedManifest
+from lm_eval_sts.records import UNKNOWN, ModelRef
+
+_DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs")
+_WHICH_MODEL: Final = {"pretrained", "model", "path", "peft", "delta", "revision", "subfolder", "tokenizer"}
+"""Model arguments that may differ between base and tuned."""
+_ENOUGH: Final = 3
+"""Domains whose scores agree to the last digit only if the weights do."""
+
+
+def check_comparable(base: Run, tuned: Sequence[Run]) -> list[str]:
+    """Refuses runs whose difference is not that of their weights.
+
+    Returns:
+        Differences that need not, but may, matter: for the record's caveats.
+
+    Raises:
+        RecordError: A condition differs, the questions differ, or two runs have the same weights; names both sides.
+    """
+    for run in tuned:
+        _check_conditions(base, run)
+        _check_domains(base, run)
+        for domain in base.facts.domains:
+            if domain in base.questions and domain in run.questions:
+                _check_questions(base, run, domain)
+    runs = [base, *tuned]
+    notes = [_check_distinct(first, second) for i, first in enumerate(runs) for second in runs[i + 1 :]]
+    return [note for note in notes if note] + [note for run in tuned for note in _differences(base, run)]
+
+
+def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest]) -> list[str]:
+    """Refuses tuned models that are not seeds of one setting on this base model.
+
+    Returns:
+        What their fine-tuning said that a reader must know.
+
+    Raises:
+        RecordError: Another base model, or different SFT sets or recipes, or a seed twice; names both.
+    """
+    for manifest in manifests:
+        known = UNKNOWN not in (base.weights_hash, manifest.base.weights_hash) and base.dtype == manifest.base.dtype
+        if known and base.weights_hash != manifest.base.weights_hash:
+            raise RecordError(
+                f"cannot pair: seed {manifest.seed} was tuned from {manifest.base.name} (weights "
+                f"{manifest.base.weights_hash[:12]}), not from {base.name} (weights {base.weights_hash[:12]}): give "
+                "the base model that it was tuned from"
+            )
+    for first, second in zip(manifests, manifests[1:], strict=False):
+        if first.sft_set.content_hash != second.sft_set.content_hash:
+            names = (f"{m.sft_set.name} ({m.sft_set.content_hash[:12]})" for m in (first, second))
+            raise RecordError(f"cannot combine models tuned on {' and on '.join(names)}: measure each by itself")
+        if first.recipe != second.recipe:
+            ours, theirs = first.recipe.model_dump(), second.recipe.model_dump()
+            field = next(name for name in ours if ours[name] != theirs[name])
+            raise RecordError(
+                f"cannot combine models tuned by different recipes ({field} {ours[field]} and {theirs[field]}): "
+                "measure each by itself"
+            )
+    seeds = [manifest.seed for manifest in manifests]
+    if len(set(seeds)) < len(seeds):
+        raise RecordError(f"cannot combine models with the same seed: {', '.join(map(str, seeds))}")
+    return [f"fine-tuning, seed {m.seed}: {note}" for m in manifests for note in m.notes]
+
+
+def _differ(what: str, base: Run, run: Run, values: tuple[object, object], advice: str) -> RecordError:
+    return RecordError(
+        f"cannot pair: {what} is {_shown(values[0])} in {base.name} and {_shown(values[1])} in {run.name}: {advice}"
+    )
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _check_conditions(base: Run, run: Run) -> None:
+    ours, theirs = base.facts, run.facts
+    templated = ours.chat_template_hash or theirs.chat_template_hash
+    conditions = {
+        "--limit": (ours.limit, theirs.limit),
+        "the chat template's hash": (ours.chat_template_hash, theirs.chat_template_hash),
+        "the system instruction's hash": (ours.system_instruction_hash, theirs.system_instruction_hash),
+    }
+    if templated and None not in (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn):
+        conditions["fewshot_as_multiturn"] = (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn)
+    for what, values in conditions.items():
+        if values[0] != values[1]:
+            raise _differ(what, base, run, values, "run lm-eval alike on both")
+
+
+def _check_domains(base: Run, run: Run) -> None:
+    ours, theirs = base.facts.domains, run.facts.domains
+    if set(ours) != set(theirs):
+        only = [", ".join(sorted(a.keys() - b.keys())) or "none" for a, b in ((ours, theirs), (theirs, ours))]
+        raise RecordError(
+            f"cannot pair: different tasks: only in {base.name}: {only[0]}; only in {run.name}: {only[1]}: "
+            "run lm-eval with the same --tasks on both"
+        )
+    for field in _DOMAIN_FACTS:
+        values = {d: (getattr(ours[d], field), getattr(theirs[d], field)) for d in ours}
+        wrong = [d for d, (a, b) in values.items() if a != b]
+        if wrong:
+            more = f" (and of {len(wrong) - 1} more domains)" if len(wrong) > 1 else ""
+            raise _differ(f"{field} of {wrong[0]}{more}", base, run, values[wrong[0]], "run lm-eval alike on both")
+    for domain in ours:
+        if ours[domain].n != theirs[domain].n:
+            counts = ours[domain].n, theirs[domain].n
+            raise _differ(f"the number of questions of {domain}", base, run, counts, "run lm-eval alike on both")
+
+
+def _check_questions(base: Run, run: Run, domain: str) -> None:
+    ours, theirs = base.questions[domain], run.questions[domain]
+    if not np.array_equal(ours.documents, theirs.documents):
+        first, second = _hash_set(ours), _hash_set(theirs)
+        raise RecordError(
+            f"cannot pair: different documents in {domain}: {len(first - second)} of {len(ours)} only in {base.name}, "
+            f"{len(second - first)} of {len(theirs)} only in {run.name}: run lm-eval on the same data"
+        )
+    if ours.prompts is not None and theirs.prompts is not None:
+        different = (ours.prompts != theirs.prompts).any(axis=1)
+        if different.any():
+            row = int(different.argmax())
+            hashes = ours.prompts[row].tobytes().hex()[:12], theirs.prompts[row].tobytes().hex()[:12]
+            raise RecordError(
+                f"cannot pair: the same documents have different prompts for {int(different.sum())} of {len(ours)} "
+                f"questions of {domain}: for instance prompt_hash {hashes[0]} in {base.name} and {hashes[1]} in "
+                f"{run.name}: run lm-eval with the same task, shots, seed and template on both"
+            )
+
+
+def _hash_set(table: Questions) -> set[bytes]:
+    return {row.tobytes() for row in table.documents}
+
+
+def _check_distinct(first: Run, second: Run) -> str | None:
+    """Refuses two runs of the same weights; a note where that cannot be told."""
+    domains = [d for d in first.facts.domains if d in first.questions and d in second.questions]
+    if domains:
+        if all(np.array_equal(first.questions[d].responses, second.questions[d].responses) for d in domains):
+            raise RecordError(
+                f"cannot pair: {first.name} and {second.name} have identical outputs on every question, so they are "
+                "runs of the same weights: was the adapter applied?"
+            )
+        return None
+    ours, theirs = first.facts.domains, second.facts.domains
+    if any(ours[d].value != theirs[d].value for d in ours):
+        return None
+    if len(ours) >= _ENOUGH:
+        raise RecordError(
+            f"cannot pair: {first.name} and {second.name} have the same score in every domain, so they are runs of the "
+            "same weights: was the adapter applied?"
+        )
+    return f"{first.name} and {second.name} have the same scores: make sure that the adapter was applied"
+
+
+def _differences(base: Run, run: Run) -> list[str]:
+    """What differs between the runs beside the weights."""
+    ours, theirs = base.facts, run.facts
+    pairs: dict[str, tuple[object, object]] = {
+        "lm-eval's version": (ours.lm_eval_version, theirs.lm_eval_version),
+        "the model's dtype": (ours.model.dtype, theirs.model.dtype),
+        "model arguments": (other_args(ours.model_args), other_args(theirs.model_args)),
+    }
+    if theirs.adapter is not None:
+        pairs["the adapter's base model"] = (ours.model.name, theirs.model.name)
+    return [
+        f"{what} differs: {a} for base, {b} for tuned"
+        for what, (a, b) in pairs.items()
+        if a != b and UNKNOWN not in (a, b)
+    ]
+
+
+def other_args(args: Mapping[str, Any]) -> dict[str, str]:
+    """Model arguments but those that say which model it is."""
+    return {key: str(value) for key, value in sorted(args.items()) if key not in _WHICH_MODEL}

@@ -1,0 +1,259 @@
+"""From runs of a base model and of models tuned from it to an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, Final
+
+import numpy as np
+
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.files import hash_json, this_command
+from lm_eval_sts.outcomes.changes import (
+    Floats,
+    Paired,
+    Result,
+    paired_change,
+    pooled_seed_variance,
+    unpaired_change,
+)
+from lm_eval_sts.outcomes.comparable import check_comparable, check_manifests
+from lm_eval_sts.outcomes.questions import Hashes, Questions
+from lm_eval_sts.outcomes.runs import Run
+from lm_eval_sts.outcomes.split_half import split_half
+from lm_eval_sts.outcomes.tuned import TunedManifest
+from lm_eval_sts.records import (
+    UNKNOWN,
+    VIEWS,
+    Change,
+    DomainOutcome,
+    Measurement,
+    Outcome,
+    Provenance,
+    Recipe,
+    SftSetRef,
+)
+
+_PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy")
+_SPLIT_SEED: Final = 0
+
+Tables = Sequence[Questions]
+"""A domain's questions under the base model, then under every tuned model."""
+
+
+def pair(
+    base: Run,
+    tuned: Sequence[Run],
+    *,
+    name: str,
+    manifests: Sequence[TunedManifest] = (),
+    sft_set: SftSetRef | None = None,
+    recipe: Recipe | None = None,
+    seeds: Sequence[int] = (),
+    source: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """The measured change of every domain.
+
+    Args:
+        base: Run of the base model.
+        tuned: Runs of the tuned models, one a fine-tuning seed.
+        name: Short name of the outcome.
+        manifests: Fine-tuning manifests in the order of ``tuned``, where there are such.
+        sft_set: What the models were tuned on; by default as the manifests say.
+        recipe: How; by default as the manifests say.
+        seeds: Fine-tuning seeds in the order of ``tuned``; by default as the manifests say.
+        source: Where the figures come from; the command by default.
+        settings: Further settings for the record's provenance.
+
+    Raises:
+        RecordError: The runs are not comparable, are of the same weights, or belong to different settings; names
+            both sides.
+    """
+    if not tuned:
+        raise RecordError("nothing to pair: give at least one tuned run")
+    caveats = [*check_manifests(base.facts.model, manifests), *check_comparable(base, tuned)]
+    seeds = tuple(seeds) or tuple(m.seed for m in manifests)
+    for what, given in (("seeds", seeds), ("manifests", manifests)):
+        if given and len(given) != len(tuned):
+            raise RecordError(f"{len(given)} {what} for {len(tuned)} tuned runs: give one a run, or none")
+    runs = [base, *tuned]
+    tables = {d: [r.questions[d] for r in runs] for d in base.facts.domains if all(d in r.questions for r in runs)}
+    changes = _Changes(runs, tables)
+    command = this_command()
+    domains = {domain: changes.of(domain) for domain in base.facts.domains}
+    return Outcome(
+        name=name,
+        model=base.facts.model,
+        sft_set=sft_set or (manifests[0].sft_set if manifests else None),
+        recipe=recipe or (manifests[0].recipe if manifests else None),
+        measurement=_measurement(base, tables),
+        seeds=seeds,
+        domains=domains,
+        seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
+        split_half=changes.reliability(),
+        tuned=tuple(m.model_dump(mode="json") for m in manifests),
+        source=source or command,
+        caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
+        provenance=Provenance(
+            package_versions={package: _version(package) for package in _PACKAGES},
+            command=command,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=_SPLIT_SEED,
+            settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
+        ),
+    )
+
+
+# ---- views: which numbers of the questions are compared
+
+
+def _scores(tables: Tables) -> Paired:
+    return _paired([t.score for t in tables])
+
+
+def _answered(tables: Tables) -> Paired | None:
+    """Scores over the questions from which an answer was extracted in every run."""
+    both = _all_of(t.answered for t in tables)
+    if both is None:
+        return None
+    mask = np.logical_and.reduce(both)
+    return _paired([t.score[mask] for t in tables]) if mask.any() else None
+
+
+def _unparsed(tables: Tables) -> Paired | None:
+    answered = _all_of(t.answered for t in tables)
+    return None if answered is None else _paired([(~a).astype(np.float64) for a in answered])
+
+
+def _log_likelihood(tables: Tables) -> Paired | None:
+    values = _all_of(t.log_likelihood for t in tables)
+    return None if values is None else _paired(values)
+
+
+def _choice_log_likelihood(tables: Tables) -> Paired | None:
+    values = _all_of(t.choice_log_likelihood for t in tables)
+    return None if values is None else _paired(values)
+
+
+_VIEWS: Final[dict[str, Callable[[Tables], Paired | None]]] = {
+    "score": _scores,
+    "answered": _answered,
+    "unparsed": _unparsed,
+    "log_likelihood": _log_likelihood,
+    "choice_log_likelihood": _choice_log_likelihood,
+}
+
+
+def _paired(values: Sequence[Floats]) -> Paired:
+    return Paired(values[0], np.stack(values[1:]))
+
+
+def _all_of(values: Iterable[Any]) -> list[Any] | None:
+    found = list(values)
+    return None if any(v is None for v in found) else found
+
+
+class _Changes:
+    """Every domain's changes in every view, with what domains share: the variance between seeds."""
+
+    def __init__(self, runs: Sequence[Run], tables: Mapping[str, Tables]) -> None:
+        self.runs = runs
+        self.pairs: dict[str, dict[str, Paired]] = {}
+        for view, values in _VIEWS.items():
+            found = {domain: values(tables[domain]) for domain in tables}
+            self.pairs[view] = {domain: pairs for domain, pairs in found.items() if pairs is not None}
+        self.seed_variance = {
+            view: pooled_seed_variance(p.differences for p in pairs.values()) for view, pairs in self.pairs.items()
+        }
+        self.unpaired = [domain for domain in runs[0].facts.domains if domain not in tables]
+
+    def of(self, domain: str) -> DomainOutcome:
+        if domain in self.unpaired:
+            return DomainOutcome(score=self._unpaired(domain))
+        found: dict[str, Change] = {}
+        for view, pairs in self.pairs.items():
+            if domain in pairs:
+                found[view] = paired_change(pairs[domain], self.seed_variance[view])
+        return DomainOutcome(**found)
+
+    def reliability(self) -> dict[Any, float]:
+        """Split-half reliability of every view that all domains have."""
+        found = {}
+        for view in VIEWS:
+            pairs = self.pairs[view]
+            if len(pairs) == len(self.runs[0].facts.domains):
+                changes = {domain: p.differences.mean(axis=0) for domain, p in pairs.items()}
+                found[view] = split_half(changes, seed=_SPLIT_SEED)
+        return {view: r for view, r in found.items() if r is not None}
+
+    def _unpaired(self, domain: str) -> Change:
+        results = [self._result(run, domain) for run in self.runs]
+        seeds = [[self._result(run, d).value for run in self.runs[1:]] for d in self.unpaired]
+        variance = float(np.var(seeds, axis=1, ddof=1).mean()) if len(self.runs) > 2 else None
+        return unpaired_change(self.runs[0].facts.domains[domain].n, results[0], results[1:], variance)
+
+    @staticmethod
+    def _result(run: Run, domain: str) -> Result:
+        facts = run.facts.domains[domain]
+        return Result(facts.value, facts.error)
+
+
+# ---- the record
+
+
+def _measurement(base: Run, tables: Mapping[str, Tables]) -> Measurement:
+    facts = base.facts
+    domains = facts.domains.values()
+    shots = {d.num_fewshot for d in domains}
+
+    def joined(values: Iterable[str]) -> str:
+        return ",".join(sorted(set(values)))
+
+    def hashed(columns: Mapping[str, Hashes | None]) -> str:
+        """Of every domain's hashes; unknown where a domain's are."""
+        found = {d: c.tobytes().hex() for d, c in columns.items() if c is not None}
+        return hash_json(found) if len(found) == len(facts.domains) else UNKNOWN
+
+    return Measurement(
+        tasks=facts.tasks,
+        version=joined(d.version for d in domains),
+        metric=joined(d.metric for d in domains),
+        filter=joined(d.filter for d in domains),
+        num_fewshot=shots.pop() if len(shots) == 1 else None,
+        chat_template_hash=facts.chat_template_hash,
+        system_instruction_hash=facts.system_instruction_hash,
+        fewshot_as_multiturn=facts.fewshot_as_multiturn,
+        documents_hash=hashed({d: t[0].documents for d, t in tables.items()}),
+        prompts_hash=hashed({d: t[0].prompts for d, t in tables.items()}),
+        limit=facts.limit,
+        lm_eval_version=facts.lm_eval_version,
+    )
+
+
+def _caveats(base: Run, tuned: Sequence[Run], tables: Mapping[str, Tables]) -> list[str]:
+    found = []
+    unpaired = [domain for domain in base.facts.domains if domain not in tables]
+    if unpaired:
+        listed = ", ".join(unpaired[:3]) + (f" and {len(unpaired) - 3} more" if len(unpaired) > 3 else "")
+        found.append(
+            f"no samples on both sides for {listed}: standard errors are unpaired and too wide, and neither documents "
+            "nor prompts could be compared"
+        )
+    without = [domain for domain, t in tables.items() if any(q.prompts is None for q in t)]
+    if without:
+        found.append(f"the samples of {', '.join(without[:3])} do not tell their prompts, which were not compared")
+    if len(tuned) == 1:
+        found.append("one fine-tuning seed: standard errors do not contain what another seed would change")
+    if base.facts.limit is not None:
+        found.append(f"measured with --limit {base.facts.limit:g}: the first questions of a task only")
+    return [*found, *(note for run in (base, *tuned) for note in run.facts.notes)]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return UNKNOWN

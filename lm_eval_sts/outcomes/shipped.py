@@ -1,0 +1,83 @@
+"""What ships: published outcomes, outcomes of the micro world, and the STS paper's own values.
+
+Names are file names, so that listing them reads no file. Outcomes of the micro world are named ``micro/<setting>``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Final, TypeVar
+
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record
+
+_PACKAGE: Final = Path(__file__).resolve().parents[1]
+PUBLISHED: Final = _PACKAGE / "outcomes" / "published"
+PREDICTIONS: Final = PUBLISHED / "predictions"
+MICRO: Final = _PACKAGE / "microworld" / "assets" / "outcomes"
+_MICRO_PREFIX: Final = "micro/"
+_NAMES_TOLD: Final = 16
+
+R = TypeVar("R", bound=Record)
+
+
+def outcome_names() -> list[str]:
+    """Names of the shipped outcomes: the published ones, then those of the micro world."""
+    return list(_outcome_files())
+
+
+def prediction_names() -> list[str]:
+    """Names of the shipped predictions: the STS paper's own values, digitised from its Figure 3."""
+    return list(_files(PREDICTIONS))
+
+
+def load_outcome(spec: str) -> Outcome:
+    """Reads an outcome.
+
+    Args:
+        spec: A shipped name, or the path of a file.
+
+    Raises:
+        RecordError: Nothing of that name ships and there is no such file, or it is not a valid outcome.
+    """
+    return _load(Outcome, spec, _outcome_files())
+
+
+def load_shipped_prediction(spec: str) -> Prediction:
+    """Reads a prediction.
+
+    Args:
+        spec: A shipped name, or the path of a file with one exported prediction.
+
+    Raises:
+        RecordError: Nothing of that name ships and there is no such file, or it is not a valid prediction.
+    """
+    return _load(Prediction, spec, _files(PREDICTIONS))
+
+
+def _outcome_files() -> dict[str, Path]:
+    return _files(PUBLISHED) | _files(MICRO, _MICRO_PREFIX)
+
+
+def _files(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """The folder's records by name, sorted; none where there is no such folder."""
+    return {f"{prefix}{path.stem}": path for path in sorted(folder.glob("*.json"), key=lambda p: p.stem)}
+
+
+def _load(kind: type[R], spec: str, shipped: dict[str, Path]) -> R:
+    if spec in shipped:
+        return load_record(kind, shipped[spec])
+    if spec.endswith(".json") or _exists(spec):
+        return load_record(kind, Path(spec))
+    near = difflib.get_close_matches(spec, shipped, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
+    raise RecordError(f"no {kind.__name__.lower()} {spec!r} ships, nor is there such a file: {hint}available: {names}")
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return bool(spec) and Path(spec).exists()
+    except OSError:  # too long, or in a folder that may not be read
+        return False
