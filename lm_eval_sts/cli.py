@@ -12,6 +12,11 @@ from typing import Annotated
 
 import typer
 
+from lm_eval_sts.commands.compare import compare
+from lm_eval_sts.commands.finetune import finetune
+from lm_eval_sts.commands.measure import measure
+from lm_eval_sts.commands.micro_sweep import micro_sweep
+from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.errors import StsError
 
 app = typer.Typer(
@@ -77,6 +82,13 @@ def micro_build(
     from lm_eval_sts.microworld.build import build
 
     build(output, seed)
+
+
+app.command("finetune")(finetune)
+app.command("measure")(measure)
+app.command("compare")(compare)
+app.command("outcomes")(outcomes)
+micro.command("sweep")(micro_sweep)
 
 
 def main() -> None:

@@ -19,13 +19,13 @@ BASICS = {"errors", "files", "records"}
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "features": (BASICS | {"data"}, {"lm_eval"}),
-    "predictors": (BASICS | {"features"}, {"lm_eval"}),
+    "predictors": (BASICS | {"data", "features"}, {"lm_eval"}),
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "outcomes": (BASICS | {"data", "features"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS, LEARNING | {"lm_eval"}),
     "explain": (BASICS | {"features", "predictors"}, {"lm_eval"}),
-    "microworld": (BASICS | {"data", "features", "predictors"}, {"lm_eval"}),
+    "microworld": (BASICS | {"data", "features", "outcomes", "predictors"}, {"lm_eval"}),
 }
 
 

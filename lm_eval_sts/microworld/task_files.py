@@ -31,6 +31,8 @@ doc_to_target: "{{{{options[answer_index]}}}}"
   version: 1.0
   benchmark: sts_micro
   measured_by: micro
+  measured_version: {measured}
+  shares_questions: false
   sts_defaults:
     sae: micro/sae
     sft_set: micro/sft/{sft_set}
@@ -48,8 +50,10 @@ doc_to_target: answer_index
     aggregation: mean
     higher_is_better: true
 metadata:
-  version: 1.0
+  version: {measured}
 """
+
+_MEASURED_VERSION: Final = "1.0"
 
 _UTILS: Final = '''"""One filter a domain, for ``process_docs``."""
 
@@ -70,8 +74,8 @@ def task_files() -> dict[str, str]:
     filters = "\n".join(f'{domain} = partial(only_domain, domain="{domain}")' for domain in DOMAINS)
     files = {"utils.py": _UTILS.format(filters=filters)}
     includes = {
-        "sts_micro": _PREDICT.format(common=_COMMON, sft_set=DEFAULT_SFT_SET),
-        "micro": _MEASURE.format(common=_COMMON),
+        "sts_micro": _PREDICT.format(common=_COMMON, sft_set=DEFAULT_SFT_SET, measured=_MEASURED_VERSION),
+        "micro": _MEASURE.format(common=_COMMON, measured=_MEASURED_VERSION),
     }
     for group, include in includes.items():
         tasks = "\n".join(f"  - {group}_{domain}" for domain in DOMAINS)

@@ -1,0 +1,44 @@
+"""``lm-eval-sts micro sweep``: the micro world's outcomes, made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+
+def our_tasks() -> TaskManager:
+    """lm-eval's index with only this package's tasks: scanning all of lm-eval's takes half a minute."""
+    from lm_eval.tasks import TaskManager
+
+    from lm_eval_sts.harness.discovery import tasks_path
+
+    return TaskManager(include_path=str(tasks_path()), include_defaults=False)
+
+
+def micro_sweep(
+    output: Annotated[Path, typer.Option(help="Folder for one outcome a setting.")],
+    work_dir: Annotated[Path, typer.Option("--work_dir", help="Folder of tuned models and runs; a rerun goes on.")],
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP007, UP045  # typer reads it
+        typer.Option(help="Only these settings, for instance add-home-short; may be repeated."),
+    ] = None,
+    limit: Annotated[Optional[int], typer.Option(min=2, help="Questions a domain; all by default.")] = None,  # noqa: UP007, UP045
+) -> None:
+    """Fine-tune and measure the micro model on every SFT set of the split, at several doses and seeds."""
+    from lm_eval_sts.errors import SettingsError
+    from lm_eval_sts.microworld.sweep import jobs, sweep
+
+    planned = jobs()
+    if settings:
+        unknown = sorted(set(settings) - {job.setting for job in planned})
+        if unknown:
+            raise SettingsError(f"no setting {unknown[0]!r} in the sweep: see lm_eval_sts/microworld/assets/split.json")
+        planned = [job for job in planned if job.setting in settings]
+    outcomes = sweep(output, work_dir, our_tasks, workers=workers, planned=planned, limit=limit)
+    typer.echo(f"{len(outcomes)} outcomes in {output}")

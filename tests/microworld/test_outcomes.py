@@ -1,0 +1,74 @@
+"""The micro world's shipped outcomes: whole, of the shipped assets, reliable, and what the documentation says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from benchmarks.micro_outcomes import main
+from lm_eval_sts.agreement.reliability import reliability
+from lm_eval_sts.data import load_sft_set
+from lm_eval_sts.microworld.data import SHIPPED
+from lm_eval_sts.microworld.domains import DOMAINS
+from lm_eval_sts.microworld.paths import asset
+from lm_eval_sts.microworld.split import read_split
+from lm_eval_sts.microworld.sweep import DOSES, jobs
+from lm_eval_sts.outcomes.shipped import MICRO, load_outcome, outcome_names
+
+SPLIT = read_split()
+OUTCOMES = {job.setting: load_outcome(f"micro/{job.setting}") for job in jobs()}
+
+
+def test_every_planned_setting_ships_with_all_its_seeds():
+    assert {name.removeprefix("micro/") for name in outcome_names() if name.startswith("micro/")} == set(OUTCOMES)
+    for setting, outcome in OUTCOMES.items():
+        assert outcome.seeds == tuple(job.seed for job in jobs() if job.setting == setting)
+        assert outcome.name == setting
+
+
+def test_recipes_are_those_of_the_doses():
+    for job in jobs():
+        assert OUTCOMES[job.setting].recipe == DOSES[job.dose]
+
+
+@pytest.mark.parametrize("name", [*SPLIT.development, *SPLIT.test])
+def test_they_are_of_the_shipped_sft_sets(name):
+    assert OUTCOMES[name].sft_set.content_hash == load_sft_set(str(asset(f"micro/sft/{name}"))).content_hash
+
+
+def test_they_are_of_the_shipped_model_and_questions():
+    from transformers import AutoModelForCausalLM
+
+    from lm_eval_sts.features.identity import weights_hash
+
+    shipped = weights_hash(AutoModelForCausalLM.from_pretrained(asset("micro/model")).eval())
+    for outcome in OUTCOMES.values():
+        assert outcome.model.weights_hash == shipped
+        assert tuple(outcome.domains) == DOMAINS
+        assert {d.score.n for d in outcome.domains.values()} == {SHIPPED["measure"]}
+        assert outcome.measurement.limit is None
+    assert len({o.measurement.documents_hash for o in OUTCOMES.values()}) == 1
+
+
+def test_every_base_accuracy_is_the_same():
+    first = next(iter(OUTCOMES.values()))
+    for outcome in OUTCOMES.values():
+        assert [d.score.base for d in outcome.domains.values()] == [d.score.base for d in first.domains.values()]
+
+
+def test_changes_are_measurable_and_go_both_ways():
+    development = [OUTCOMES[name] for name in SPLIT.development]
+    values = [reliability(o).value for o in development]
+    assert median(values) > 0.7
+    for outcome, value in zip(development, values, strict=True):
+        assert abs(value - outcome.split_half["score"]) < 0.16
+    changes = [c for o in development for c in o.changes().values()]
+    assert sum(c.delta > 2 * c.se for c in changes) > 30
+    assert sum(c.delta < -2 * c.se for c in changes) > 150
+
+
+def test_the_documented_table_is_what_the_outcomes_say():
+    text = (Path(__file__).parents[2] / "docs" / "microworld.md").read_text()
+    assert "\n".join(main(MICRO)) in text
