@@ -17,6 +17,7 @@ from lm_eval_sts.commands.finetune import finetune
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.micro_sweep import micro_sweep
 from lm_eval_sts.commands.outcomes import outcomes
+from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.errors import StsError
 
 app = typer.Typer(
@@ -88,6 +89,7 @@ app.command("finetune")(finetune)
 app.command("measure")(measure)
 app.command("compare")(compare)
 app.command("outcomes")(outcomes)
+app.command("predictors")(predictors)
 micro.command("sweep")(micro_sweep)
 
 

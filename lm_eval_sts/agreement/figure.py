@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from lm_eval_sts.errors import RecordError, SettingsError
@@ -15,6 +16,7 @@ FORMATS: Final = (".png", ".svg")
 MAX_PANELS: Final = 60
 _COLUMNS: Final = 4
 _SIZE: Final = 260
+_FONT: Final = 9
 _Z: Final = 1.959964
 
 
@@ -74,14 +76,19 @@ def _panel(found: SettingAgreement, agreement: Agreement) -> Any:
     change = f"{'|measured change|' if magnitude else 'measured change'} ({unit})"
     x = alt.X("predicted:Q", title="predicted", scale=alt.Scale(zero=False, padding=20))
     y = alt.Y("measured:Q", title=change, scale=alt.Scale(zero=magnitude))
-    base = alt.Chart(alt.InlineData(values=_rows(found, agreement, factor)))
+    rows = _rows(found, agreement, factor)
+    labelled = _with_room(rows)
+    base = alt.Chart(
+        alt.InlineData(values=[{**r, "label": r["domain"] if r["domain"] in labelled else ""} for r in rows])
+    )
     layers = [
         base.mark_rule(opacity=0.45).encode(x=x, y=alt.Y("low:Q", title=change), y2="high:Q"),
         base.mark_rule(opacity=0.45).encode(x=alt.X("left:Q", title="predicted"), x2="right:Q", y=y),
         base.mark_circle(size=45, opacity=1).encode(x=x, y=y),
-        base.mark_text(align="left", dx=5, dy=-5, fontSize=9).encode(x=x, y=y, text="domain:N"),
+        base.mark_text(align="left", dx=5, dy=-5, fontSize=_FONT).encode(x=x, y=y, text="label:N"),
     ]
-    title = alt.TitleParams(f"{found.predictor} · {found.outcome}", subtitle=_subtitle(found.pearson))
+    lines = [_subtitle(found.pearson), "bars: 95%; names where there is room, outermost first"]
+    title = alt.TitleParams(f"{found.predictor} · {found.outcome}", subtitle=lines)
     return alt.layer(*layers).properties(width=_SIZE, height=_SIZE, title=title)
 
 
@@ -104,6 +111,23 @@ def _rows(found: SettingAgreement, agreement: Agreement, factor: float) -> list[
             }
         )
     return rows
+
+
+def _with_room(rows: list[dict[str, Any]]) -> set[str]:
+    """Domains whose names do not run into one another, those farthest from the middle first."""
+
+    def pixels(middle: str, ends: tuple[str, str]) -> dict[str, float]:
+        low, high = min(r[ends[0]] for r in rows), max(r[ends[1]] for r in rows)
+        return {r["domain"]: _SIZE * (r[middle] - low) / ((high - low) or 1.0) for r in rows}
+
+    across, up = pixels("predicted", ("left", "right")), pixels("measured", ("low", "high"))
+    middle = median(across.values()), median(up.values())
+    placed: dict[str, tuple[float, float, float]] = {}
+    for name in sorted(across, key=lambda d: -math.hypot(across[d] - middle[0], up[d] - middle[1])):
+        x, y, width = across[name], up[name], 0.6 * _FONT * len(name)
+        if all(abs(y - b) > 1.3 * _FONT or x > a + other or a > x + width for a, b, other in placed.values()):
+            placed[name] = x, y, width
+    return set(placed)
 
 
 def _subtitle(found: Association) -> str:

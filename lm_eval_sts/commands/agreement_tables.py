@@ -170,8 +170,8 @@ def _verdicts(prefix: str, ranking: Ranking | None) -> list[str]:
     else:
         leading = ", ".join(place.predictor for place in ranking.places if place.leading)
         lines.append(
-            f"{prefix}{len(clear)} of {len(ranking.differences)} pairs are separable (Holm). Leading, and not "
-            f"separable from the best: {leading}."
+            f"{prefix}{len(clear)} of {len(ranking.differences)} pairs are separable (Holm). "
+            f"Leading (not separable from the best): {leading}."
         )
     lines += [f"{prefix}{mean.predictor}: undefined: {mean.undefined}" for mean in ranking.means if mean.undefined]
     return lines

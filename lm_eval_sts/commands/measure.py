@@ -60,6 +60,13 @@ def measure(
     share_prefix: Annotated[
         bool, typer.Option("--share_prefix", help="Run shots that prompts share once: faster multiple choice.")
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache/--no_cache",
+            help="Keep every answer: a killed run goes on at the question. 1.6 ms each, slow for multiple choice.",
+        ),
+    ] = True,
     work_dir: Annotated[
         Path | None, typer.Option("--work_dir", help="Folder of lm-eval's results; a killed run goes on from it.")
     ] = None,
@@ -93,6 +100,7 @@ def measure(
         batch_size=int(batch_size) if batch_size.isdigit() else batch_size,
         device=device,
         share_prefix=share_prefix,
+        cache=cache,
         work_dir=work_dir or output.with_suffix(".runs"),
         model_args=dict(simple_parse_args_string(model_args)),
     )
@@ -123,6 +131,7 @@ class _Measuring:
     batch_size: int | str
     device: str | None
     share_prefix: bool
+    cache: bool
     work_dir: Path
     model_args: dict[str, Any]
 
@@ -173,6 +182,7 @@ class _Measuring:
             batch_size=self.batch_size,
             device=self.device,
             share_prefix=self.share_prefix,
+            use_cache=self.cache,
             task_manager=self.task_manager,
             choice=self.choice,
             base=base,

@@ -37,12 +37,14 @@ class SftQueries:
     Attributes:
         queries: In seeded order, cut at the token budget.
         prompts: Their prompts, in the same order.
+        rows: Their rows of the set, in the same order.
         demonstrations: Rows of the set that each draw shows, in the order shown.
         notes: What was left out, and why.
     """
 
     queries: list[Query]
     prompts: list[Prompts]
+    rows: list[int]
     demonstrations: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...]
 
@@ -116,7 +118,7 @@ def sft_queries(
         )
     drawn = _draw(pool, demos, draws, generator)
     shown = {row for rows in drawn for row in rows}
-    queries, prompts, over = _fill_budget(
+    found, over = _fill_budget(
         [row for row in order if row not in shown],
         examples_of(sft_set, drawn),
         render,
@@ -128,12 +130,13 @@ def sft_queries(
         notes.append(
             f"{over} SFT queries did not fit the model's {context}-token context with their demonstrations: left out"
         )
-    if not queries:
+    if not found:
         raise PromptError(
             f"no query of SFT set {sft_set.name} fits the model's context of {context} tokens together with {demos} "
             "demonstrations: lower sft_demos or use a model with a longer context"
         )
-    return SftQueries(queries, prompts, drawn, tuple(notes))
+    queries, prompts, rows = map(list, zip(*found, strict=True))
+    return SftQueries(queries, prompts, rows, drawn, tuple(notes))
 
 
 def examples_of(sft_set: SftSet, drawn: Sequence[Sequence[int]]) -> Callable[[int], list[list[Turn]]]:
@@ -160,9 +163,9 @@ def _fill_budget(
     tokenize: QueryTokenizer,
     budget: int,
     context: int,
-) -> tuple[list[Query], list[Prompts], int]:
-    queries: list[Query] = []
-    prompts: list[Prompts] = []
+) -> tuple[list[tuple[Query, Prompts, int]], int]:
+    """What fits, with its row, until the budget is filled; and how many queries did not fit the context."""
+    found: list[tuple[Query, Prompts, int]] = []
     total = over = 0
     for row in rows:
         if total >= budget:
@@ -173,7 +176,6 @@ def _fill_budget(
         if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
             over += 1
             continue
-        queries.append(query)
-        prompts.append(text)
+        found.append((query, text, row))
         total += len(query.scored)
-    return queries, prompts, over
+    return found, over

@@ -20,12 +20,14 @@ class DomainQueries:
         task: The domain's task.
         queries: In the task's seeded order, cut at the token budget.
         prompts: Their prompts, by lm-eval's doc_id, in the same order.
+        documents: Their documents, in the same order.
         notes: What was left out, and why.
     """
 
     task: TransferTask
     queries: list[Query]
     prompts: dict[int, Prompts]
+    documents: list[Document]
     notes: tuple[str, ...]
 
 
@@ -50,6 +52,7 @@ def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -
     draws = _orders(demonstrations, task.settings.demo_draws, task.seed)
     queries: list[Query] = []
     prompts: dict[int, Prompts] = {}
+    documents: list[Document] = []
     total = over = 0
     for doc_id, doc in docs:
         if total >= task.settings.domain_tokens:
@@ -66,6 +69,7 @@ def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -
             continue
         queries.append(query)
         prompts[doc_id] = text
+        documents.append(doc)
         total += len(query.scored)
     if over:
         notes.append(f"{task.domain}: {over} questions did not fit the model's {context}-token context: left out")
@@ -74,7 +78,7 @@ def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -
             f"{task.config.task}: none of {len(docs)} questions fits the model's context of {context} tokens together "
             f"with {len(demonstrations)} demonstrations: lower domain_demos or use a model with a longer context"
         )
-    return DomainQueries(task, queries, prompts, tuple(notes))
+    return DomainQueries(task, queries, prompts, documents, tuple(notes))
 
 
 def _fitting(

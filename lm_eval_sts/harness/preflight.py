@@ -12,20 +12,26 @@ from pathlib import Path
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.shipped import resolve
+from lm_eval_sts.predictors.registry import get_predictor
 
 
 def check_settings(settings: Settings) -> None:
-    """Loads the SFT set and looks the SAE up, as far as that needs no model.
+    """Loads the SFT set and looks the SAE up, as far as that needs no model, and lets predictors check their own needs.
 
     Raises:
         DatasetError: The SFT set cannot be used.
         SaeError: The SAE does not exist.
+        StsError: A predictor lacks a library or a model of its own.
     """
     from lm_eval_sts.features.sae_source import parse_spec
 
     sft_set_of(settings)
     if settings.sae is not None:
         parse_spec(resolve(settings.sae))
+    for name in settings.predictors:
+        check = getattr(get_predictor(name), "check", None)
+        if check is not None:
+            check()
 
 
 def sft_set_of(settings: Settings) -> SftSet:

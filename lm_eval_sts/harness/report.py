@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from importlib import metadata
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.features.sae import LoadedSae
+from lm_eval_sts.files import this_command
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.task import TransferTask
 from lm_eval_sts.predictors.base import Predictor, Scores
@@ -29,14 +28,27 @@ _PACKAGES = ("lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens", "dat
 
 
 @dataclass(frozen=True)
+class SaeFacts:
+    """The SAE of a run.
+
+    Attributes:
+        sae: The SAE.
+        name: As given or chosen.
+        chosen_because: Why it was chosen, where the run chose it.
+    """
+
+    sae: LoadedSae
+    name: str
+    chosen_because: str | None
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What the records of a run share.
 
     Attributes:
         model: The model.
-        sae: The SAE.
-        sae_name: As given or chosen.
-        chosen_because: Why it was chosen, where the run chose it.
+        sae: The SAE; None where no predictor needed one.
         sft_set: The SFT set.
         tasks: The domains' tasks.
         chat_template_hash: Hash of the chat template, where one was applied.
@@ -45,9 +57,7 @@ class RunFacts:
     """
 
     model: HarnessModel
-    sae: LoadedSae
-    sae_name: str
-    chosen_because: str | None
+    sae: SaeFacts | None
     sft_set: SftSet
     tasks: Sequence[TransferTask]
     chat_template_hash: str | None
@@ -56,20 +66,22 @@ class RunFacts:
 
 
 def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]) -> list[Prediction]:
-    """One record a predictor."""
-    setting, sae, provenance = _setting(facts), _sae(facts), _provenance(facts)
+    """One record a predictor; none for a predictor without a score for any domain."""
+    setting, provenance = _setting(facts), _provenance(facts)
+    sae = _sae(facts.sae) if facts.sae is not None else None
     return [
         Prediction(
             predictor=predictor.name,
             predictor_version=predictor.version,
             target=predictor.target,
             setting=setting,
-            sae=sae,
+            sae=sae if "profiles" in predictor.needs else None,
             selection=scores.selection,
             domains=scores.domains,
-            provenance=provenance,
+            provenance=provenance.model_copy(update={"notes": (*facts.notes, *scores.notes)}),
         )
         for predictor, scores in scored
+        if scores.domains
     ]
 
 
@@ -99,6 +111,7 @@ def _setting(facts: RunFacts) -> Setting:
             version=str(task.VERSION),
             measured_by=task.measured_by,
             measured_version=task.measured_version,
+            shares_questions=task.shares_questions,
         ),
         prompt=PromptRef(
             chat_template_hash=facts.chat_template_hash,
@@ -109,10 +122,10 @@ def _setting(facts: RunFacts) -> Setting:
     )
 
 
-def _sae(facts: RunFacts) -> SaeRef:
+def _sae(facts: SaeFacts) -> SaeRef:
     sae = facts.sae
     return SaeRef(
-        name=facts.sae_name,
+        name=facts.name,
         hook_name=sae.hook_name,
         d_sae=sae.d_sae,
         architecture=sae.architecture,
@@ -124,7 +137,7 @@ def _sae(facts: RunFacts) -> SaeRef:
 def _provenance(facts: RunFacts) -> Provenance:
     return Provenance(
         package_versions={name: package_version(name) for name in _PACKAGES},
-        command=shlex.join(sys.argv),
+        command=this_command(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=facts.seed,
         settings=facts.tasks[0].settings.model_dump(mode="json"),

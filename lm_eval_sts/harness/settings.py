@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
 
 
 class Settings(BaseModel):
@@ -40,8 +41,8 @@ class Settings(BaseModel):
     """Between demonstrations, without a chat template."""
     benchmark_path: str | None = None
     """A local copy of the benchmark in place of the hub's."""
-    predictors: tuple[str, ...] = ("sts_act", "sts_icl")
-    """Which predictors to report."""
+    predictors: tuple[str, ...] = DEFAULT_PREDICTORS
+    """Which predictors to report; by default all that need no more than the paper's two."""
     n_features: int = Field(default=100, gt=0)
     """N, how many shifted features are selected (paper: 100)."""
     sft_demos: int = Field(default=2, gt=0)
@@ -68,8 +69,6 @@ class Settings(BaseModel):
     @field_validator("predictors")
     @classmethod
     def _known_predictors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        from lm_eval_sts.predictors.registry import get_predictor
-
         if not names:
             raise ValueError("name at least one predictor")
         for name in names:
@@ -87,6 +86,11 @@ class Settings(BaseModel):
             except RuntimeError as error:
                 raise ValueError("the home folder of that user is not known") from error
         return name
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Predictors in lm-eval's table: those that were named, else a few of the default; the records hold all."""
+        return self.predictors if "predictors" in self.model_fields_set else SHOWN
 
     @property
     def profiles_path(self) -> Path:

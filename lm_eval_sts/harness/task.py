@@ -54,6 +54,7 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
         benchmark: The name of the group that the domain belongs to.
         measured_by: The lm-eval task or group that measures the benchmark; None where the YAML names none.
         measured_version: Its version.
+        shares_questions: Whether the questions read here are among those that it asks; None where the YAML is silent.
         results: What the run found for this domain; None until the model was read.
     """
 
@@ -66,10 +67,9 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
         """
         given = dict(config or {})
         given.pop("class", None)
-        self.measured_version: str | None = None
+        original: dict[str, Any] = {}
         if (like := given.pop("like", None)) is not None:
             original = _lm_eval_task(like)
-            self.measured_version = str((original.get("metadata") or {}).get("version"))
             given = {**original, **given}
         for key in ("output_type", "generation_kwargs", "filter_list", "metric_list", "repeats"):
             given.pop(key, None)
@@ -77,6 +77,9 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
         self.settings: Settings = read_settings(metadata.get("sts"), metadata.get("sts_defaults"))
         self.benchmark = str(metadata.get("benchmark") or given["task"])
         self.measured_by: str | None = metadata.get("measured_by")
+        version = metadata.get("measured_version") or (original.get("metadata") or {}).get("version")
+        self.measured_version: str | None = None if version is None else str(version)
+        self.shares_questions: bool | None = metadata.get("shares_questions")
         self.domain = str(given.get("task_alias") or given["task"])
         self.results: DomainResults | None = None
         self._seed: int | None = None
@@ -192,6 +195,13 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
         """The question's own text, as it stands in its prompt."""
         return str(self.doc_to_text(doc))
 
+    def answer_text(self, doc: Document) -> str:
+        """The right answer as the benchmark gives it: the option's text, or where it has none its letter."""
+        target = self.doc_to_target(doc)
+        if isinstance(target, int) and self.config.doc_to_choice is not None:
+            return str(self.doc_to_choice(doc)[target])
+        return str(target)
+
     # ---- requests
 
     def build_all_requests(
@@ -263,7 +273,7 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
 
     def higher_is_better(self) -> dict[str, bool | None]:
         """None of the scores is better higher or lower: they say how much a domain will move."""
-        return {name: None for name in self.settings.predictors}
+        return {name: None for name in self.settings.shown}
 
     def dump_config(self) -> dict[str, Any]:
         """lm-eval's dump of the task, with what the run found under ``metadata.sts``."""
@@ -281,7 +291,7 @@ class DomainResults:
     """What a run found for one domain.
 
     Attributes:
-        scores: (score, standard error) of each predictor.
+        scores: (score, standard error) of each predictor that is shown.
         dump: What the domain's task contributes to lm-eval's result file.
     """
 

@@ -1,30 +1,114 @@
-"""Predictors by name."""
+"""Predictors by name: those of this package, and those that other packages declare.
+
+Everything is looked up by name and imported when asked for, so that a broken package costs its own predictors only.
+"""
 
 from __future__ import annotations
 
 import difflib
+import logging
+from functools import lru_cache
+from importlib import import_module, metadata
+from typing import Final
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.predictors.base import Predictor
-from lm_eval_sts.predictors.sts import FAMILY
+from lm_eval_sts.predictors.base import NEEDS, Predictor
 
-DEFAULT_PREDICTORS = ("sts_act", "sts_icl")
+GROUP: Final = "lm_eval_sts.predictors"
+"""Entry-point group of predictors in other packages."""
+
+_FAMILIES: Final = {
+    "sts": (
+        *("sts_act", "sts_icl", "sts_act_sq", "sts_act_share", "sts_icl_share", "sts_icl_relative"),
+        *("sts_icl_raw", "sts_icl_bottom", "sts_act_unaligned", "sts_icl_unaligned"),
+    ),
+    "activations": ("activation_raw_norm", "activation_sae_norm", "activation_sae_total"),
+    "representation": (
+        *("representation_raw_cosine", "representation_sae_cosine"),
+        *("representation_raw_covariance", "representation_sae_covariance"),
+    ),
+    "lexical": ("tfidf_cosine", "ngram_overlap"),
+    "embedding": ("embedding_cosine", "embedding_pairwise", "embedding_mmd"),
+    "null": ("null_constant", "null_random", "null_question_length", "null_answer_length"),
+}
+"""Module of this folder to the names in its ``FAMILY``."""
+
+_MODULES: Final = {name: module for module, names in _FAMILIES.items() for name in names}
+
+_COSTLY: Final = ("sts_act_unaligned", "sts_icl_unaligned", *_FAMILIES["embedding"])
+"""Those that need another pass, another model or another package."""
+
+DEFAULT_PREDICTORS: Final = tuple(name for name in _MODULES if name not in _COSTLY)
+"""All that need no more than the paper's two."""
+
+SHOWN: Final = ("sts_act", "sts_icl", "representation_raw_cosine", "tfidf_cosine")
+"""Those of the default that stand in lm-eval's table: the paper's two, and the plainest baselines on the
+model's representations and on words."""
+
+_FIELDS: Final = ("name", "version", "target", "needs", "cost", "source", "score")
+
+logger = logging.getLogger(__name__)
 
 
-def available() -> dict[str, Predictor]:
-    """All predictors, by name."""
-    return {p.name: p for p in FAMILY}
+def names() -> list[str]:
+    """Names of all predictors, this package's first; imports none."""
+    return [*_MODULES, *_declared()]
 
 
 def get_predictor(name: str) -> Predictor:
     """The predictor of a name.
 
     Raises:
-        SettingsError: There is none; names near ones and all there are.
+        SettingsError: There is none, naming near ones and all there are; or its package cannot be imported, or gives
+            something that is no predictor.
     """
-    known = available()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SettingsError(f"unknown predictor {name!r}: {hint}available: {', '.join(sorted(known))}")
-    return known[name]
+    if name in _MODULES:
+        family: tuple[Predictor, ...] = import_module(f"lm_eval_sts.predictors.{_MODULES[name]}").FAMILY
+        return next(p for p in family if p.name == name)
+    declared = _declared()
+    if name in declared:
+        return _load(declared[name])
+    known = names()
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise SettingsError(f"unknown predictor {name!r}: {hint}available: {', '.join(sorted(known))}")
+
+
+@lru_cache(maxsize=1)
+def _declared() -> dict[str, metadata.EntryPoint]:
+    """Entry points of other packages by name; a name that is taken is left out, with a warning."""
+    found: dict[str, metadata.EntryPoint] = {}
+    for entry in metadata.entry_points(group=GROUP):
+        taken = entry.name in _MODULES or entry.name in found
+        if taken:
+            logger.warning("predictor %s of package %s left out: the name is taken", entry.name, _package(entry))
+        else:
+            found[entry.name] = entry
+    return found
+
+
+@lru_cache(maxsize=64)
+def _load(entry: metadata.EntryPoint) -> Predictor:
+    where = f"predictor {entry.name!r} of package {_package(entry)} ({entry.value})"
+    try:
+        loaded = entry.load()
+        made = loaded() if isinstance(loaded, type) or not hasattr(loaded, "score") else loaded
+    except Exception as error:  # another package's code may raise anything
+        raise SettingsError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    missing = [field for field in _FIELDS if not hasattr(made, field)]
+    if missing:
+        raise SettingsError(f"{where} is no predictor: it has no {', '.join(missing)}")
+    if made.name != entry.name:
+        raise SettingsError(f"{where} calls itself {made.name!r}: its name must be that of its entry point")
+    unknown = sorted(set(made.needs) - set(NEEDS))
+    if unknown or made.target not in ("magnitude", "delta"):
+        raise SettingsError(
+            f"{where} needs {', '.join(unknown) or 'nothing unknown'} and has target {made.target!r}: "
+            f"known needs are {', '.join(NEEDS)}, known targets magnitude and delta"
+        )
+    predictor: Predictor = made
+    return predictor
+
+
+def _package(entry: metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "unknown"

@@ -1,38 +1,75 @@
-"""Bootstrap over questions."""
+"""Bootstrap over questions.
+
+A statistic of a domain is a function of how often each of its questions counts: once each gives the score, a resample
+with replacement another value, one question alone that question's own value. Writing it so keeps the score and its
+error on one formula.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+Array = npt.NDArray[np.float64]
+
+Statistic = Callable[[Array], Array]
+"""How often each question counts, [resamples, questions], to the value of each row, [resamples]; NaN where it has
+none (a covariance of one question, a cosine of zeros)."""
+
 RESAMPLES = 1000
 """Bootstrap resamples behind a standard error (its own relative error is about 1/√(2·1000), 2%)."""
 
-
-def resampled_weights(n: int, resamples: int, seed: int) -> Iterator[npt.NDArray[np.float64]]:
-    """How often each of n questions occurs in a resample of n with replacement: [n], one a resample."""
-    generator = np.random.default_rng(seed)
-    return (generator.multinomial(n, np.full(n, 1 / n)).astype(np.float64) for _ in range(resamples))
+_WITHOUT_VALUE = 0.05
+"""Share of resamples that may be without a value; of two questions' resamples half hold one question only."""
 
 
-def ratio_standard_error(
-    sums: npt.NDArray[np.float64], tokens: npt.NDArray[np.int64], seed: int, resamples: int = RESAMPLES
-) -> float | None:
-    """Bootstrap standard error of Σ sums / Σ tokens over questions.
+@lru_cache(maxsize=32)
+def resampled_weights(n: int, resamples: int, seed: int) -> Array:
+    """How often each of n questions occurs in a resample of n with replacement: [resamples, n], read-only."""
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights.flags.writeable = False  # one array serves every caller
+    return weights
+
+
+def standard_error(statistic: Statistic, n: int, seed: int, resamples: int = RESAMPLES) -> float | None:
+    """Bootstrap standard error of a statistic over questions.
 
     Args:
-        sums: Each question's sum over its tokens, [questions].
-        tokens: Each question's scored tokens, [questions].
+        statistic: The statistic.
+        n: Number of questions.
         seed: Seed of the resampling.
         resamples: Number of resamples.
 
     Returns:
-        The standard deviation over resamples (ddof 1); None for a single question, whose error cannot be known.
+        The standard deviation over resamples (ddof 1); None where it cannot be known: for a single question, and
+        where more than one resample in twenty has no value.
     """
-    if len(sums) < 2:
+    if n < 2:
         return None
-    weights = np.stack(list(resampled_weights(len(sums), resamples, seed)))
-    ratios = (weights @ sums) / (weights @ tokens)
-    return float(ratios.std(ddof=1))
+    values = statistic(resampled_weights(n, resamples, seed))
+    values = values[np.isfinite(values)]
+    if len(values) < (1 - _WITHOUT_VALUE) * resamples:
+        return None
+    # Shifting by one of them leaves the deviation as it is, and makes that of equal values exactly zero.
+    return float((values - values[0]).std(ddof=1))
+
+
+def ratio(sums: Array, below: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> Statistic:
+    """Σ sums / Σ below over questions, both [questions]: with tokens below, the mean over all tokens."""
+
+    def statistic(weights: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Array = (weights @ sums) / (weights @ below)
+        return found
+
+    return statistic
+
+
+def ratio_standard_error(
+    sums: Array, tokens: npt.NDArray[np.int64], seed: int, resamples: int = RESAMPLES
+) -> float | None:
+    """Bootstrap standard error of Σ sums / Σ tokens over questions (:func:`standard_error`)."""
+    return standard_error(ratio(sums, tokens), len(sums), seed, resamples)

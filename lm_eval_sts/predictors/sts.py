@@ -1,13 +1,26 @@
 r"""The SAE-based Transferability Score and its named variants (Zhang et al., arXiv 2603.02908, §4.1).
 
-Let h(x) be the SAE features of the query x read alone, h'(x) those read after demonstrations.
+Let h be the SAE features of a token of a query read alone, h' those of the same token read after demonstrations; x and
+x' its raw activations, before the SAE.
 
-* Shifted features: D_N = the N features j with the largest E_x ‖h_j(x) − h'_j(x)‖² over the SFT set's queries,
-  the demonstrations being SFT examples with their answers.
-* ``sts_act``: E Σ_{j∈D_N} h_j(x) over the domain's questions.
-* ``sts_icl``: E Σ_{j∈D_N} ‖h'_j(x) − h_j(x)‖² over the domain's questions, the demonstrations being the domain's own.
-* ``sts_act_sq``: the reference notebook's mean over features and tokens of h_j(x)², j ∈ D_N.
+* Shifted features: D_N = the N features j with the largest E (h'_j − h_j)² over the SFT set's queries, the
+  demonstrations being SFT examples with their answers.
+* ``sts_act``: E Σ_{j∈D_N} h_j over the domain's questions.
+* ``sts_icl``: E Σ_{j∈D_N} (h'_j − h_j)² over the domain's questions, the demonstrations being the domain's own.
+* ``sts_act_sq``: the reference notebook's mean over features and tokens of h_j², j ∈ D_N.
 * ``…_unaligned``: D_N from the reference code's rows (:mod:`lm_eval_sts.features.unaligned`).
+
+Ablations, which take one thing away or change it:
+
+* ``sts_icl_raw``: dimensions of the raw activation in place of SAE features, in D_N and in the score:
+  E Σ_{j∈D_N} (x'_j − x_j)². It says what the SAE adds.
+* ``sts_icl_bottom``: D_N = the N features with the *smallest* shift among those that moved at all. (Of most SAEs many
+  features never fire on the SFT set; they would make every score zero.)
+* ``sts_act_share``: E Σ_{j∈D_N} h_j / E Σ_j h_j, the share of D_N in the domain's total activation.
+* ``sts_icl_relative``: E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j h_j², relative to the domain's total squared activation.
+* ``sts_icl_share``: E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j (h'_j − h_j)², the share of D_N in the domain's total shift.
+
+N and the number of demonstrations are settings of the run, and the SAE decides the layer.
 
 E is the mean over all scored tokens of the set. With several draws of demonstrations, draw k of the SFT set goes
 with draw k of the domain, and a score is the mean over the draws.
@@ -15,88 +28,143 @@ with draw k of the domain, and a score is the mean over the draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Scores, Target
-from lm_eval_sts.predictors.resampling import ratio_standard_error, resampled_weights
-from lm_eval_sts.records import DomainScore, SelectedFeatures, Selection
+from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
+from lm_eval_sts.predictors.resampling import Array, ratio, resampled_weights
+from lm_eval_sts.predictors.scoring import Measured, make_scores
+from lm_eval_sts.records import SelectedFeatures, Selection
 
-Array = npt.NDArray[np.float64]
+Sums = Callable[[Profile, int], Any]
+"""Profile and draw to each question's sums over its tokens: [questions, features], CSR or dense."""
 
 _STABILITY_RESAMPLES = 100
 
 
+def activation(profile: Profile, draw: int) -> Any:
+    """Σ h over tokens: [questions, d_sae]. The draw only decides the features that are read."""
+    return profile.features.sum
+
+
+def squared_activation(profile: Profile, draw: int) -> Any:
+    """Σ h² over tokens: [questions, d_sae]."""
+    return profile.features.squares
+
+
+def squared_shift(profile: Profile, draw: int) -> Any:
+    """Σ (h' − h)² over tokens under the given draw: [questions, d_sae]."""
+    return profile.shifts[draw].squares
+
+
+def squared_move(profile: Profile, draw: int) -> Any:
+    """Σ (x' − x)² over tokens under the given draw: [questions, d_in]."""
+    return profile.moves[draw].squares
+
+
+_SHIFTS: Mapping[str, Sums] = {"sae": squared_shift, "raw": squared_move}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How features are selected on the SFT set.
+
+    Attributes:
+        rows: Which rows are compared: the same tokens, or the reference code's.
+        space: SAE features, or dimensions of the raw activation.
+        end: Those with the largest shift, or with the smallest above zero.
+    """
+
+    rows: Literal["aligned", "unaligned"] = "aligned"
+    space: Literal["sae", "raw"] = "sae"
+    end: Literal["top", "bottom"] = "top"
+
+
+_PAPERS = Rule()
+
+
 @dataclass(frozen=True)
 class Sts:
-    """One of the STS family: a rule that selects features and a statistic that reads them.
+    """One of the STS family: a rule that selects features, sums that are read there, and what they are divided by.
 
     Attributes:
         name: Its name.
-        statistic: (domain profile, draw, features) to each question's sum over tokens, [questions].
-        per_feature: Whether the statistic is a mean over the features instead of their sum.
-        rule: How features are selected.
+        sums: What is summed over the selected features.
         source: Where its formula stands.
+        rule: How features are selected.
+        per_feature: Whether the score is a mean over the features instead of their sum.
+        relative_to: What, summed over *all* features, the score is divided by; None: the number of tokens.
     """
 
     name: str
-    statistic: Callable[[Profile, int, npt.NDArray[np.int64]], Array]
+    sums: Sums
     source: str
+    rule: Rule = _PAPERS
     per_feature: bool = False
-    rule: Literal["aligned", "unaligned"] = "aligned"
+    relative_to: Sums | None = None
     version: str = "1"
     target: Target = "magnitude"
 
     @property
-    def needs_unaligned(self) -> bool:
-        """Whether the selection comes from unaligned rows."""
-        return self.rule == "unaligned"
+    def needs(self) -> frozenset[Need]:
+        """Profiles, and for the reference code's selection its unaligned rows."""
+        return frozenset({"profiles", "unaligned"} if self.rule.rows == "unaligned" else {"profiles"})
+
+    @property
+    def cost(self) -> str:
+        """Passes over the budgets, without gradients."""
+        passes = "forward to the SAE's layer: all texts alone and after each draw"
+        return passes + ("; SFT prompts once more" if self.rule.rows == "unaligned" else "")
 
     def score(self, evidence: Evidence) -> Scores:
         """Selects features on the SFT set and reads them on every domain."""
         selection = select_features(evidence, self.rule)
         chosen = [np.array(d.features, dtype=np.int64) for d in selection.draws]
-        domains, questions = {}, {}
-        for name, profile in evidence.domains.items():
-            sums = np.stack([self.statistic(profile, k, features) for k, features in enumerate(chosen)])
-            if self.per_feature:
-                sums = sums / evidence.n_features
-            draws = sums.sum(axis=1) / profile.n_tokens
-            domains[name] = DomainScore(
-                score=float(draws.mean()),
-                se=ratio_standard_error(sums.mean(axis=0), profile.tokens, evidence.seed),
-                draws=tuple(float(d) for d in draws),
-                n_questions=len(profile),
-                n_tokens=profile.n_tokens,
-            )
-            questions[name] = sums.mean(axis=0) / profile.tokens
-        return Scores(domains, questions, selection)
+        measured = {
+            domain: self._measure(profile, chosen, evidence.n_features)
+            for domain, profile in evidence.read_profiles().domains.items()
+        }
+        found = make_scores(self.name, measured, evidence.seed, needed="a feature that is active")
+        notes, fewest = found.notes, min(map(len, chosen))
+        if fewest < evidence.n_features:
+            notes += (f"{self.name} selected {fewest} features of {evidence.n_features} asked for: there are no more",)
+        return Scores(found.domains, found.questions, selection, notes)
+
+    def _measure(self, profile: Profile, chosen: list[npt.NDArray[np.int64]], n_features: int) -> Measured:
+        of_draws = [
+            ratio(_columns(self.sums(profile, k), features), self._below(profile, k, n_features))
+            for k, features in enumerate(chosen)
+        ]
+
+        def statistic(weights: Array) -> Array:
+            found: Array = np.stack([draw(weights) for draw in of_draws]).mean(axis=0)
+            return found
+
+        everything = np.ones((1, len(profile)))
+        return Measured(
+            statistic,
+            questions=statistic(np.eye(len(profile))),
+            draws=tuple(float(draw(everything)[0]) for draw in of_draws),
+            n_tokens=profile.n_tokens,
+        )
+
+    def _below(self, profile: Profile, draw: int, n_features: int) -> Array:
+        """What the sums of each question are divided by: [questions]."""
+        if self.relative_to is not None:
+            return _total(self.relative_to(profile, draw))
+        return profile.tokens.astype(np.float64) * (n_features if self.per_feature else 1)
 
 
-def activation(profile: Profile, draw: int, features: npt.NDArray[np.int64]) -> Array:
-    """Σ over tokens and features of h: [questions]. The draw only decides the features."""
-    return _columns(profile.features.sum, features)
-
-
-def squared_activation(profile: Profile, draw: int, features: npt.NDArray[np.int64]) -> Array:
-    """Σ over tokens and features of h²: [questions]."""
-    return _columns(profile.features.squares, features)
-
-
-def squared_shift(profile: Profile, draw: int, features: npt.NDArray[np.int64]) -> Array:
-    """Σ over tokens and features of (h' − h)² under the given draw: [questions]."""
-    return _columns(profile.shifts[draw].squares, features)
-
-
-def mean_squared_shift(profile: Profile, draw: int) -> Array:
-    """E ‖h_j − h'_j‖² over the set's scored tokens, every feature j: [d_sae]."""
-    total: Array = profile.shifts[draw].squares.sum(axis=0, dtype=np.float64)
+def mean_squared_shift(profile: Profile, draw: int, space: Literal["sae", "raw"] = "sae") -> Array:
+    """E ‖h_j − h'_j‖² over the set's scored tokens, for every feature j: [d_sae]; or of the raw activation: [d_in]."""
+    total: Array = _SHIFTS[space](profile, draw).sum(axis=0, dtype=np.float64)
     return total / profile.n_tokens
 
 
@@ -105,32 +173,45 @@ def top_features(shift: Array, n: int) -> npt.NDArray[np.int64]:
     return np.argsort(-shift, kind="stable")[:n]
 
 
-def select_features(evidence: Evidence, rule: Literal["aligned", "unaligned"] = "aligned") -> Selection:
+def bottom_features(shift: Array, n: int) -> npt.NDArray[np.int64]:
+    """The n features with the smallest shift above zero, smallest first; ties go to the lower index."""
+    order = np.argsort(shift, kind="stable")
+    return order[shift[order] > 0][:n]
+
+
+_ENDS = {"top": top_features, "bottom": bottom_features}
+
+
+@lru_cache(maxsize=4)
+def select_features(evidence: Evidence, rule: Rule = _PAPERS) -> Selection:
     """D_N for every draw of SFT demonstrations, with how stable it is.
 
     Stability is the mean share of D_N that is selected again when the SFT queries are resampled with
     replacement; the unaligned rule is no mean over queries and has none.
     """
-    n, sft = evidence.n_features, evidence.sft
+    profiles = evidence.read_profiles()
+    n, sft = evidence.n_features, profiles.sft
     draws = []
-    for k, shown in enumerate(evidence.demonstrations):
-        if rule == "unaligned":
+    for k, shown in enumerate(profiles.demonstrations):
+        if rule.rows == "unaligned":
             assert evidence.unaligned is not None
             shift = evidence.unaligned[k]
         else:
-            shift = mean_squared_shift(sft, k)
-        features = top_features(shift, n)
+            shift = mean_squared_shift(sft, k, rule.space)
+        features = _ENDS[rule.end](shift, n)
         draws.append(
             SelectedFeatures(
                 features=tuple(int(j) for j in features),
                 shift=tuple(float(s) for s in shift[features]),
-                stability=_stability(sft, k, n, evidence.seed) if rule == "aligned" else None,
+                stability=_stability(sft, k, n, rule, evidence.seed) if rule.rows == "aligned" else None,
                 demonstrations=shown,
             )
         )
-    overlaps = [len({*a.features} & {*b.features}) / n for a, b in combinations(draws, 2)]
+    overlaps = [_shared(a.features, b.features) for a, b in combinations(draws, 2)]
     return Selection(
-        rule=rule,
+        rule=rule.rows,
+        space=rule.space,
+        end=rule.end,
         n_features=n,
         n_queries=len(sft),
         n_tokens=sft.n_tokens,
@@ -139,30 +220,47 @@ def select_features(evidence: Evidence, rule: Literal["aligned", "unaligned"] = 
     )
 
 
-def _stability(sft: Profile, draw: int, n: int, seed: int) -> float:
-    reference = set(top_features(mean_squared_shift(sft, draw), n).tolist())
-    squares = sft.shifts[draw].squares
-    shares = []
-    for weights in resampled_weights(len(sft), _STABILITY_RESAMPLES, seed):
-        resampled = np.asarray(weights @ squares, dtype=np.float64)
-        shares.append(len(reference & set(top_features(resampled, n).tolist())) / n)
-    return float(np.mean(shares))
+def _stability(sft: Profile, draw: int, n: int, rule: Rule, seed: int) -> float:
+    choose = _ENDS[rule.end]
+    squares = _SHIFTS[rule.space](sft, draw)
+    reference = choose(mean_squared_shift(sft, draw, rule.space), n)
+    again = (
+        choose(np.asarray(weights @ squares, dtype=np.float64), n)
+        for weights in resampled_weights(len(sft), _STABILITY_RESAMPLES, seed)
+    )
+    return float(np.mean([_shared(reference, features) for features in again]))
 
 
-def _columns(matrix: object, features: npt.NDArray[np.int64]) -> Array:
-    """Row sums over the given columns of a CSR matrix, in float64: [rows]."""
-    picked: Array = matrix[:, features].sum(axis=1, dtype=np.float64)  # type: ignore[index]
-    return np.asarray(picked, dtype=np.float64)
+def _shared(a: Iterable[int], b: Iterable[int]) -> float:
+    """Share of the features of the larger selection that are in both."""
+    first, second = {int(j) for j in a}, {int(j) for j in b}
+    return len(first & second) / max(len(first), len(second), 1)
+
+
+def _columns(matrix: Any, features: npt.NDArray[np.int64]) -> Array:
+    """Row sums over the given columns of a matrix, CSR or dense, in float64: [rows]."""
+    return _total(matrix[:, features])
+
+
+def _total(matrix: Any) -> Array:
+    """Row sums of a matrix, CSR or dense, in float64: [rows]."""
+    return np.asarray(matrix.sum(axis=1, dtype=np.float64), dtype=np.float64)
 
 
 _PAPER = "Zhang et al., arXiv 2603.02908, §4.1"
 _CODE = "github.com/PKU-ML/STS, the paper's reference code"
+_ABLATION = "ablation of Zhang et al., arXiv 2603.02908, §4.1"
 
 FAMILY: tuple[Sts, ...] = (
     Sts("sts_act", activation, _PAPER),
     Sts("sts_icl", squared_shift, _PAPER),
     Sts("sts_act_sq", squared_activation, _CODE, per_feature=True),
-    Sts("sts_act_unaligned", activation, _CODE, rule="unaligned"),
-    Sts("sts_icl_unaligned", squared_shift, _CODE, rule="unaligned"),
+    Sts("sts_act_share", activation, _ABLATION, relative_to=activation),
+    Sts("sts_icl_share", squared_shift, _ABLATION, relative_to=squared_shift),
+    Sts("sts_icl_relative", squared_shift, _ABLATION, relative_to=squared_activation),
+    Sts("sts_icl_raw", squared_move, _ABLATION, Rule(space="raw")),
+    Sts("sts_icl_bottom", squared_shift, _ABLATION, Rule(end="bottom")),
+    Sts("sts_act_unaligned", activation, _CODE, Rule(rows="unaligned")),
+    Sts("sts_icl_unaligned", squared_shift, _CODE, Rule(rows="unaligned")),
 )
 """Every predictor of the family, the paper's two first."""

@@ -82,7 +82,7 @@ def test_several_settings_and_signs(tmp_path):
             save_record(made, tmp_path / "predictions" / f"{name}-{i}.json")
     (tmp_path / "predictions" / "notes.json").write_text('{"kind": "other"}')
     text = shown("--predictions", tmp_path / "predictions", "--outcome", tmp_path / "outcomes")
-    assert "2 of 3 pairs are separable (Holm). Leading, and not separable from the best: signed." in text
+    assert "2 of 3 pairs are separable (Holm). Leading (not separable from the best): signed." in text
     assert "sign accuracy (attenuated)" in text and "Double-centred: constant: undefined" in text
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from lm_eval_sts.harness.results import read_predictions
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
 from tests.harness.world import evaluate
 
 
@@ -46,7 +47,8 @@ def test_two_ranks_report_what_one_process_reports(world, tmp_path):
         assert results["n-samples"][task]["effective"] == alone["n-samples"][task]["effective"]
         ours = {s["doc_id"]: s.get("sts_icl") for s in results["samples"][task]}
         assert ours == {s["doc_id"]: s.get("sts_icl") for s in alone["samples"][task]}
-    (first, second) = read_predictions(output)
-    assert set(first.domains) == set(second.domains) == {"law", "math", "health"}
+    predictions = read_predictions(output)
+    assert tuple(p.predictor for p in predictions) == DEFAULT_PREDICTORS
+    assert all(set(p.domains) == {"law", "math", "health"} for p in predictions)
     read = {rank: len(list((tmp_path / "profiles" / rank).rglob("part-*.safetensors"))) for rank in ("rank0", "rank1")}
     assert read["rank1"] > 0 and read["rank0"] > read["rank1"], "both read, and rank 0 has everything"

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lm_eval_sts.harness.results import read_predictions
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
 from tests.tiny_models import ARCHITECTURES, LAYERS, save, tiny_tokenizer
 
 LLAMA, GEMMA, QWEN = "meta-llama/Meta-Llama-3-8B-Instruct", "google/gemma-2-2b-it", "Qwen/Qwen2.5-7B-Instruct"
@@ -114,8 +115,9 @@ def test_the_plain_command_finds_everything_itself(hub, tmp_path):
     assert "SAE llama-3-8b-it-res-jh/blocks.25.hook_resid_post" in done.stderr, "what was chosen is said"
     assert "SFT set GAIR/LIMO was taken" in done.stderr
     assert done.stdout.count("sts_icl") == 14
-    (act, icl) = read_predictions(output)
-    assert (act.predictor, icl.predictor) == ("sts_act", "sts_icl")
+    predictions = {p.predictor: p for p in read_predictions(output)}
+    assert tuple(predictions) == DEFAULT_PREDICTORS
+    icl = predictions["sts_icl"]
     assert icl.setting.model.name == LLAMA and icl.setting.model.revision == hashlib.sha1(LLAMA.encode()).hexdigest()
     assert (
         icl.setting.sft_set.name == "GAIR/LIMO"
@@ -155,7 +157,7 @@ def test_a_gemma_scope_sae_and_a_bfloat16_model(hub, tmp_path):
         *("--metadata", json.dumps({"sts": settings}), "--batch_size", "auto"),
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (_, icl) = read_predictions(output)
+    icl = next(p for p in read_predictions(output) if p.predictor == "sts_icl")
     assert icl.setting.model.dtype == "bfloat16" and icl.sae.d_sae == d_sae and icl.domains["law"].score > 0
 
 
@@ -186,7 +188,7 @@ def test_a_dictionary_learning_sae(hub, tmp_path):
         *("--metadata", json.dumps({"sts": settings})),
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (_, icl) = read_predictions(output)
+    icl = next(p for p in read_predictions(output) if p.predictor == "sts_icl")
     assert icl.domains["law"].score > 0 and icl.sae.hook_name == f"blocks.{layer}.hook_resid_post"
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lm_eval_sts.harness.results import read_predictions
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN
 from lm_eval_sts.records import Prediction
 from tests.harness.world import SUBJECTS, World, evaluate, make_world
 
@@ -71,6 +72,37 @@ def test_the_result_file_holds_one_valid_record_a_predictor(results, world, tmp_
         assert len(domain.draws) == 2 and domain.n_tokens >= domain.n_questions > 0
     assert record.selection is not None and len(record.selection.draws[0].features) == 10
     assert records["sts_icl_unaligned"].selection.rule == "unaligned"
+
+
+def test_by_default_the_table_shows_a_few_and_the_file_holds_all(world, tmp_path):
+    default = evaluate(world, SOME)
+    records = predictions_of(default, tmp_path)
+    assert tuple(records) == DEFAULT_PREDICTORS
+    for task in SOME:
+        subject = task.removeprefix("sts_mmlu_pro_")
+        row = default["results"][task]
+        assert {key for key in row if key.endswith(",none") and "_stderr" not in key} == {f"{n},none" for n in SHOWN}
+        for name in SHOWN:
+            assert row[f"{name},none"] == records[name].domains[subject].score
+            assert all(np.isfinite(sample[name]) for sample in samples_read(default, subject))
+        assert not any("sts_act_sq" in sample for sample in samples_read(default, subject))
+    for record in records.values():
+        assert set(record.domains) == {"law", "math", "computer_science"}
+        assert (record.sae is None) == record.predictor.startswith(("null", "tfidf", "ngram"))
+
+
+def test_a_predictor_without_a_score_says_so(world, tmp_path):
+    """One question has no covariance; a note of one predictor stands in its record only, unless it has none."""
+    names = ["sts_act", "representation_raw_covariance", "sts_icl_raw"]
+    one = evaluate(world, ["sts_mmlu_pro_law"], sts={"predictors": names, "domain_tokens": 1, "n_features": 60})
+    records = predictions_of(one, tmp_path)
+    assert list(records) == ["sts_act", "sts_icl_raw"]
+    row = one["results"]["sts_mmlu_pro_law"]
+    assert "sts_act,none" in row and "representation_raw_covariance,none" not in row
+    for name, record in records.items():
+        notes = "\n".join(record.provenance.notes)
+        assert "representation_raw_covariance has no score for law" in notes
+        assert ("sts_icl_raw selected 48 features of 60" in notes) == (name == "sts_icl_raw")
 
 
 def test_samples_hold_each_questions_prompts_span_and_value(results):

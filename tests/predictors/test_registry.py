@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, available, get_predictor
+from lm_eval_sts.predictors.base import NEEDS
+from lm_eval_sts.predictors.registry import _FAMILIES, _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
 from tests.messages import says
 
 
 def test_what_there_is():
-    assert {"sts_act", "sts_icl", "sts_act_sq", "sts_act_unaligned", "sts_icl_unaligned"} <= set(available())
-    for name, predictor in available().items():
+    assert {"sts_act", "tfidf_cosine", "embedding_mmd", "null_random", "representation_raw_covariance"} <= set(names())
+    for name in names():
+        predictor = get_predictor(name)
         assert get_predictor(name) is predictor and predictor.name == name
-        assert predictor.target in ("magnitude", "delta") and predictor.source and predictor.version
-        assert predictor.needs_unaligned == name.endswith("_unaligned")
+        assert predictor.target in ("magnitude", "delta") and predictor.source and predictor.version and predictor.cost
+        assert predictor.needs <= set(NEEDS)
 
 
-def test_the_papers_two_are_the_default():
-    assert DEFAULT_PREDICTORS == Settings().predictors == ("sts_act", "sts_icl")
+def test_every_family_is_listed_whole():
+    for module, listed in _FAMILIES.items():
+        family = import_module(f"lm_eval_sts.predictors.{module}").FAMILY
+        assert tuple(p.name for p in family) == listed
+
+
+def test_the_default_is_all_that_needs_no_more_than_the_papers_two():
+    assert Settings().predictors == DEFAULT_PREDICTORS
+    assert DEFAULT_PREDICTORS[:2] == ("sts_act", "sts_icl")
+    papers = get_predictor("sts_act").needs | {"texts"}
+    for name in _MODULES:
+        predictor = get_predictor(name)
+        free = predictor.needs <= papers and not hasattr(predictor, "check")
+        assert (name in DEFAULT_PREDICTORS) == free, name
+
+
+def test_a_few_of_the_default_are_shown_and_all_that_are_named():
+    assert SHOWN[:2] == ("sts_act", "sts_icl") and len(SHOWN) <= 5 and set(SHOWN) < set(DEFAULT_PREDICTORS)
+    assert Settings().shown == SHOWN
+    assert Settings(predictors=("null_constant", "sts_act")).shown == ("null_constant", "sts_act")
+    assert Settings(predictors=DEFAULT_PREDICTORS).shown == DEFAULT_PREDICTORS
 
 
 @pytest.mark.parametrize(("name", "near"), [("sts-act", "sts_act"), ("sts_ici", "sts_icl"), ("xyz", None), ("", None)])
 def test_unknown_names(name, near):
     hint = f"did you mean {near!r}? available" if near else f"{name!r}: available"
-    with says(SettingsError, f"unknown predictor {name!r}", hint, ", ".join(sorted(available()))):
+    with says(SettingsError, f"unknown predictor {name!r}", hint, ", ".join(sorted(names()))):
         get_predictor(name)

@@ -2,74 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
-from lm_eval_sts.predictors.base import Evidence
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.resampling import ratio_standard_error
-from lm_eval_sts.predictors.sts import select_features, top_features
-
-D_SAE, DRAWS, N = 40, 3, 6
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Features of the scored tokens: h [queries][tokens, d_sae], shown [draws][queries][tokens, d_sae]."""
-
-    h: list[np.ndarray]
-    shown: list[list[np.ndarray]]
-
-    def profile(self, name: str) -> Profile:
-        def sums(arrays: list[np.ndarray]) -> SparseSums:
-            rows = []
-            for a in arrays:
-                squares = (a**2).sum(axis=0)
-                index = np.flatnonzero(squares)
-                rows.append((index, a.sum(axis=0)[index].astype(np.float32), squares[index].astype(np.float32)))
-            return SparseSums.from_rows(rows, D_SAE)
-
-        n = len(self.h)
-        empty = DenseSums(np.zeros((n, 1), np.float32), np.zeros((n, 1), np.float32))
-        return Profile(
-            tuple(f"{name}{i}" for i in range(n)),
-            np.array([len(a) for a in self.h]),
-            sums(self.h),
-            tuple(sums([s - h for s, h in zip(shown, self.h, strict=True)]) for shown in self.shown),
-            empty,
-            (empty,) * len(self.shown),
-        )
-
-
-def make_tokens(queries: int, seed: int) -> Tokens:
-    rng = np.random.default_rng(seed)
-    scale = rng.gamma(1.0, size=D_SAE)
-
-    def features(n: int) -> np.ndarray:
-        return np.maximum(rng.normal(-0.5, 1, (n, D_SAE)), 0) * scale
-
-    h = [features(1 + int(n)) for n in rng.integers(0, 9, queries)]
-    return Tokens(h, [[features(len(a)) for a in h] for _ in range(DRAWS)])
-
-
-SFT = make_tokens(12, 0)
-DOMAINS = {"law": make_tokens(9, 1), "physics": make_tokens(5, 2), "one": make_tokens(1, 3)}
-UNALIGNED = np.random.default_rng(4).gamma(1.0, size=(DRAWS, D_SAE))
-
-
-def make_evidence(sft: Tokens = SFT, **changes) -> Evidence:
-    evidence = Evidence(
-        sft.profile("sft"),
-        tuple((2 * k, 2 * k + 1) for k in range(len(sft.shown))),
-        {name: tokens.profile(name) for name, tokens in DOMAINS.items()},
-        UNALIGNED,
-        N,
-        7,
-    )
-    return replace(evidence, **changes)
+from lm_eval_sts.predictors.sts import FAMILY, Rule, bottom_features, select_features, top_features
+from tests.predictors.made import D_IN, D_SAE, DOMAINS, DRAWS, SFT, UNALIGNED, N, Tokens, make_evidence
 
 
 def aligned(k: int) -> np.ndarray:
@@ -96,19 +37,57 @@ def act_sq(tokens: Tokens, k: int, chosen: np.ndarray) -> float:
     return (np.concatenate(tokens.h)[:, chosen] ** 2).mean()
 
 
-@pytest.mark.parametrize(
-    ("name", "rule", "formula"),
-    [
-        ("sts_act", aligned, act),
-        ("sts_icl", aligned, icl),
-        ("sts_act_sq", aligned, act_sq),
-        ("sts_act_unaligned", unaligned, act),
-        ("sts_icl_unaligned", unaligned, icl),
-    ],
-)
-def test_scores_equal_the_formula(name, rule, formula):
+def raw(k: int) -> np.ndarray:
+    difference = np.concatenate(SFT.x_shown[k]) - np.concatenate(SFT.x)
+    return np.argsort((difference**2).mean(axis=0))[::-1][:N]
+
+
+def bottom(k: int) -> np.ndarray:
+    difference = np.concatenate(SFT.shown[k]) - np.concatenate(SFT.h)
+    return np.argsort((difference**2).mean(axis=0))[:N]
+
+
+def act_share(tokens: Tokens, k: int, chosen: np.ndarray) -> float:
+    return act(tokens, k, chosen) / act(tokens, k, EVERY)
+
+
+def icl_share(tokens: Tokens, k: int, chosen: np.ndarray) -> float:
+    return icl(tokens, k, chosen) / icl(tokens, k, EVERY)
+
+
+def icl_relative(tokens: Tokens, k: int, chosen: np.ndarray) -> float:
+    return icl(tokens, k, chosen) / (np.concatenate(tokens.h) ** 2).sum(axis=1).mean()
+
+
+def icl_raw(tokens: Tokens, k: int, chosen: np.ndarray) -> float:
+    difference = np.concatenate(tokens.x_shown[k]) - np.concatenate(tokens.x)
+    return (difference[:, chosen] ** 2).sum(axis=1).mean()
+
+
+EVERY = np.arange(D_SAE)
+FORMULAS = {
+    "sts_act": (aligned, act),
+    "sts_icl": (aligned, icl),
+    "sts_act_sq": (aligned, act_sq),
+    "sts_act_share": (aligned, act_share),
+    "sts_icl_share": (aligned, icl_share),
+    "sts_icl_relative": (aligned, icl_relative),
+    "sts_icl_raw": (raw, icl_raw),
+    "sts_icl_bottom": (bottom, icl),
+    "sts_act_unaligned": (unaligned, act),
+    "sts_icl_unaligned": (unaligned, icl),
+}
+
+
+def test_every_one_of_the_family_is_tested():
+    assert list(FORMULAS) == [predictor.name for predictor in FAMILY]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_scores_equal_the_formula(name):
+    rule, formula = FORMULAS[name]
     scores = get_predictor(name).score(make_evidence())
-    assert list(scores.domains) == list(DOMAINS)
+    assert list(scores.domains) == list(DOMAINS) and not scores.notes
     for domain, tokens in DOMAINS.items():
         found = scores.domains[domain]
         expected = [formula(tokens, k, rule(k)) for k in range(DRAWS)]
@@ -118,17 +97,42 @@ def test_scores_equal_the_formula(name, rule, formula):
         assert (found.n_questions, found.n_tokens) == (len(tokens.h), sum(map(len, tokens.h)))
 
 
-@pytest.mark.parametrize("name", ["sts_act", "sts_icl", "sts_act_sq"])
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_questions_own_value_is_the_formula_on_it_alone(name):
+    rule, formula = FORMULAS[name]
+    own = get_predictor(name).score(make_evidence()).questions
+    for domain, tokens in DOMAINS.items():
+        for i, h in enumerate(tokens.h):
+            alone = Tokens([h], [[s[i]] for s in tokens.shown], [tokens.x[i]], [[s[i]] for s in tokens.x_shown])
+            expected = np.mean([formula(alone, k, rule(k)) for k in range(DRAWS)])
+            assert own[domain][i] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sts_act", "sts_icl", "sts_act_sq", "sts_icl_raw", "sts_icl_bottom"])
 def test_questions_own_values_weighted_by_tokens_make_the_score(name):
     scores = get_predictor(name).score(make_evidence())
-    formula = {"sts_act": act, "sts_icl": icl, "sts_act_sq": act_sq}[name]
     for domain, tokens in DOMAINS.items():
-        own = scores.questions[domain]
-        for i, h in enumerate(tokens.h):
-            alone = Tokens([h], [[shown[i]] for shown in tokens.shown])
-            assert own[i] == pytest.approx(np.mean([formula(alone, k, aligned(k)) for k in range(DRAWS)]), rel=1e-5)
         weights = [len(h) for h in tokens.h]
-        assert np.average(own, weights=weights) == pytest.approx(scores.domains[domain].score, rel=1e-9)
+        assert np.average(scores.questions[domain], weights=weights) == pytest.approx(scores.domains[domain].score)
+
+
+@pytest.mark.parametrize("name", ["sts_act_share", "sts_icl_share", "sts_icl_relative"])
+def test_normalised_scores_do_not_depend_on_the_scale_of_a_domain(name):
+    tokens = DOMAINS["law"]
+    louder = Tokens([3 * h for h in tokens.h], [[3 * h for h in draw] for draw in tokens.shown])
+    scores = get_predictor(name).score(make_evidence(domains={"law": tokens, "louder": louder})).domains
+    assert scores["louder"].score == pytest.approx(scores["law"].score, rel=1e-5)
+    assert scores["louder"].se == pytest.approx(scores["law"].se, rel=1e-4)
+
+
+def test_a_domain_without_any_activation_has_no_share():
+    silent = Tokens([np.zeros((2, D_SAE))] * 4, [[np.zeros((2, D_SAE))] * 4] * DRAWS)
+    evidence = make_evidence(domains={"law": DOMAINS["law"], "silent": silent})
+    scores = get_predictor("sts_act_share").score(evidence)
+    assert list(scores.domains) == list(scores.questions) == ["law"]
+    (note,) = scores.notes
+    assert "sts_act_share has no score for silent: it needs a feature that is active" in note
+    assert get_predictor("sts_act").score(evidence).domains["silent"].score == 0.0
 
 
 def test_standard_errors_are_of_the_mean_over_draws():
@@ -191,6 +195,32 @@ def shifted(rows: list[dict[int, float]]) -> Tokens:
     return Tokens([np.zeros((1, D_SAE)) for _ in rows], [list(shown)])
 
 
+def test_the_bottom_leaves_out_what_never_moved():
+    assert bottom_features(np.array([0.0, 3.0, 1.0, 0.0, 1.0, 2.0]), 3).tolist() == [2, 4, 5]
+    evidence = make_evidence(shifted([{3: 2.0, 7: 1.0}, {3: 1.0, 9: 0.5}]), n_features=2)
+    selection = select_features(evidence, Rule(end="bottom"))
+    assert selection.draws[0].features == (9, 7) and selection.draws[0].shift == (0.125, 0.5)
+    assert (selection.end, selection.space, selection.rule) == ("bottom", "sae", "aligned")
+
+
+def test_a_selection_that_is_smaller_than_asked_for_is_noted():
+    few = get_predictor("sts_icl_bottom").score(make_evidence(shifted([{3: 2.0, 7: 1.0}, {3: 1.0}])))
+    assert [len(d.features) for d in few.selection.draws] == [2]
+    assert few.notes == (f"sts_icl_bottom selected 2 features of {N} asked for: there are no more",)
+    wide = get_predictor("sts_icl_raw").score(make_evidence(n_features=D_IN + 5))
+    assert {len(d.features) for d in wide.selection.draws} == {D_IN}
+    assert {d.stability for d in wide.selection.draws} == {1.0} and wide.selection.overlap_between_draws == 1.0
+    assert f"sts_icl_raw selected {D_IN} features of {D_IN + 5}" in wide.notes[0]
+
+
+def test_raw_dimensions_are_recorded_as_such():
+    selection = get_predictor("sts_icl_raw").score(make_evidence()).selection
+    assert (selection.space, selection.end) == ("raw", "top")
+    for k, draw in enumerate(selection.draws):
+        assert list(draw.features) == raw(k).tolist()
+        assert 0 < draw.stability < 1
+
+
 def test_a_dominating_selection_is_wholly_stable():
     rows = [{j: 10 - j / 10 for j in range(N)} | {20 + i: 0.1} for i in range(8)]
     assert select_features(make_evidence(shifted(rows))).draws[0].stability == 1.0
@@ -215,8 +245,13 @@ def test_the_seed_decides_errors_and_nothing_else():
 
 def test_more_queries_in_any_order_change_nothing_but_rounding():
     evidence = make_evidence()
-    turned = replace(evidence, sft=evidence.sft.take(range(len(evidence.sft))[::-1]))
-    turned = replace(turned, domains={n: p.take(range(len(p))[::-1]) for n, p in evidence.domains.items()})
+    sft, domains = evidence.profiles.sft, evidence.profiles.domains
+    profiles = replace(
+        evidence.profiles,
+        sft=sft.take(range(len(sft))[::-1]),
+        domains={n: p.take(range(len(p))[::-1]) for n, p in domains.items()},
+    )
+    turned = replace(evidence, profiles=profiles)
     for name in ("sts_act", "sts_icl", "sts_act_sq"):
         a, b = (get_predictor(name).score(e).domains["law"].score for e in (evidence, turned))
         assert a == pytest.approx(b, rel=1e-9)

