@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.commands import predictors as command
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor, names
+from lm_eval_sts.predictors.registry import _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
 from tests.messages import says
 
 
@@ -37,7 +37,7 @@ def test_the_list_names_all_with_target_needs_and_default(run):
         assert predictor.cost.split()[0] in line and predictor.source.split()[0] in line
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name not in ("probe_length",)])
+@pytest.mark.parametrize("name", _MODULES)
 def test_one_is_described_with_its_formula(run, name):
     text = run(name)
     predictor = get_predictor(name)
