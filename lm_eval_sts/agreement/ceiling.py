@@ -73,8 +73,11 @@ def disattenuated(r: float | None, limit: Ceiling | None) -> float | None:
 
 
 def _expected(true: Array, error: Array, target: Target, statistic: Statistic) -> float:
-    """Mean correlation of [draws, domains] of true changes with the same and error; 0 where nothing varies."""
+    """Mean correlation of [draws, domains] of true changes with the same and error; 0 where nothing varies.
+
+    Below 0 it can come only by the simulation's own error.
+    """
     measured = true + error
     if target == "magnitude":
         true, measured = np.abs(true), np.abs(measured)
-    return float(np.mean(np.nan_to_num(_CORRELATE[statistic](true, measured))))
+    return max(0.0, float(np.mean(np.nan_to_num(_CORRELATE[statistic](true, measured)))))

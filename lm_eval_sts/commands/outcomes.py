@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lm_eval_sts.agreement.reliability import Reliability
     from lm_eval_sts.records import Change, DomainOutcome, Outcome, View
 
-WIDTH: Final = 150
+WIDTH: Final = 180
 """Least width of a table, in columns: a terminal's own wrapping of a line is easier to read than folded cells."""
 _NONE: Final = "–"
 _UNPARSED: Final = "unparsed"
@@ -168,8 +168,8 @@ def _table(words: Sequence[str], figures: Sequence[str]) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in words:
-        table.add_column(heading, overflow="fold")
+    for i, heading in enumerate(words):
+        table.add_column(heading, overflow="fold", no_wrap=i == 0)  # a folded name cannot be copied
     for heading in figures:
         table.add_column(heading, justify="right")
     return table
