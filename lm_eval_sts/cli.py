@@ -18,6 +18,7 @@ from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.micro_sweep import micro_sweep
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
+from lm_eval_sts.commands.spread import SpreadCommand
 from lm_eval_sts.errors import StsError
 
 app = typer.Typer(
@@ -87,7 +88,7 @@ def micro_build(
 
 app.command("finetune")(finetune)
 app.command("measure")(measure)
-app.command("compare")(compare)
+app.command("compare", cls=SpreadCommand)(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
 micro.command("sweep")(micro_sweep)
