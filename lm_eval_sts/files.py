@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+from importlib import metadata
 from pathlib import Path
 
 
@@ -46,3 +47,11 @@ def this_command() -> str:
     """The command line of this process, as a record keeps it: the program's name without its folder."""
     program, *arguments = sys.argv or ["unknown"]
     return shlex.join([Path(program).name, *arguments])
+
+
+def package_version(name: str) -> str:
+    """Installed version of a package, or ``unknown``."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "unknown"

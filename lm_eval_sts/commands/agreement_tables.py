@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from lm_eval_sts.commands.tables import make_table, print_table
 
 if TYPE_CHECKING:
     from lm_eval_sts.records import Agreement, Association, Bounds, Difference, Mean, Ranking, SettingAgreement
 
-_WIDTH: Final = 150
-"""Least width of a table in columns: a terminal's own wrapping of a line is easier to read than folded cells."""
 _MOST_ROWS: Final = 60
 _NONE: Final = "–"
 _TARGETS: Final = {"magnitude": "the size of the change", "delta": "the signed change"}
@@ -31,10 +30,10 @@ def print_agreement(console: Console, agreement: Agreement) -> None:
     )
     console.print(f"Intervals of single correlations: 95%, for {_INTERVALS[agreement.interval]}.\n")
     _print_settings(console, agreement)
-    _print_table(console, _outcomes(agreement))
+    print_table(console, _outcomes(agreement))
     console.print()
     if len(agreement.outcomes) > 1 or len(agreement.raw.means) > 1:
-        _print_table(console, _ranking(agreement))
+        print_table(console, _ranking(agreement))
         console.print(
             "mean r: from the mean of Fisher's z over settings; its interval is the wider of Hartung-Knapp's over "
             "settings and the jackknife's over domains. p: permutation of whole domains. place: from 1 + number of "
@@ -54,17 +53,17 @@ def _print_settings(console: Console, agreement: Agreement) -> None:
     if len(found) > _MOST_ROWS:
         console.print(f"{len(found)} predictors and settings: each is in the JSON file (--output).\n")
         return
-    _print_table(console, _correlations(found))
+    print_table(console, _correlations(found))
     console.print(
         "perfect: what is expected for a perfect predictor, given the errors of the measured changes; good ones exceed "
         "it at times. disattenuated: Pearson over perfect, where the noise allows it.\n"
     )
-    _print_table(console, _descriptive(found, agreement.outcomes[0].unit))
+    print_table(console, _descriptive(found, agreement.outcomes[0].unit))
     console.print()
 
 
 def _correlations(found: Sequence[SettingAgreement]) -> Table:
-    table = _table(
+    table = make_table(
         words=("outcome", "predictor"),
         figures=("domains", "Pearson", "perfect", "disattenuated", "Spearman", "perfect", "Kendall", "perfect"),
         last="without the most influential domain",
@@ -92,7 +91,7 @@ def _descriptive(found: Sequence[SettingAgreement], unit: str) -> Table:
     figures = ["R²", "precision at 3", f"error of a fit, {unit}", "without predictor"]
     if signed:
         figures += [f"sign score, {unit}", "constant sign", "advantage", "sign accuracy (attenuated)"]
-    table = _table(words=("outcome", "predictor"), figures=figures)
+    table = make_table(words=("outcome", "predictor"), figures=figures)
     for one in found:
         row = [_figure(one.r_squared), _figure(one.precision_at_3)]
         row += [_figure(one.fit.error), _figure(one.fit.constant)] if one.fit else [_NONE, _NONE]
@@ -113,7 +112,9 @@ def _descriptive(found: Sequence[SettingAgreement], unit: str) -> Table:
 
 
 def _outcomes(agreement: Agreement) -> Table:
-    table = _table(words=("outcome", "base", "SFT set"), figures=("domains", "reliability of signed changes", "seeds"))
+    table = make_table(
+        words=("outcome", "base", "SFT set"), figures=("domains", "reliability of signed changes", "seeds")
+    )
     for outcome in agreement.outcomes[:_MOST_ROWS]:
         table.add_row(
             outcome.name,
@@ -131,7 +132,7 @@ def _ranking(agreement: Agreement) -> Table:
     centred = {mean.predictor: mean for mean in agreement.double_centred.means} if agreement.double_centred else {}
     places = {place.predictor: place for place in agreement.raw.places}
     figures = ["settings", "mean r", "p", *(["double-centred r", "p"] if centred else []), "place"]
-    table = _table(words=("predictor",), figures=figures, last="leading")
+    table = make_table(words=("predictor",), figures=figures, last="leading")
     for mean in agreement.raw.means:
         place = places.get(mean.predictor)
         other = centred.get(mean.predictor)
@@ -198,21 +199,6 @@ def _notes(found: Sequence[SettingAgreement]) -> list[str]:
         f"{note} ({', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''})"
         for note, names in about.items()
     ]
-
-
-def _table(words: Sequence[str], figures: Sequence[str], last: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in words:
-        table.add_column(heading, overflow="fold")
-    for heading in figures:
-        table.add_column(heading, justify="right")
-    if last is not None:
-        table.add_column(last)
-    return table
-
-
-def _print_table(console: Console, table: Table) -> None:
-    Console(file=console.file, width=max(console.width, _WIDTH), highlight=False, markup=False).print(table)
 
 
 def _with_interval(found: Association) -> str:

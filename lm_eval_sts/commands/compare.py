@@ -153,13 +153,12 @@ def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
 def _provenance(rules: Any) -> Provenance:
     from dataclasses import asdict
     from datetime import UTC, datetime
-    from importlib import metadata
 
-    from lm_eval_sts.files import this_command
+    from lm_eval_sts.files import package_version, this_command
     from lm_eval_sts.records import Provenance
 
     return Provenance(
-        package_versions={name: metadata.version(name) for name in _PACKAGES},
+        package_versions={name: package_version(name) for name in _PACKAGES},
         command=this_command(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=rules.seed,

@@ -76,7 +76,8 @@ def measure(
     from lm_eval.utils import simple_parse_args_string
     from rich.console import Console
 
-    from lm_eval_sts.commands.outcomes import WIDTH, show_outcome
+    from lm_eval_sts.commands.outcomes import show_outcome
+    from lm_eval_sts.commands.tables import WIDTH
     from lm_eval_sts.harness.shipped import resolve
     from lm_eval_sts.outcomes.lm_eval_run import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from lm_eval_sts.agreement.reliability import Reliability
     from lm_eval_sts.records import Change, DomainOutcome, Outcome, View
 
-WIDTH: Final = 180
-"""Least width of a table, in columns: a terminal's own wrapping of a line is easier to read than folded cells."""
 _NONE: Final = "–"
 _UNPARSED: Final = "unparsed"
 
@@ -40,7 +38,9 @@ def outcomes(
 
 def _list(console: Console, found: Mapping[str, Outcome]) -> None:
     """One line an outcome, by the name under which it ships."""
-    table = _table(
+    from lm_eval_sts.commands.tables import make_table, print_table
+
+    table = make_table(
         words=("name", "base", "SFT set"),
         figures=("domains", "questions", "mean Δ", "SD of Δ", "reliability", "split-half", "errors"),
     )
@@ -59,7 +59,7 @@ def _list(console: Console, found: Mapping[str, Outcome]) -> None:
             _share(outcome.split_half.get("score")),
             ", ".join(sorted({change.se_kind for change in changes})),
         )
-    _print_table(console, table)
+    print_table(console, table)
     console.print(
         "\nΔ: change of the score, tuned − base, in percentage points; mean and SD are over domains. Reliability: "
         "share of the variance of Δ over domains that is not sampling noise, from the standard errors; split-half "
@@ -69,11 +69,13 @@ def _list(console: Console, found: Mapping[str, Outcome]) -> None:
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     """Everything a reader must know of one outcome."""
+    from lm_eval_sts.commands.tables import print_table
+
     views = _views(outcome)
     _print_head(console, outcome)
     for table in (_domain_table(outcome, views), _reliability_table(outcome, views)):
         console.print()
-        _print_table(console, table)
+        print_table(console, table)
     for title, lines in (("Caveats", outcome.caveats), ("Notes", outcome.provenance.notes)):
         if lines:
             console.print(f"\n{title}", style="bold")
@@ -103,9 +105,11 @@ def _print_head(console: Console, outcome: Outcome) -> None:
 
 def _domain_table(outcome: Outcome, views: list[View]) -> Table:
     """One line a domain: the score, then the change in every view there is."""
+    from lm_eval_sts.commands.tables import make_table
+
     unparsed = any(domain.unparsed for domain in outcome.domains.values())
     extra = [*([_UNPARSED] if unparsed else []), *(view.replace("_", " ") for view in views if view != "score")]
-    table = _table(
+    table = make_table(
         words=("domain",),
         figures=("questions", "base %", "tuned %", "Δ points", "p", *(f"Δ {heading}" for heading in extra)),
     )
@@ -125,7 +129,9 @@ def _domain_table(outcome: Outcome, views: list[View]) -> Table:
 
 def _reliability_table(outcome: Outcome, views: list[View]) -> Table:
     """Reliability of the changes in every view, with its interval and its check."""
-    table = _table(words=("view", "unit"), figures=("mean Δ", "reliability", "95% interval", "split-half"))
+    from lm_eval_sts.commands.tables import make_table
+
+    table = make_table(words=("view", "unit"), figures=("mean Δ", "reliability", "95% interval", "split-half"))
     for view in views:
         found = _reliability(outcome, view)
         deltas = [_unit(view) * change.delta for change in outcome.changes(view).values()]
@@ -161,25 +167,6 @@ def _change(domain: DomainOutcome, view: View) -> Change | None:
 def _unit(view: View) -> int:
     """What a change is multiplied by to be shown: scores are shares and shown in points, the rest is in nats."""
     return 100 if view in ("score", "answered") else 1
-
-
-def _table(words: Sequence[str], figures: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, heading in enumerate(words):
-        table.add_column(heading, overflow="fold", no_wrap=i == 0)  # a folded name cannot be copied
-    for heading in figures:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _print_table(console: Console, table: Table) -> None:
-    from rich.console import Console
-
-    wide = Console(width=max(console.width, WIDTH), highlight=False, markup=False)
-    wide.print(table)
 
 
 def _short(name: str) -> str:

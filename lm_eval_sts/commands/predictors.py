@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
     from lm_eval_sts.predictors.base import Predictor
 
-_WIDTH: Final = 150
-"""Least width of the table, in columns: a terminal's own wrapping of a line is easier to read than folded cells."""
-
 _LEGEND: Final = """\
 By default: "table" stands in lm-eval's table and in the records, "record" in the records only, "–" is run when named:
   --metadata '{"sts": {"predictors": ["sts_icl", "embedding_mmd"]}}'      (all that are named stand in the table)
@@ -39,18 +36,15 @@ def predictors(
 
 
 def _list(console: Console, found: Sequence[Predictor]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from lm_eval_sts.commands.tables import make_table, print_table
 
-    table = Table("name", "default", "target", "needs", "cost", "source", box=box.SIMPLE_HEAD, show_edge=False)
-    table.columns[0].no_wrap = True
+    table = make_table(words=("name", "default", "target", "needs", "cost", "source"))
     for predictor in found:
         needs = ", ".join(sorted(predictor.needs)) or "nothing"
         table.add_row(
             predictor.name, _default(predictor.name), predictor.target, needs, predictor.cost, predictor.source
         )
-    Console(width=max(console.width, _WIDTH), highlight=False, markup=False).print(table)
+    print_table(console, table)
     console.print(f"\n{_LEGEND}", soft_wrap=True)
 
 

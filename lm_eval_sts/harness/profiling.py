@@ -19,11 +19,10 @@ from lm_eval_sts.features.sae_directory import find_sae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.features.store import ProfileFolder, check_space
 from lm_eval_sts.features.unaligned import unaligned_shift
-from lm_eval_sts.files import hash_json
+from lm_eval_sts.files import hash_json, package_version
 from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.progress import reading_progress
-from lm_eval_sts.harness.report import package_version
 from lm_eval_sts.harness.samples import prompt_line
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.shipped import resolve, shipped_name

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.features.sae import LoadedSae
-from lm_eval_sts.files import this_command
+from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.task import TransferTask
 from lm_eval_sts.predictors.base import Predictor, Scores
 from lm_eval_sts.records import (
-    UNKNOWN,
     BenchmarkRef,
     Prediction,
     PromptRef,
@@ -83,14 +81,6 @@ def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]
         for predictor, scores in scored
         if scores.domains
     ]
-
-
-def package_version(name: str) -> str:
-    """Installed version of a package, or ``unknown``."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return UNKNOWN
 
 
 def _setting(facts: RunFacts) -> Setting:

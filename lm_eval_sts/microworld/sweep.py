@@ -191,9 +191,6 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path) -> Iterator[
             base,
             [read_run(folders.run(job)) for job in seeds],
             name=setting,
-            sft_set=manifests[0].sft_set,
-            recipe=manifests[0].recipe,
-            seeds=[job.seed for job in seeds],
             manifests=manifests,
             source="lm-eval-sts micro sweep",
             settings={"base": MODEL, "tuned": [job.name for job in seeds]},  # not where they lay

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import StsError, TrainingError
-from lm_eval_sts.files import this_command
+from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.outcomes import hardware
 from lm_eval_sts.outcomes import trainer_setup as setup
 from lm_eval_sts.outcomes.claims import Start, claim, remove_checkpoints
@@ -278,7 +277,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
         device_batch_size=run.devices.batch_size,
         gradient_checkpointing=run.devices.gradient_checkpointing,
         seconds=time.monotonic() - run.started,
-        versions={name: metadata.version(name) for name in _PACKAGES},
+        versions={name: package_version(name) for name in _PACKAGES},
         command=this_command(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=notes,

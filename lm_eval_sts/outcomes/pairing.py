@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any, Final
 
 import numpy as np
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.files import hash_json, this_command
+from lm_eval_sts.files import hash_json, package_version, this_command
 from lm_eval_sts.outcomes.changes import (
     Floats,
     Paired,
@@ -98,7 +97,7 @@ def pair(
         source=source or command,
         caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
         provenance=Provenance(
-            package_versions={package: _version(package) for package in _PACKAGES},
+            package_versions={package: package_version(package) for package in _PACKAGES},
             command=command,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seed=_SPLIT_SEED,
@@ -250,10 +249,3 @@ def _caveats(base: Run, tuned: Sequence[Run], tables: Mapping[str, Tables]) -> l
     if base.facts.limit is not None:
         found.append(f"measured with --limit {base.facts.limit:g}: the first questions of a task only")
     return [*found, *(note for run in (base, *tuned) for note in run.facts.notes)]
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return UNKNOWN
