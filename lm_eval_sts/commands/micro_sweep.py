@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lm_eval.tasks import TaskManager
 
 
-def our_tasks() -> TaskManager:
-    """lm-eval's index with only this package's tasks: scanning all of lm-eval's takes half a minute."""
+def our_tasks(sts: Mapping[str, Any] | None = None) -> TaskManager:
+    """lm-eval's index with only this package's tasks: scanning all of lm-eval's takes half a minute.
+
+    Args:
+        sts: Settings of a run, where one of the tasks predicts.
+    """
     from lm_eval.tasks import TaskManager
 
     from lm_eval_sts.harness.discovery import tasks_path
 
-    return TaskManager(include_path=str(tasks_path()), include_defaults=False)
+    metadata = None if sts is None else {"sts": dict(sts)}
+    return TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata=metadata)
 
 
 def micro_sweep(
@@ -28,11 +35,19 @@ def micro_sweep(
         Optional[list[str]],  # noqa: UP007, UP045  # typer reads it
         typer.Option(help="Only these settings, for instance add-home-short; may be repeated."),
     ] = None,
+    base: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option(help="Folder of another base model with the micro world's tokenizer; the shipped one by default."),
+    ] = None,
+    seeds: Annotated[
+        Optional[list[int]],  # noqa: UP007, UP045
+        typer.Option(help="Only these seeds; may be repeated."),
+    ] = None,
     limit: Annotated[Optional[int], typer.Option(min=2, help="Questions a domain; all by default.")] = None,  # noqa: UP007, UP045
 ) -> None:
     """Fine-tune and measure the micro model on every SFT set of the split, at several doses and seeds."""
-    from lm_eval_sts.errors import SettingsError
-    from lm_eval_sts.microworld.sweep import jobs, sweep
+    from lm_eval_sts.errors import ModelError, SettingsError
+    from lm_eval_sts.microworld.sweep import Base, jobs, sweep
 
     planned = jobs()
     if settings:
@@ -40,5 +55,12 @@ def micro_sweep(
         if unknown:
             raise SettingsError(f"no setting {unknown[0]!r} in the sweep: see lm_eval_sts/microworld/assets/split.json")
         planned = [job for job in planned if job.setting in settings]
-    outcomes = sweep(output, work_dir, our_tasks, workers=workers, planned=planned, limit=limit)
+    if seeds:
+        planned = [job for job in planned if job.seed in seeds]
+        if not planned:
+            raise SettingsError(f"no job of these settings has seed {seeds[0]}: the sweep's seeds are 0, 1 and 2")
+    if base is not None and not (base / "config.json").is_file():
+        raise ModelError(f"--base {base} is no folder of a model: it has no config.json")
+    model = Base(base, f"micro/{base.name}") if base is not None else None
+    outcomes = sweep(output, work_dir, our_tasks, workers=workers, planned=planned, base=model, limit=limit)
     typer.echo(f"{len(outcomes)} outcomes in {output}")

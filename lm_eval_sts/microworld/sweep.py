@@ -108,14 +108,29 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """How models are measured.
+class Base:
+    """The base model of a sweep.
 
     Attributes:
+        path: Its folder.
+        name: Its name in manifests and outcomes.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What is tuned, and how models are measured.
+
+    Attributes:
+        base: The base model.
         task_manager: Makes lm-eval's index of tasks, once a process.
         limit: Questions a domain; None for all.
     """
 
+    base: Base
     task_manager: Callable[[], Any]
     limit: int | None
 
@@ -127,6 +142,7 @@ def sweep(
     *,
     workers: int = 1,
     planned: Sequence[Job] | None = None,
+    base: Base | None = None,
     limit: int | None = None,
     console: Console | None = None,
 ) -> list[Outcome]:
@@ -138,6 +154,7 @@ def sweep(
         task_manager: Makes lm-eval's index of tasks; a function of a module, since every process calls it.
         workers: Processes, one thread each.
         planned: The jobs; all of :func:`jobs` by default.
+        base: The base model; the shipped one by default.
         limit: Questions a domain; all by default.
         console: Where progress goes; standard error by default.
 
@@ -150,8 +167,9 @@ def sweep(
     console = console or Console(stderr=True)
     planned = list(jobs() if planned is None else planned)
     folders = Folders(work)
-    measuring = Measuring(task_manager, limit)
-    _evaluate({"pretrained": str(asset(MODEL))}, folders.base, measuring)
+    base = base or Base(asset(MODEL), MODEL)
+    measuring = Measuring(base, task_manager, limit)
+    measure_base(folders, measuring)
     missing = [job for job in planned if not folders.done(job)]
     hours = len(missing) * _REFERENCE_SECONDS / workers / 3600
     console.print(
@@ -160,7 +178,7 @@ def sweep(
     )
     started = monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        futures = {pool.submit(_do, job, folders, measuring): job for job in missing}
+        futures = {pool.submit(do, job, folders, measuring): job for job in missing}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
@@ -169,10 +187,10 @@ def sweep(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return list(collect(planned, folders, output))
+    return list(collect(planned, folders, output, base.name))
 
 
-def collect(planned: Sequence[Job], folders: Folders, output: Path) -> Iterator[Outcome]:
+def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: str = MODEL) -> Iterator[Outcome]:
     """Pairs the runs of every setting whose jobs are all done, and writes its outcome.
 
     Yields:
@@ -193,7 +211,7 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path) -> Iterator[
             name=setting,
             manifests=manifests,
             source="lm-eval-sts micro sweep",
-            settings={"base": MODEL, "tuned": [job.name for job in seeds]},  # not where they lay
+            settings={"base": base_name, "tuned": [job.name for job in seeds]},  # not where they lay
         )
         yield _write(outcome, output / f"{setting}.json")
 
@@ -227,7 +245,13 @@ def _by_setting(planned: Sequence[Job]) -> dict[str, list[Job]]:
     return settings
 
 
-def _do(job: Job, folders: Folders, measuring: Measuring) -> None:
+def measure_base(folders: Folders, measuring: Measuring) -> None:
+    """Measures the base model, unless that is done."""
+    _evaluate({}, folders.base, measuring)
+
+
+def do(job: Job, folders: Folders, measuring: Measuring) -> None:
+    """Fine-tunes and measures one job; the base model must be measured."""
     from lm_eval_sts.outcomes.finetune import finetune
     from lm_eval_sts.outcomes.runs import read_run
 
@@ -235,25 +259,25 @@ def _do(job: Job, folders: Folders, measuring: Measuring) -> None:
     tuned = folders.tuned(job)
     recipe = DOSES[job.dose]
     finetune(
-        str(asset(MODEL)),
+        str(measuring.base.path),
         replace(load_sft_set(str(asset(name))), name=name),
         tuned,
         recipe,
         job.seed,
-        model_name=MODEL,
+        model_name=measuring.base.name,
         response_delimiter=TARGET_DELIMITER,
         save_steps=0,
     )
     model_args = {"peft": str(tuned)} if recipe.method == "lora" else {"pretrained": str(tuned)}
     base = read_run(folders.base).facts.model
-    _evaluate({"pretrained": str(asset(MODEL)), **model_args}, folders.run(job), measuring, base)
+    _evaluate(model_args, folders.run(job), measuring, base)
 
 
 def _evaluate(model_args: dict[str, str], output: Path, measuring: Measuring, base: ModelRef | None = None) -> Run:
     from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
 
     return evaluate_model(
-        {**model_args, "dtype": "float32"},
+        {"pretrained": str(measuring.base.path), **model_args, "dtype": "float32"},
         [TASKS],
         output,
         Conditions(limit=measuring.limit),
@@ -264,7 +288,7 @@ def _evaluate(model_args: dict[str, str], output: Path, measuring: Measuring, ba
         write_samples=False,
         task_manager=_task_manager(measuring.task_manager),
         base=base,
-        model_name=MODEL,
+        model_name=measuring.base.name,
     )
 
 

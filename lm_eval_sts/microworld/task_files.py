@@ -26,18 +26,28 @@ num_fewshot: 5
 _PREDICT: Final = """# The embedded default: a small synthetic world, described in docs/microworld.md.
 class: !function lm_eval_sts.harness.task.TransferTask
 test_split: test
-doc_to_target: "{{{{options[answer_index]}}}}"
+doc_to_choice: options
+doc_to_target: answer_index
 {common}metadata:
   version: 1.0
   benchmark: sts_micro
   measured_by: micro
   measured_version: {measured}
   shares_questions: false
+  answers:
+    form: " {{option}}"
+    options: options
+    gold: answer_index
   sts_defaults:
     sae: micro/sae
     sft_set: micro/sft/{sft_set}
     sft_response_delimiter: " "
     sft_example_delimiter: "\\n\\n"
+"""
+
+_AGREEMENT: Final = """include: _sts_micro_yaml
+class: !function lm_eval_sts.harness.agreement_task.AgreementTask
+task: sts_micro_agreement
 """
 
 _MEASURE: Final = """# Measures a model on the micro world's questions for measuring, none of which `sts_micro` reads.
@@ -73,12 +83,15 @@ def task_files() -> dict[str, str]:
     """
     filters = "\n".join(f'{domain} = partial(only_domain, domain="{domain}")' for domain in DOMAINS)
     files = {"utils.py": _UTILS.format(filters=filters)}
+    files["_sts_micro_agreement.yaml"] = _AGREEMENT
     includes = {
         "sts_micro": _PREDICT.format(common=_COMMON, sft_set=DEFAULT_SFT_SET, measured=_MEASURED_VERSION),
         "micro": _MEASURE.format(common=_COMMON, measured=_MEASURED_VERSION),
     }
+    last = {"sts_micro": ["sts_micro_agreement"]}
     for group, include in includes.items():
-        tasks = "\n".join(f"  - {group}_{domain}" for domain in DOMAINS)
+        names = [*(f"{group}_{domain}" for domain in DOMAINS), *last.get(group, ())]
+        tasks = "\n".join(f"  - {name}" for name in names)
         files[f"_{group}_yaml"] = include
         files[f"_{group}.yaml"] = f"group: {group}\ntask:\n{tasks}\nmetadata:\n  version: 1.0\n"
         for domain in DOMAINS:

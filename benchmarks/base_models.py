@@ -1,0 +1,176 @@
+"""Other base models and other SAEs of the same micro world: does a ranking of predictors carry over?
+
+    python -m benchmarks.base_models FOLDER [NAME ...]
+
+makes ``FOLDER/<name>`` (a model in transformers' format, or an SAE in SAELens's) and ``FOLDER/<name>.json`` with how it
+was made and its quality. What is there already is left as it is; a killed training goes on at its last checkpoint.
+World, questions, SFT sets and tokenizer are the shipped ones; seed and shape of the model, and seed, layer, width and
+sparsity of the SAE, differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.microworld.corpus import CorpusConfig, documents
+from lm_eval_sts.microworld.figures import measure
+from lm_eval_sts.microworld.packing import Rows, pack
+from lm_eval_sts.microworld.paths import asset
+from lm_eval_sts.microworld.sae import SaeConfig, sae_quality, train_sae
+from lm_eval_sts.microworld.training import TrainingConfig, train
+from lm_eval_sts.microworld.world import World, make_world
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+SHIPPED_MODEL: Final = "shipped"
+TEST_ROWS: Final = 64
+QUESTIONS: Final = 100
+"""Test questions a domain behind a model's accuracies."""
+
+
+@dataclass(frozen=True)
+class ModelVariant:
+    """A base model."""
+
+    seed: int
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class SaeVariant:
+    """An SAE of a base model."""
+
+    model: str
+    seed: int
+    config: SaeConfig = field(default_factory=SaeConfig)
+
+
+MODELS: Final = {
+    "model-seed1": ModelVariant(1),
+    "model-deep": ModelVariant(2, TrainingConfig(layers=6)),
+}
+SAES: Final = {
+    "sae-model-seed1": SaeVariant("model-seed1", 0),
+    "sae-model-deep": SaeVariant("model-deep", 0, SaeConfig(layer=3)),
+    "sae-seed1": SaeVariant(SHIPPED_MODEL, 1),
+    "sae-seed2": SaeVariant(SHIPPED_MODEL, 2),
+    "sae-layer0": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(layer=0)),
+    "sae-layer1": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(layer=1)),
+    "sae-layer3": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(layer=3)),
+    "sae-narrow": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(d_sae=256)),
+    "sae-wide": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(d_sae=4096)),
+    "sae-sparse": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(k=4)),
+    "sae-dense": SaeVariant(SHIPPED_MODEL, 0, SaeConfig(k=64)),
+}
+
+
+def make(folder: Path, name: str) -> None:
+    """Makes one model or SAE unless it is there; an SAE's model is made first."""
+    if (folder / f"{name}.json").exists():
+        return
+    if name in MODELS:
+        facts = _make_model(folder, name)
+    else:
+        if SAES[name].model != SHIPPED_MODEL:
+            make(folder, SAES[name].model)
+        facts = _make_sae(folder, name)
+    write_atomically(folder / f"{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def model_path(folder: Path, name: str) -> Path:
+    """Where a base model's files are."""
+    return asset("micro/model") if name == SHIPPED_MODEL else folder / name
+
+
+def _make_model(folder: Path, name: str) -> dict[str, Any]:
+    variant = MODELS[name]
+    work = folder / f".{name}"
+    work.mkdir(parents=True, exist_ok=True)
+
+    def on_step(step: int, loss: float) -> None:
+        if step % 100 == 0:
+            _say(f"{name}: step {step} of {variant.training.steps}, loss {loss:.3f}")
+
+    rows = _rows(variant.training.steps * variant.training.rows_a_step)
+    model, loss = train(variant.training, _tokenizer(), rows, variant.seed, work, on_step)
+    model.save_pretrained(folder / name)
+    _tokenizer().save_pretrained(folder / name)
+    figures = measure(_world(), model, _tokenizer(), QUESTIONS)
+    return {
+        **asdict(variant),
+        "parameters": model.num_parameters(),
+        "final_loss": loss,
+        "mean_accuracy": figures.mean.model_dump(),
+        "own_accuracy": {domain: found.own for domain, found in figures.by_domain.items()},
+    }
+
+
+def _make_sae(folder: Path, name: str) -> dict[str, Any]:
+    from sae_lens import SAE
+
+    variant = SAES[name]
+    model = _load(model_path(folder, variant.model))
+    training = TrainingConfig()
+    rows = _rows(training.steps * training.rows_a_step)
+    train_sae(model, rows, variant.config, variant.seed, folder / name, lambda _: None)
+    unseen = pack(_tokenizer(), documents(_world(), CorpusConfig(), "sae-test"), TEST_ROWS)
+    sae = SAE.load_from_disk(str(folder / name))
+    return {**asdict(variant), "quality": asdict(sae_quality(sae, model, unseen, variant.config.layer))}
+
+
+@lru_cache(maxsize=1)
+def _world() -> World:
+    return make_world(0)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(asset("micro/model"))
+
+
+@lru_cache(maxsize=1)
+def _rows(n: int) -> Rows:
+    """The corpus that the shipped model was trained on."""
+    return pack(_tokenizer(), documents(_world(), CorpusConfig()), n)
+
+
+def _load(path: Path) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join((*MODELS, *SAES))}; all by default")
+    given = parser.parse_args()
+    unknown = set(given.names) - {*MODELS, *SAES}
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    torch.set_num_threads(1)
+    for name in given.names or (*MODELS, *SAES):
+        make(given.folder, name)
+        _say(f"{name}: done")
+
+
+if __name__ == "__main__":
+    main()
