@@ -14,6 +14,7 @@ import typer
 
 from lm_eval_sts.commands.compare import compare
 from lm_eval_sts.commands.finetune import finetune
+from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.micro_sweep import micro_sweep
 from lm_eval_sts.commands.outcomes import outcomes
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 micro = typer.Typer(help="The embedded micro world.", no_args_is_help=True)
 app.add_typer(micro, name="micro")
+app.add_typer(leaderboard, name="leaderboard")
 
 
 @app.command("tasks-path")

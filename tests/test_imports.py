@@ -23,7 +23,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "outcomes": (BASICS | {"data", "features"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
-    "leaderboard": (BASICS, LEARNING | {"lm_eval"}),
+    "leaderboard": (BASICS | {"agreement"}, LEARNING | {"lm_eval"}),
     "explain": (BASICS | {"features", "predictors"}, {"lm_eval"}),
     "microworld": (BASICS | {"data", "features", "outcomes", "predictors"}, {"lm_eval"}),
 }

@@ -8,7 +8,6 @@ independent reject far too often when settings share domains (benchmarks/).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -21,6 +20,8 @@ from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, domain_error, mean_z
 from lm_eval_sts.records import Place
 
 LEVEL: Final = 0.95
+_BATCH: Final = 500
+"""Pairs worked on at once where each has settings and domains of its own: bounds memory."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -54,18 +55,21 @@ def compare_all(panel: Panel) -> Tested:
     Pairs that have nothing in common are left out.
     """
     usable = panel.usable()
-    pairs = np.array(list(combinations(range(len(panel.predictors)), 2)), dtype=np.int64).reshape(-1, 2)
-    found = _differences(mean_z(panel), pairs)
+    pairs = np.column_stack(np.triu_indices(len(panel.predictors), 1)).astype(np.int64)
+    means = mean_z(panel)
+    found = _differences(means, means, pairs[:, 0], pairs[:, 1])
     _, kind = np.unique(usable.reshape(len(usable), -1), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
-    for k in np.flatnonzero(kind[pairs[:, 0]] != kind[pairs[:, 1]]):
-        a, b = pairs[k]
-        shared = _differences(mean_z(_shared(panel, a, b, usable[a] & usable[b])), np.array([[0, 1]]))
-        found.difference[k], found.error[k] = shared.difference[0], shared.error[0]
-        found.n_settings[k], found.n_domains[k] = shared.n_settings[0], shared.n_domains[0]
+    unlike = np.flatnonzero(kind[pairs[:, 0]] != kind[pairs[:, 1]])
+    for some in np.array_split(unlike, -(-len(unlike) // _BATCH) or 1):
+        a, b = _shared(panel, usable, pairs[some, 0], pairs[some, 1])
+        each = np.arange(len(some))
+        for whole, part in zip(found, _differences(a, b, each, each), strict=True):
+            whole[some] = part
     common = found.n_settings > 0
     difference, error, n_domains = found.difference[common], found.error[common], found.n_domains[common]
-    half = student.ppf((1 + LEVEL) / 2, np.maximum(n_domains - 1, 1)) * error
+    df, which = np.unique(np.maximum(n_domains - 1, 1), return_inverse=True)  # few differ, and the quantile is slow
+    half = student.ppf((1 + LEVEL) / 2, df)[which] * error
     return Tested(
         first=pairs[common, 0],
         second=pairs[common, 1],
@@ -113,33 +117,37 @@ def places(predictors: Sequence[str], mean: Array, tested: Tested, p_holm: Array
     beats[tested.first[up], tested.second[up]] = True
     beats[tested.second[down], tested.first[down]] = True
     ranked = [int(i) for i in np.argsort(-mean, kind="stable") if np.isfinite(mean[i])]
+    better, worse = np.sum(beats[ranked], axis=0), np.sum(beats[:, ranked], axis=1)
     return [
         Place(
             predictor=predictors[i],
-            best=1 + int(np.sum(beats[ranked, i])),
-            worst=len(ranked) - int(np.sum(beats[i, ranked])),
+            best=1 + int(better[i]),
+            worst=len(ranked) - int(worse[i]),
             leading=not (beats[ranked[0], i] or beats[i, ranked[0]]),
         )
         for i in ranked
     ]
 
 
-def _differences(found: MeanZ, pairs: Indices) -> _Differences:
-    """Differences of predictors that see the same settings and domains."""
-    a, b = pairs[:, 0], pairs[:, 1]
-    counted = found.counted[a] & found.counted[b]
+def _differences(first: MeanZ, second: MeanZ, a: Indices, b: Indices) -> _Differences:
+    """Differences of rows ``a`` of one and ``b`` of the other, which see the same settings and domains."""
+    counted = first.counted[a] & second.counted[b]
     n_domains = np.sum(counted, axis=-1)
-    error = domain_error(found.without[a] - found.without[b], counted)
+    error = domain_error(first.without[a] - second.without[b], counted)
+    both = np.isfinite(first.each).astype(np.float64) @ np.isfinite(second.each).astype(np.float64).T
     return _Differences(
-        difference=found.mean[a] - found.mean[b],
+        difference=first.mean[a] - second.mean[b],
         error=np.where(n_domains < MIN_DOMAINS, np.nan, error),
-        n_settings=np.sum(np.isfinite(found.each[a]) & np.isfinite(found.each[b]), axis=-1),
+        n_settings=both[a, b].astype(np.int64),
         n_domains=n_domains,
     )
 
 
-def _shared(panel: Panel, a: int, b: int, both: Mask) -> Panel:
-    """Two predictors, restricted to what both have; settings where that leaves one undefined are dropped for both."""
-    pair = panel.rows((a, b), both)
-    defined = np.all(pair.usable(), axis=0)
-    return pair.rows((0, 1), defined)
+def _shared(panel: Panel, usable: Mask, a: Indices, b: Indices) -> tuple[MeanZ, MeanZ]:
+    """Both sides of some pairs, each pair restricted to what both have, [pairs, …].
+
+    Settings where that leaves one side undefined are dropped for both.
+    """
+    both = usable[a] & usable[b]
+    both &= panel.rows(a, both).usable() & panel.rows(b, both).usable()
+    return mean_z(panel.rows(a, both)), mean_z(panel.rows(b, both))

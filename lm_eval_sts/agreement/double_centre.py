@@ -39,6 +39,7 @@ def double_centred(panel: Panel) -> Panel:
 
 def _residual(values: Array) -> Array:
     """Values less their mean over settings, [..., settings, domains]; NaN for a domain that a setting lacks."""
+    values = np.where(np.isfinite(values), values, np.nan)
     residual = values - np.mean(values, axis=-2, keepdims=True)
     size = np.max(np.abs(values), axis=(-2, -1), keepdims=True, where=np.isfinite(values), initial=0.0)
     return np.where(np.abs(residual) <= _ROUNDING * size, 0.0, residual)

@@ -41,7 +41,8 @@ def measured_interval(statistic: Statistic, x: npt.ArrayLike, y: npt.ArrayLike, 
 
     Pearson: z ± t·max(1/√(n − 3), jackknife over domains): Fisher's error holds for normal pairs, the jackknife's for
     skewed ones. Spearman: z ± t·√((1 + r²/2)/(n − 3)) (Bonett and Wright 2000). Kendall: z ± t·√(.437/(n − 4))
-    (Fieller, Hartley and Pearson 1957).
+    (Fieller, Hartley and Pearson 1957). An end goes out to the correlation itself where that is ±1, which z takes for
+    less.
 
     Args:
         statistic: Which correlation.
@@ -53,15 +54,17 @@ def measured_interval(statistic: Statistic, x: npt.ArrayLike, y: npt.ArrayLike, 
     n = np.sum(np.isfinite(u), axis=-1).astype(np.float64)
     n = np.where(n < MIN_DOMAINS, np.nan, n)
     if statistic == "pearson":
-        z = fisher_z(pearson(u, v))
+        r = pearson(u, v)
+        z = fisher_z(r)
         error = np.maximum(1 / np.sqrt(n - 3), jackknife_error(leave_one_out_z(u, v), np.isfinite(u)))
     elif statistic == "spearman":
         r = spearman(u, v)
         z, error = _z_of_ranks(r, 6 / (n**3 - n)), np.sqrt((1 + r**2 / 2) / (n - 3))
     else:
-        z, error = _z_of_ranks(kendall(u, v), 2 / (n * (n - 1))), np.sqrt(0.437 / (n - 4))
+        r = kendall(u, v)
+        z, error = _z_of_ranks(r, 2 / (n * (n - 1))), np.sqrt(0.437 / (n - 4))
     half = student.ppf((1 + level) / 2, n - 2) * error
-    return Interval(np.tanh(z - half), np.tanh(z + half))
+    return Interval(np.minimum(np.tanh(z - half), r), np.maximum(np.tanh(z + half), r))
 
 
 def leave_one_out_z(x: npt.ArrayLike, y: npt.ArrayLike) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import UNKNOWN, Outcome, Prediction
+from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome, Prediction, Setting
 
 _SHOWN: Final = 4
 
@@ -49,12 +49,12 @@ def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, for
     """
     if not predictions or not outcomes:
         raise RecordError(f"nothing to compare: {len(predictions)} predictions and {len(outcomes)} outcomes were given")
-    _check_names(outcomes)
+    check_names(outcomes)
     found: list[tuple[Prediction, Outcome, tuple[str, ...]]] = []
     for prediction in predictions:
         fitting = [(prediction, outcome, ()) for outcome in outcomes if not differences(prediction, outcome)]
         if not fitting and force:
-            near = [o for o in outcomes if len(outcomes) == 1 or not setting_differences(prediction, o)]
+            near = [o for o in outcomes if len(outcomes) == 1 or not _setup_differences(prediction.setting, o)]
             found += [(prediction, outcome, tuple(differences(prediction, outcome))) for outcome in near]
             fitting = [(prediction, outcome, ()) for outcome in near]
         else:
@@ -67,17 +67,22 @@ def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, for
 
 def differences(prediction: Prediction, outcome: Outcome) -> list[str]:
     """What speaks against the outcome being the one predicted, naming both sides; nothing where unknown."""
-    return setting_differences(prediction, outcome) + benchmark_differences(prediction, outcome)
+    return setting_differences(prediction.setting, outcome)
 
 
-def setting_differences(prediction: Prediction, outcome: Outcome) -> list[str]:
+def setting_differences(setting: Setting, outcome: Outcome) -> list[str]:
+    """What speaks against the outcome having been measured in a setting, naming both sides; nothing where unknown."""
+    return _setup_differences(setting, outcome) + _benchmark_differences(setting, outcome)
+
+
+def _setup_differences(setting: Setting, outcome: Outcome) -> list[str]:
     """Differences in base model, SFT set or recipe."""
-    setting, found = prediction.setting, []
+    found = []
     ours, theirs = setting.model, outcome.model
     # A weights hash covers the dtype, so the hashes of one model in two dtypes differ.
     hashes = (ours.weights_hash, theirs.weights_hash) if ours.dtype == theirs.dtype else (UNKNOWN, UNKNOWN)
     if _differ(hashes, (ours.name, theirs.name)):
-        found.append(f"predicted for the model {_model(prediction)}, measured on {_measured_model(outcome)}")
+        found.append(f"predicted for the model {_model(ours)}, measured on {_model(theirs)}")
     sft = outcome.sft_set
     if sft is None:
         found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after an unknown one")
@@ -89,9 +94,9 @@ def setting_differences(prediction: Prediction, outcome: Outcome) -> list[str]:
     return found
 
 
-def benchmark_differences(prediction: Prediction, outcome: Outcome) -> list[str]:
+def _benchmark_differences(setting: Setting, outcome: Outcome) -> list[str]:
     """Differences in the tasks that measure, or in their version."""
-    benchmark, measurement = prediction.setting.benchmark, outcome.measurement
+    benchmark, measurement = setting.benchmark, outcome.measurement
     tasks, versions = benchmark.measured_by, benchmark.measured_version
     if _known(tasks) and _known(measurement.tasks) and _parts(tasks) != _parts(measurement.tasks):
         return [f"predicted for the tasks {tasks}, measured with {measurement.tasks}"]
@@ -106,7 +111,12 @@ def describe(prediction: Prediction) -> str:
     return f"{prediction.predictor} ({setting.model.name}, {setting.sft_set.name}, {setting.benchmark.name})"
 
 
-def _check_names(outcomes: Sequence[Outcome]) -> None:
+def check_names(outcomes: Sequence[Outcome]) -> None:
+    """Outcomes are known by their names.
+
+    Raises:
+        RecordError: Two have one name.
+    """
     repeated = [name for name, count in Counter(outcome.name for outcome in outcomes).items() if count > 1]
     if repeated:
         raise RecordError(f"two outcomes are named {repeated[0]!r}: give each once, or rename one")
@@ -149,10 +159,5 @@ def _parts(value: str | None) -> set[str]:
     return {part.strip() for part in (value or "").split(",")}
 
 
-def _model(prediction: Prediction) -> str:
-    model = prediction.setting.model
+def _model(model: ModelRef) -> str:
     return f"{model.name} (weights {model.weights_hash[:8]})"
-
-
-def _measured_model(outcome: Outcome) -> str:
-    return f"{outcome.model.name} (weights {outcome.model.weights_hash[:8]})"

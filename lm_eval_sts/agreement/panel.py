@@ -42,8 +42,8 @@ class Panel:
         present = np.isfinite(self.predicted) & np.isfinite(self.measured)
         return present & np.isfinite(pearson(self.predicted, self.measured))[..., None]
 
-    def rows(self, predictors: Sequence[int], shown: Mask) -> Panel:
-        """Some predictors, seeing only what ``shown``, [settings, domains], says."""
+    def rows(self, predictors: Sequence[int] | npt.NDArray[np.int64], shown: Mask) -> Panel:
+        """Some predictors, seeing only what ``shown``, [settings, domains] or one such for each of them, says."""
         return replace(
             self,
             predictors=tuple(self.predictors[i] for i in predictors),

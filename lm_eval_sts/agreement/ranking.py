@@ -48,7 +48,7 @@ def _means(panel: Panel, found: MeanZ, seed: int) -> list[Mean]:
                 correlation=None if z is None else float(np.tanh(z)),
                 correlation_interval=interval and _bounds(np.tanh(interval.low), np.tanh(interval.high)),
                 permutation_p=None if z is None else permutation_p(panel, i, seed),
-                undefined=None if z is not None else _why(panel, i),
+                undefined=None if z is not None else why_undefined(panel, i),
             )
         )
     return means
@@ -79,7 +79,7 @@ def _differences(panel: Panel, tested: Tested, p_holm: Array) -> list[Difference
     return found
 
 
-def _why(panel: Panel, predictor: int) -> str:
+def why_undefined(panel: Panel, predictor: int) -> str:
     """Why a predictor has no correlation in any setting."""
     present = np.isfinite(panel.predicted[predictor]) & np.isfinite(panel.measured)
     if not present.any():

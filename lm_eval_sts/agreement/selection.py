@@ -109,8 +109,13 @@ def make_panel(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Ta
         places = [domains[named(pair.outcome, name)] for name in pair.domains]
         predicted[labels[pair.label], settings[pair.outcome], places] = pair.x(target)
         measured[settings[pair.outcome], places] = pair.y(target)
-    groups = tuple(f"{_model(outcome)} {outcome.measurement.tasks}" for outcome in outcomes)
+    groups = tuple(map(panel_group, outcomes))
     return Panel(tuple(labels), tuple(settings), tuple(domains), predicted, measured, groups)
+
+
+def panel_group(outcome: Outcome) -> str:
+    """Name of what shares an outcome's units: its base model and benchmark."""
+    return f"{_model(outcome)} {outcome.measurement.tasks}"
 
 
 def can_be_centred(panel: Panel) -> bool:

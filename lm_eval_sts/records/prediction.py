@@ -97,8 +97,11 @@ class Selection(Record):
     """How the shifted features were selected, for every draw."""
 
     rule: Literal["aligned", "unaligned"]
-    space: Literal["sae", "raw"] = "sae"
-    """What was selected: SAE features, or dimensions of the raw activation."""
+    space: Literal["sae", "saes", "raw"] = "sae"
+    """What was selected: SAE features; features of several SAEs, numbered through in the order of the settings' ``sae``
+    and ``more_saes``; or dimensions of the raw activation."""
+    moved_by: Literal["demonstrations", "training"] = "demonstrations"
+    """What moved the features: demonstrations in the context, or fine-tuning (oracles)."""
     end: Literal["top", "bottom"] = "top"
     """Whether those with the largest shift were selected, or those with the smallest above zero."""
     n_features: int = Field(gt=0)

@@ -8,9 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lm_eval_sts.commands.compare import compare, read_all_outcomes, read_all_predictions
+from lm_eval_sts.commands.compare import compare, read_all_predictions
 from lm_eval_sts.commands.spread import SpreadCommand
 from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.outcomes.shipped import load_outcomes
 from lm_eval_sts.records import Agreement, load_record, save_record
 from tests.agreement.made import named, outcome, prediction
 from tests.agreement.test_compare import DELTAS, SCORES
@@ -94,15 +95,15 @@ def test_a_result_file_of_lm_eval(tmp_path):
 
 
 def test_patterns_of_shipped_outcomes():
-    names = [o.name for o in read_all_outcomes(["mathstral*", "yi-6b-chat"])]
+    names = [o.name for o in load_outcomes(["mathstral*", "yi-6b-chat"])]
     assert names == ["mathstral-7b-over-v0.1", "mathstral-7b-over-v0.2", "yi-6b-chat"]
 
 
 def test_what_is_not_there(tmp_path):
     with says(RecordError, "no outcome in none-*"):
-        read_all_outcomes(["none-*"])
+        load_outcomes(["none-*"])
     with says(RecordError, tmp_path):
-        read_all_outcomes([str(tmp_path)])
+        load_outcomes([str(tmp_path)])
     with says(RecordError, tmp_path, "--output_path"):
         read_all_predictions([str(tmp_path)])
     with says(RecordError, "gemma2-9b-limo-sts_act"):

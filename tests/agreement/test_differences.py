@@ -54,6 +54,16 @@ def test_jackknife_by_hand():
         assert (tested.n_settings[k], tested.n_domains[k]) == (4, 9)
 
 
+def test_unlike_pairs_in_batches(monkeypatch):
+    made = drawn(settings=3)
+    made.predicted[0, 0, 2] = made.predicted[1, 1, 5] = np.nan
+    made.predicted[2, 2] = np.nan
+    whole = compare_all(made)
+    monkeypatch.setattr("lm_eval_sts.agreement.differences._BATCH", 2)
+    for one, other in zip(whole, compare_all(made), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_pairs_are_compared_on_what_both_have():
     made = drawn(settings=3)
     made.predicted[0, 0, 2] = made.predicted[1, 1, 5] = np.nan

@@ -1,0 +1,184 @@
+"""The commands ``lm-eval-sts leaderboard build``, ``show`` and ``serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from http.server import ThreadingHTTPServer
+
+    from rich.console import Console
+
+    from lm_eval_sts.records import Entry, Group, Scope, ScopeBoard, Standing, Table
+
+_ROOT: Final = Path("leaderboard")
+_NONE: Final = "–"
+_HOST: Final = "127.0.0.1"
+
+Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
+
+
+def build(
+    root: Root = _ROOT,
+    output: Annotated[Path | None, typer.Option("--output", help="Folder of the page; ROOT/site if not given.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; fail if BOARD.md or board.json are not up to date.")
+    ] = False,
+) -> None:
+    """Compute the board from the raw predictions: BOARD.md, board.json and a static page."""
+    from lm_eval_sts.errors import RecordError
+    from lm_eval_sts.leaderboard import publish
+
+    if check:
+        stale = publish.check(root)
+        if stale:
+            raise RecordError(f"{root}: not what the submissions give: {', '.join(stale)}: run leaderboard build")
+        typer.echo(f"{root}: up to date")
+        return
+    built = publish.build(root, output or root / "site")
+    for problem in built.computed.board.problems:
+        where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+        typer.echo(f"left out: {where}: {problem.message}", err=True)
+    for path in (*built.texts, built.site / "index.html"):
+        typer.echo(path)
+
+
+def show(
+    scope: Annotated[str | None, typer.Argument(help="Name of a scope; without one the scopes are listed.")] = None,
+    root: Root = _ROOT,
+    target: Annotated[str, typer.Option("--target", help="magnitude or delta.")] = "delta",
+    double_centred: Annotated[
+        bool, typer.Option("--double_centred", help="Without what a domain has in common over settings.")
+    ] = False,
+) -> None:
+    """Print one scope of the board."""
+    from rich.console import Console
+
+    from lm_eval_sts.errors import SettingsError
+    from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, entry_record, read_inputs
+    from lm_eval_sts.leaderboard.settings import nearest
+
+    if target not in TARGETS:
+        raise SettingsError(f"--target {target}: choose one of {', '.join(TARGETS)}")
+    inputs = read_inputs(root)
+    console = Console(highlight=False, markup=False)
+    scopes = {one.name: one for one in inputs.scopes}
+    if scope is None:
+        _print_scopes(console, inputs.scopes)
+        return
+    if scope not in scopes:
+        hint = nearest(scope, scopes)
+        raise SettingsError(f"no scope {scope!r}{hint or ': '}{'' if hint else 'available: ' + ', '.join(scopes)}")
+    found = compute_scope(inputs, scopes[scope])
+    values = "double_centred" if double_centred else "raw"
+    table = next((one for one in found.tables if one.target == target and one.values == values), None)
+    if table is None:
+        raise SettingsError(f"scope {scope} cannot be double-centred: no base model and benchmark has several settings")
+
+    _print_scope(console, found, table, {entry.name: entry for entry in map(entry_record, inputs.entries)})
+
+
+def serve(
+    root: Root = _ROOT,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder of the page; a temporary one if not given.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8000,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Build the page and serve it on this machine until interrupted."""
+    import contextlib
+    import tempfile
+    import webbrowser
+
+    from lm_eval_sts.leaderboard.publish import write_page
+
+    with tempfile.TemporaryDirectory() as temporary:
+        site = output or Path(temporary) / "site"
+        write_page(root, site)
+        with make_server(site, port) as server:
+            address = f"http://{_HOST}:{server.server_address[1]}/"
+            typer.echo(f"serving {site} at {address} (Ctrl-C ends it)")
+            if open_browser:
+                webbrowser.open(address)
+            with contextlib.suppress(KeyboardInterrupt):
+                server.serve_forever()
+
+
+def make_server(site: Path, port: int) -> ThreadingHTTPServer:
+    """A server of a folder, reachable from this machine only.
+
+    Raises:
+        SettingsError: The port cannot be taken.
+    """
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    from lm_eval_sts.errors import SettingsError
+
+    try:
+        return ThreadingHTTPServer((_HOST, port), partial(SimpleHTTPRequestHandler, directory=str(site)))
+    except (OSError, OverflowError) as error:
+        raise SettingsError(f"--port {port}: {error}: choose another, or 0 for a free one") from error
+
+
+def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
+    from lm_eval_sts.commands.tables import make_table, print_table
+
+    table = make_table(words=("scope", "title"), figures=("settings",))
+    for scope in scopes:
+        table.add_row(scope.name, scope.title, str(len(scope.settings)))
+    print_table(console, table)
+
+
+def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dict[str, Entry]) -> None:
+    from lm_eval_sts.commands.tables import make_table, print_table
+
+    against = "the size of the change" if found.target == "magnitude" else "the signed change"
+    how = "raw" if found.values == "raw" else "double-centred"
+    console.print(f"{scope.title}: held against {against}, {how}, {len(scope.settings)} settings", style="bold")
+    table = make_table(
+        words=("predictor", "category"),
+        figures=("place", "r", "perfect", "settings", "domains", "tokens"),
+        last="group",
+    )
+    for row in found.rows:
+        entry = entries[row.entry]
+        table.add_row(
+            row.entry + ("" if entry.target == found.target else " ≠"),
+            entry.category,
+            _place(row),
+            _value(row),
+            f"{row.ceiling.value:.2f}" if row.ceiling else _NONE,
+            str(row.settings),
+            str(row.domains),
+            f"{entry.cost.token_equivalents:.3g}" if entry.cost else _NONE,
+            _group(row),
+        )
+    print_table(console, table)
+    console.print(
+        "r: tanh of the mean of Fisher's z over settings, 95% interval. perfect: what is expected for a perfect "
+        "predictor. place: from 1 + number of significantly better ones to number of all − significantly worse ones "
+        "(Holm). ≠: declares the other target."
+    )
+
+
+def _place(row: Standing) -> str:
+    if row.best is None:
+        return _NONE
+    return str(row.best) if row.best == row.worst else f"{row.best} to {row.worst}"
+
+
+def _value(row: Standing) -> str:
+    if row.value is None:
+        return "undefined"
+    return f"{row.value:.2f}" + (f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else "")
+
+
+def _group(row: Standing) -> str:
+    words: dict[Group, str] = {"ranked": "", "oracle": "oracle", "partial": "partial", "seen": "fitted on it"}
+    return "; ".join(word for word in (words[row.group], "leading" if row.leading else "", row.undefined or "") if word)

@@ -1,0 +1,229 @@
+"""The commands ``lm-eval-sts leaderboard …``: this module those about submissions, ``board`` those about the board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from lm_eval_sts.commands.board import build, serve, show
+from lm_eval_sts.commands.spread import SpreadCommand
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lm_eval_sts.leaderboard.problems import Problem
+    from lm_eval_sts.leaderboard.submitting import Description
+    from lm_eval_sts.records import Category, Cost
+
+_ROOT: Final = Path("leaderboard")
+
+Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
+
+leaderboard = typer.Typer(help="Put predictions forward, and see how all of them do.", no_args_is_help=True)
+
+
+@leaderboard.command("submit", cls=SpreadCommand)
+def submit(
+    results: Annotated[
+        list[str], typer.Argument(help="Result files of lm-eval, exported predictions, folders of either.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Who puts the predictions forward.")],
+    code_url: Annotated[str, typer.Option("--code_url", help="Where the code is that made them, https://….")],
+    commit: Annotated[str, typer.Option("--commit", help="Its git commit.")],
+    url: Annotated[str | None, typer.Option("--url", help="Your page, https://….")] = None,
+    root: Root = _ROOT,
+    predictors: Annotated[
+        list[str] | None, typer.Option("--predictors", help="Those to put forward; without it all in the results.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", help="predictor, training, null, oracle or published.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="One line.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What the predictor does.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="Paper, section, equation of its formula.")] = None,
+    evidence: Annotated[
+        list[str] | None, typer.Option("--evidence", help="What it reads: texts, profiles, gradients, ….")
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(
+            "--costs", help="JSON: {'predictors': {name: forward_tokens, backward_tokens, seconds, hardware}}."
+        ),
+    ] = None,
+    notes: Annotated[list[str] | None, typer.Option("--notes", help="What a reader must know; one or more.")] = None,
+    setting: Annotated[
+        str | None, typer.Option("--setting", help="What is predicted, folder/name, where it is not registered yet.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder outside of the leaderboard, to be sealed; not validated.")
+    ] = None,
+) -> None:
+    """Make submissions of predictions and check them as continuous integration will."""
+    from lm_eval_sts.commands.compare import read_all_predictions
+    from lm_eval_sts.errors import SettingsError
+    from lm_eval_sts.leaderboard.places import place
+    from lm_eval_sts.leaderboard.settings import read_settings
+    from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put
+    from lm_eval_sts.records import Submission
+
+    found = read_all_predictions(results)
+    there = list(dict.fromkeys(prediction.predictor for prediction in found))
+    chosen = predictors or there
+    missing = [each for each in chosen if each not in there]
+    if missing:
+        raise SettingsError(f"--predictors {missing[0]}: the results hold {', '.join(there)}")
+    options = {
+        "category": category,
+        "title": title,
+        "description": description,
+        "source": source,
+        "evidence": tuple(evidence) if evidence else None,
+    }
+    known_costs = _costs(costs)
+    described = {each: _description(each, options, known_costs.get(each)) for each in chosen}
+    made = make_submissions(
+        [prediction for prediction in found if prediction.predictor in chosen],
+        read_settings(root),
+        Origin(name=name, code_url=code_url, commit=commit, url=url, notes=tuple(notes or ())),
+        described,
+        setting,
+    )
+    files = [
+        place(root, Submission, each) if output is None else output / each.predictor / f"{each.version}.json"
+        for each in made
+    ]
+    for each, file in zip(made, files, strict=True):
+        put(each, file)
+        typer.echo(file)
+    if output is None:
+        _judge(root, files, None)
+
+
+@leaderboard.command("validate")
+def validate(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Submissions, seals, or folders of them; without any, all.")
+    ] = None,
+    root: Root = _ROOT,
+    base: Annotated[
+        str | None, typer.Option("--base", help="A git revision: what was put forward there must not have changed.")
+    ] = None,
+) -> None:
+    """Say everything that is wrong with submissions and seals; exit code 1 if anything is."""
+    _judge(root, paths or [], base)
+
+
+@leaderboard.command("seal")
+def seal(
+    files: Annotated[list[Path], typer.Argument(help="Submissions outside of the leaderboard (submit --output).")],
+    root: Root = _ROOT,
+) -> None:
+    """Publish a commitment to predictions before their outcome is known; the predictions stay with you."""
+    from lm_eval_sts.leaderboard.sealing import seal_file
+
+    for file in files:
+        typer.echo(seal_file(file, root))
+        typer.echo(f"keep {file} and show it to nobody: it holds the salt, without which nothing can be revealed")
+
+
+@leaderboard.command("reveal")
+def reveal(
+    files: Annotated[list[Path], typer.Argument(help="The submissions that were sealed.")],
+    root: Root = _ROOT,
+) -> None:
+    """Publish sealed predictions with the salt that opens their seal, and check them."""
+    from lm_eval_sts.leaderboard.sealing import reveal_file
+
+    revealed = [reveal_file(file, root) for file in files]
+    for file in revealed:
+        typer.echo(file)
+    _judge(root, revealed, None)
+
+
+@leaderboard.command("schema")
+def schema(root: Root = _ROOT) -> None:
+    """Write the JSON Schemas of submissions and seals."""
+    from lm_eval_sts.leaderboard.schema import write_schemas
+
+    write_schemas(root / "schema")
+    typer.echo(root / "schema")
+
+
+leaderboard.command("build")(build)
+leaderboard.command("show")(show)
+leaderboard.command("serve")(serve)
+
+
+def _judge(root: Path, paths: Sequence[Path], base: str | None) -> None:
+    """Validates and says what came out.
+
+    Raises:
+        typer.Exit: With code 1, if anything is wrong.
+    """
+    from lm_eval_sts.leaderboard.validate import validate as find_problems
+
+    problems: Sequence[Problem] = find_problems(root, paths, base)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        files = len({problem.file for problem in problems})
+        typer.echo(f"{len(problems)} problems in {files} files", err=True)
+        raise typer.Exit(1)
+    typer.echo("nothing is wrong", err=True)
+
+
+def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Description:
+    """What a submission says of its predictor: what was given, else what the predictor says of itself.
+
+    Raises:
+        SettingsError: Something was not given, and no predictor of that name is installed.
+    """
+    from lm_eval_sts.errors import SettingsError
+    from lm_eval_sts.leaderboard.submitting import Description
+    from lm_eval_sts.predictors.registry import names
+
+    own = _own(name) if name in names() else {}
+    said = {**own, **{key: value for key, value in options.items() if value is not None}}
+    missing = [f"--{key}" for key in options if key not in said]
+    if missing:
+        raise SettingsError(f"no predictor {name!r} is installed that describes itself: give {', '.join(missing)}")
+    return Description(**said, cost=cost)
+
+
+def _own(name: str) -> dict[str, Any]:
+    """What an installed predictor says of itself."""
+    import inspect
+
+    from lm_eval_sts.predictors.base import category_of
+    from lm_eval_sts.predictors.registry import get_predictor
+
+    predictor = get_predictor(name)
+    written = inspect.getdoc(inspect.getmodule(type(predictor))) or ""
+    category: Category = category_of(predictor)
+    return {
+        "category": category,
+        "title": name,
+        "description": f"{' '.join(written.split(chr(10) * 2)[0].split())} Cost: {predictor.cost}.".strip(),
+        "source": predictor.source,
+        "evidence": tuple(sorted(predictor.needs)),
+    }
+
+
+def _costs(path: Path | None) -> dict[str, Cost]:
+    """Costs by predictor.
+
+    Raises:
+        RecordError: The file is no such table.
+    """
+    from lm_eval_sts.errors import RecordError
+    from lm_eval_sts.records import Cost, parse_record, read_json
+
+    if path is None:
+        return {}
+    data = read_json(path)
+    table = data.get("predictors") if isinstance(data, dict) else None
+    if not isinstance(table, dict):
+        raise RecordError(f'{path}: not a table of costs: {{"predictors": {{"sts_icl": {{"forward_tokens": …}}}}}}')
+    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in table.items()}

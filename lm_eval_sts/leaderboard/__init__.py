@@ -1,0 +1,1 @@
+"""The leaderboard: registered settings, submissions, seals, and the board that is computed from them."""

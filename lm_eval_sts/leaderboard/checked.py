@@ -1,0 +1,118 @@
+"""Submissions and seals looked at: each file on its own, and submissions beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lm_eval_sts.leaderboard.checks import check_place, check_seal, check_submission
+from lm_eval_sts.leaderboard.places import SEALS, SUBMISSIONS, name_below, relative
+from lm_eval_sts.leaderboard.problems import Finding, Problem, capped
+from lm_eval_sts.leaderboard.reading import Opened, open_record
+from lm_eval_sts.leaderboard.sealing import why_closed
+from lm_eval_sts.leaderboard.settings import Settings
+from lm_eval_sts.records import Seal, Submission
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A submission's file, looked at on its own.
+
+    Attributes:
+        opened: The file, without its decoded data.
+        problems: What is wrong with it.
+        sealed: Settings that its seal names, where it opens one.
+    """
+
+    opened: Opened[Submission]
+    problems: tuple[Problem, ...]
+    sealed: frozenset[str]
+
+    @property
+    def valid(self) -> Submission | None:
+        """The submission, where nothing is wrong with it."""
+        return None if self.problems else self.opened.record
+
+
+@dataclass(frozen=True)
+class CheckedSeal:
+    """A seal's file, looked at on its own."""
+
+    opened: Opened[Seal]
+    problems: tuple[Problem, ...]
+
+
+def check_submission_file(path: Path, root: Path, settings: Settings) -> Checked:
+    """Looks at a submission: its text, its schema, its content, its place, its seal."""
+    opened = open_record(Submission, path, root)
+    seal = _seal_of(opened.data, root)
+    findings = check_submission(opened.data, settings, seal.settings if seal else ())
+    findings += check_place(opened.data, SUBMISSIONS, name_below(root, path))
+    closed = None if opened.record is None else _why_closed(opened.record, seal)
+    if closed:
+        findings.append(Finding(("salt",), closed))
+    problems = capped([*opened.problems, *opened.located(findings)])
+    sealed = frozenset(seal.settings) if seal and not closed else frozenset[str]()
+    return Checked(replace(opened, data={}), tuple(problems), sealed)
+
+
+def check_seal_file(path: Path, root: Path) -> CheckedSeal:
+    """Looks at a seal: its text, its schema, its content, its place."""
+    opened = open_record(Seal, path, root)
+    findings = check_seal(opened.data) + check_place(opened.data, SEALS, name_below(root, path))
+    return CheckedSeal(opened, tuple(capped([*opened.problems, *opened.located(findings)])))
+
+
+def check_together(submissions: Iterable[Checked]) -> list[Problem]:
+    """What is wrong between valid submissions: copies, and versions of one predictor that contradict each other.
+
+    Args:
+        submissions: Of two that clash the later one is to blame.
+    """
+    first: dict[str, Submission] = {}
+    owners: dict[int, set[str]] = {}
+    problems = []
+    for checked in submissions:
+        submission = checked.valid
+        if submission is None:
+            continue
+        earlier = first.setdefault(submission.predictor, submission)
+        findings = []
+        if submission.target != earlier.target:
+            says = f"target is {submission.target!r}, but version {earlier.version} has {earlier.target!r}"
+            findings.append(Finding(("target",), f"{says}: give the predictor another name"))
+        prints = _fingerprints(submission)
+        copied = set.intersection(*(owners.get(key, set()) for key in prints)) if prints else set()
+        if copied:
+            same = f"the same scores as {min(copied)} in every setting: a duplicate is not shown twice"
+            findings.append(Finding(("settings",), same))
+        for key in prints:
+            owners.setdefault(key, set()).add(f"{submission.predictor} {submission.version}")
+        problems += checked.opened.located(findings)
+    return problems
+
+
+def _fingerprints(submission: Submission) -> list[int]:
+    """A number for the scores of each setting; none where they are constant, as everybody's constants are the same."""
+    return [
+        hash((name, frozenset(each.scores.items())))
+        for name, each in submission.settings.items()
+        if len(set(each.scores.values())) > 1
+    ]
+
+
+def _seal_of(data: Mapping[str, Any], root: Path) -> Seal | None:
+    """The valid seal of the predictor and version that a submission names."""
+    predictor, version = data.get("predictor"), data.get("version")
+    if not isinstance(predictor, str) or not isinstance(version, str):
+        return None
+    return open_record(Seal, root / relative(SEALS, predictor, version), root).record
+
+
+def _why_closed(submission: Submission, seal: Seal | None) -> str | None:
+    if seal is not None:
+        return why_closed(submission, seal)
+    where = relative(SEALS, submission.predictor, submission.version)
+    return None if submission.salt is None else f"salt: there is no valid seal {where} that it could open"

@@ -1,0 +1,156 @@
+"""What a submission or a seal must fulfil beyond its schema, looked at in the decoded JSON.
+
+The checks take JSON that may break its schema anywhere, so that everything wrong with a file is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, Final
+
+from lm_eval_sts.leaderboard.places import Folder, portable, relative
+from lm_eval_sts.leaderboard.problems import Finding, Loc
+from lm_eval_sts.leaderboard.settings import Settings, nearest
+from lm_eval_sts.records import UNKNOWN, Outcome
+
+_SHOWN: Final = 8
+_MOST: Final = 500
+"""Most findings of one file: looking for near names takes time."""
+_PREFIXES: Final = {"null_": "null", "oracle_": "oracle"}
+PUBLISHED: Final = "published"
+
+
+def check_submission(data: Mapping[str, Any], settings: Settings, sealed: Iterable[str] = ()) -> list[Finding]:
+    """What is wrong with a submission.
+
+    Args:
+        data: Decoded JSON of a submission, valid or not.
+        settings: The registered settings.
+        sealed: Settings that its seal names; they need not be registered yet.
+    """
+    found = chain(_category(data), _settings(data, settings, frozenset(sealed)), _fits(data, settings))
+    return list(islice(found, _MOST))
+
+
+def check_place(data: Mapping[str, Any], folder: Folder, found: str) -> list[Finding]:
+    """Whether a file lies where its content belongs.
+
+    Args:
+        data: Decoded JSON.
+        folder: Where such records lie.
+        found: The file's path from the leaderboard's folder, with slashes.
+    """
+    predictor, version = data.get("predictor"), data.get("version")
+    if not isinstance(predictor, str) or not isinstance(version, str):
+        return []
+    findings = [
+        Finding((key,), f"{key} {name!r} cannot be a file name on Windows: choose another")
+        for key, name in (("predictor", predictor), ("version", version))
+        if not portable(name)
+    ]
+    belongs = relative(folder, predictor, version)
+    if found != belongs:
+        findings.append(Finding(("predictor",), f"lies in {found}, but its content belongs in {belongs}"))
+    return findings
+
+
+def check_seal(data: Mapping[str, Any]) -> list[Finding]:
+    """What is wrong with a seal."""
+    created, findings = data.get("created"), []
+    try:
+        if isinstance(created, str):
+            datetime.fromisoformat(created)
+    except ValueError:
+        findings.append(Finding(("created",), f"created: {created!r} is no time in ISO 8601"))
+    names = data.get("settings")
+    repeated = len(names) - len(set(map(str, names))) if isinstance(names, list) else 0
+    return [*findings, *([Finding(("settings",), "settings: a name comes twice")] if repeated else [])]
+
+
+def _settings(data: Mapping[str, Any], settings: Settings, sealed: frozenset[str]) -> Iterator[Finding]:
+    published = data.get("category") == PUBLISHED
+    for name, raw in _mapping(data.get("settings")).items():
+        loc = ("settings", name)
+        if name in settings:
+            yield from _setting(_mapping(raw), settings[name], loc, published=published)
+        elif name not in sealed:
+            yield Finding(loc, f"there is no registered setting {name!r}{nearest(name, settings)}")
+
+
+def _setting(raw: Mapping[str, Any], outcome: Outcome, loc: Loc, *, published: bool) -> Iterator[Finding]:
+    """The predictions for one registered setting."""
+    name, scores = loc[-1], _mapping(raw.get("scores"))
+    missing = [domain for domain in outcome.domains if domain not in scores]
+    if missing and scores and not published:
+        yield Finding(
+            (*loc, "scores"), f"{name}: {len(missing)} of {len(outcome.domains)} domains are missing: {_some(missing)}"
+        )
+    for domain in scores:
+        if domain not in outcome.domains:
+            yield Finding(
+                (*loc, "scores", domain), f"{name} has no domain {domain!r}{nearest(domain, outcome.domains)}"
+            )
+    for domain in _mapping(raw.get("errors")):
+        if domain not in scores:
+            yield Finding((*loc, "errors", domain), f"{name}: an error for {domain!r}, which has no score")
+    yield from _hash(raw, "weights_hash", _comparable(raw, outcome), loc, published=published)
+    theirs = outcome.sft_set.content_hash if outcome.sft_set else UNKNOWN
+    yield from _hash(raw, "content_hash", theirs, loc, published=published)
+
+
+def _comparable(raw: Mapping[str, Any], outcome: Outcome) -> str:
+    """The outcome's weights hash where it was taken in the same dtype."""
+    ours, theirs = raw.get("dtype", UNKNOWN), outcome.model.dtype
+    return outcome.model.weights_hash if UNKNOWN in (ours, theirs) or ours == theirs else UNKNOWN
+
+
+def _hash(raw: Mapping[str, Any], key: str, theirs: str, loc: Loc, *, published: bool) -> Iterator[Finding]:
+    ours, name = raw.get(key), loc[-1]
+    if not isinstance(ours, str):
+        return
+    what = "base model" if key == "weights_hash" else "SFT set"
+    if ours == UNKNOWN:
+        if not published:
+            yield Finding(
+                (*loc, key), f"{name}: {key} is unknown: what was read must be known, except for published scores"
+            )
+    elif theirs not in (UNKNOWN, "") and ours != theirs:
+        yield Finding(
+            (*loc, key),
+            f"{name}: predicted from another {what} ({key} {ours[:12]}…) than was measured ({theirs[:12]}…)",
+        )
+
+
+def _category(data: Mapping[str, Any]) -> Iterator[Finding]:
+    predictor, category = data.get("predictor"), data.get("category")
+    for prefix, belongs in _PREFIXES.items():
+        if isinstance(predictor, str) and predictor.startswith(prefix) and category != belongs:
+            yield Finding(("category",), f"category: a predictor named {prefix}… belongs to the category {belongs!r}")
+
+
+def _fits(data: Mapping[str, Any], settings: Settings) -> Iterator[Finding]:
+    """Claims of what the predictor was fitted on, of the submission and of each setting."""
+    claims: list[tuple[Loc, object]] = [(("fitted_on",), data.get("fitted_on"))]
+    for name, raw in _mapping(data.get("settings")).items():
+        claims.append((("settings", name, "fitted_on"), _mapping(raw).get("fitted_on")))
+    claims = [(loc, names) for loc, names in claims if isinstance(names, list) and names]
+    if not claims:
+        return
+    known = {*settings, *(domain for outcome in settings.values() for domain in outcome.domains)}
+    for loc, names in claims:
+        for i, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and name not in known:
+                hint = nearest(name, known)
+                yield Finding(
+                    (*loc, i), f"fitted_on: {name!r} is neither a registered setting nor a domain of one{hint}"
+                )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

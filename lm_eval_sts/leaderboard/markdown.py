@@ -1,0 +1,114 @@
+"""BOARD.md: the board as text, for people who read the repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Standing, Table
+
+MOST_ROWS: Final = 60
+"""Rows of a table; the page and board.json have all."""
+_LONGEST: Final = 160
+_TARGETS: Final = {"magnitude": "size of the change |Δ|", "delta": "signed change Δ"}
+_NONE: Final = "–"
+_GROUPS: Final[Mapping[Group, str]] = {
+    "ranked": "",
+    "oracle": "Oracles, ranked among themselves",
+    "partial": "Partial entries (settings or domains are missing): no place",
+    "seen": "Fitted on these settings: no test, no place",
+}
+_READING: Final = """\
+Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`; this file is written by it.
+
+- **r**: Pearson's correlation of predicted with measured change over domains, as tanh of the mean of Fisher's z over
+  settings, with its 95% interval; **double-centred**: without what a domain has in common over settings.
+- **perfect**: what is expected for a perfect predictor, given the errors of the measured changes; no maximum.
+- **place**: from 1 + number of significantly better entries to number of entries − number of significantly worse ones
+  (Holm over all pairs); bold for the leading group, which is not separable from the best.
+- *≠* marks an entry that declares the other target; *tokens* are token equivalents a setting.
+"""
+
+
+def to_markdown(board: Board) -> str:
+    """The whole board as Markdown; scopes without entries are left out."""
+    entries = {entry.name: entry for entry in board.entries}
+    parts = ["# STS leaderboard\n", _READING]
+    for scope in board.scopes:
+        if any(table.rows for table in scope.tables):
+            parts += _scope(scope, entries)
+    if not board.entries:
+        parts.append("No submission yet.\n")
+    parts.append("## Problems\n")
+    problems = "\n".join(map(_problem, board.problems)) or "None: every file that was put forward is valid."
+    return "\n".join([*parts, problems, ""])
+
+
+def escaped(text: str) -> str:
+    """Text of unknown origin on one line of Markdown, in which nothing is mark-up, a link or a mention."""
+    line = " ".join(text.split())
+    shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("@", "&#64;")):
+        shown = shown.replace(character, entity)
+    shown = re.sub(r"([\\`*_{}\[\]()!~^$])", r"\\\1", shown)
+    # A scheme or a domain that GitHub would make a link of; the entity keeps it legible.
+    return re.sub(r"(?i)(https?|ftp|mailto|www)([:.])", lambda m: f"{m[1]}&#{ord(m[2])};", shown)
+
+
+def _problem(problem: BoardProblem) -> str:
+    where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
+    return f"- {escaped(where)}: {escaped(problem.message)}"
+
+
+def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
+    yield f"## {escaped(scope.title)}\n"
+    view = "" if scope.view == "score" else f" Changes of the {scope.view.replace('_', ' ')}."
+    yield f"{escaped(scope.description)}{view} {len(scope.settings)} setting{'s' if len(scope.settings) > 1 else ''}.\n"
+    centred = {table.target: table for table in scope.tables if table.values == "double_centred"}
+    for table in scope.tables:
+        if table.values == "raw" and table.rows:
+            yield f"### Held against the {escaped(_TARGETS[table.target])}\n"
+            yield from _table(table, centred.get(table.target), entries)
+
+
+def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> Iterator[str]:
+    others = {(row.entry, row.group): row for row in centred.rows} if centred else {}
+    headings = ["place", "predictor", "category", "r", "perfect"]
+    headings += ["double-centred", "place"] if centred else []
+    headings += ["settings", "domains", "tokens"]
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    group: Group = "ranked"
+    for row in raw.rows[:MOST_ROWS]:
+        if row.group != group:
+            group = row.group
+            lines.append(f"| | *{_GROUPS[group]}* |{' |' * (len(headings) - 2)}")
+        entry = entries[row.entry]
+        cells = [_place(row), f"{escaped(entry.name)}{' *≠*' if entry.target != raw.target else ''}"]
+        cells += [f"{entry.category}{', sealed' if entry.sealed else ''}", _value(row)]
+        cells.append(f"{row.ceiling.value:.2f}" if row.ceiling else _NONE)
+        if centred:
+            other = others.get((row.entry, row.group))
+            cells += [_value(other), _place(other)] if other else [_NONE, _NONE]
+        cells += [str(row.settings), str(row.domains), _tokens(entry)]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(raw.rows) > MOST_ROWS:
+        lines.append(f"\n{len(raw.rows) - MOST_ROWS} more rows are in board.json and on the page.")
+    yield "\n".join(lines) + "\n"
+
+
+def _place(row: Standing) -> str:
+    if row.best is None:
+        return _NONE
+    shown = str(row.best) if row.best == row.worst else f"{row.best} to {row.worst}"
+    return f"**{shown}**" if row.leading else shown
+
+
+def _value(row: Standing) -> str:
+    if row.value is None:
+        return f"undefined: {row.undefined}"
+    return f"{row.value:.2f}" + (f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else "")
+
+
+def _tokens(entry: Entry) -> str:
+    return "not stated" if entry.cost is None else f"{entry.cost.token_equivalents:.3g}"

@@ -1,0 +1,128 @@
+"""Building the leaderboard: all of it, or nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
+from lm_eval_sts.leaderboard.charts import check_libraries
+from lm_eval_sts.leaderboard.markdown import to_markdown
+
+MARKDOWN: Final = "BOARD.md"
+RECORD: Final = "board.json"
+_MARK: Final = "assets/board.css"
+"""A file by which a folder is known as a page that this package wrote."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build wrote.
+
+    Attributes:
+        computed: The board.
+        texts: ``BOARD.md`` and ``board.json``.
+        site: The folder of the page.
+    """
+
+    computed: Computed
+    texts: tuple[Path, ...]
+    site: Path
+
+
+def build(root: Path, site: Path) -> Built:
+    """Computes the board and writes ``BOARD.md`` and ``board.json`` into the root, and the page.
+
+    The page is made in a folder beside it, which then takes its name; whatever fails before leaves the old files.
+
+    Args:
+        root: The leaderboard's folder.
+        site: Folder of the page; replaced where it holds an older page.
+
+    Raises:
+        RecordError: Settings or scopes are not valid, or something cannot be written.
+        SettingsError: A library of the extra ``board`` is not installed, or ``site`` holds something else.
+    """
+    computed = write_page(root, site)
+    paths = []
+    for name, text in _texts(computed).items():
+        paths.append(root / name)
+        _write_text(paths[-1], text)
+    return Built(computed, tuple(paths), site)
+
+
+def write_page(root: Path, site: Path) -> Computed:
+    """Computes the board and writes its page alone.
+
+    Raises:
+        RecordError: As ``build``.
+        SettingsError: As ``build``.
+    """
+    check_libraries()
+    _check_site(site)
+    computed = compute(read_inputs(root))
+    try:
+        _write_site(computed, site)
+    except OSError as error:
+        raise _unwritable(error, site) from error
+    return computed
+
+
+def check(root: Path) -> list[str]:
+    """What of the committed board is not what the submissions give; empty where all is.
+
+    Args:
+        root: The leaderboard's folder.
+
+    Raises:
+        RecordError: Settings or scopes are not valid.
+    """
+    stale = []
+    for name, text in _texts(compute(read_inputs(root))).items():
+        path = root / name
+        if not path.is_file() or path.read_bytes() != text.encode():
+            stale.append(name)
+    return stale
+
+
+def _texts(computed: Computed) -> dict[str, str]:
+    return {MARKDOWN: to_markdown(computed.board), RECORD: computed.board.model_dump_json(indent=2) + "\n"}
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def _unwritable(error: OSError, path: Path) -> RecordError:
+    return RecordError(f"cannot write {error.filename or path}: {error.strerror}: choose another place")
+
+
+def _check_site(site: Path) -> None:
+    if site.is_dir() and any(site.iterdir()) and not (site / _MARK).is_file():
+        raise SettingsError(f"--output {site}: the folder holds something that is no leaderboard page: choose another")
+    if site.exists() and not site.is_dir():
+        raise SettingsError(f"--output {site}: is a file: choose a folder")
+
+
+def _write_site(computed: Computed, site: Path) -> None:
+    from lm_eval_sts.leaderboard.site import write_site
+
+    site.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{site.name}.", dir=site.parent) as folder:
+        new, old = Path(folder) / "new", Path(folder) / "old"
+        write_site(computed, new)
+        if site.exists():
+            site.rename(old)
+        try:
+            new.rename(site)
+        except OSError:
+            if old.exists():
+                old.rename(site)
+            raise

@@ -1,0 +1,59 @@
+"""Registered settings: the outcomes that submissions are held against.
+
+They lie in ``leaderboard/settings/<folder>/<name>.json`` and are called ``<folder>/<name>``, for instance
+``micro/add-home-short``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.records import UNKNOWN, Outcome, load_record
+
+FOLDER: Final = "settings"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9][a-z0-9_.-]{0,79}")
+
+Settings = Mapping[str, Outcome]
+
+
+def read_settings(root: Path) -> dict[str, Outcome]:
+    """The registered settings by name, sorted by name.
+
+    Args:
+        root: The leaderboard's folder.
+
+    Raises:
+        RecordError: There is none, or one is not a valid outcome or has a name that submissions cannot give.
+    """
+    files = {f"{path.parent.name}/{path.stem}": path for path in (root / FOLDER).glob("*/*.json") if path.is_file()}
+    if not files:
+        raise RecordError(f"no settings below {root / FOLDER}: is {root} a leaderboard? (--root)")
+    for name, path in files.items():
+        if not _NAME.fullmatch(name):
+            raise RecordError(f"{path}: rename folder or file: small letters, digits, '-', '_' and '.' only")
+    return {name: load_record(Outcome, files[name]) for name in sorted(files)}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name most like an unknown one; empty where none is."""
+    near = difflib.get_close_matches(name[:200], list(known), n=1)
+    return f": did you mean {near[0]!r}?" if near else ""
+
+
+def training(name: str, outcome: Outcome) -> tuple[str, ...]:
+    """What tells base model and SFT set of a setting: content where it is known, else names; its own where not known.
+
+    Doses, recipes and benchmarks do not count: who saw the changes after one training is no stranger to another dose.
+    """
+    if outcome.sft_set is None:
+        return (name,)
+    model, sft = outcome.model, outcome.sft_set
+    return tuple(
+        called if content in ("", UNKNOWN) else content
+        for called, content in ((model.name, model.weights_hash), (sft.name, sft.content_hash))
+    )

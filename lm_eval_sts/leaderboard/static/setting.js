@@ -1,0 +1,109 @@
+// One setting: its entries, and the scatter of one of them.
+'use strict';
+
+(() => {
+  const { make, figure, unpack, embedded, options, switches, unique, entries } = stsBoard;
+  const { columns } = stsBoard.table;
+  const at = (id) => document.getElementById(id);
+  const Z = 1.959964;
+  const { id, unit } = embedded();
+  let file = null;
+
+  const target = switches('target', show);
+  const table = stsBoard.table(at('table'), {
+    caption: 'Entries that predict this setting',
+    columns: [columns.predictor(() => target.value), columns.category, columns.value, columns.bars, columns.ceiling, columns.rank, columns.rankCeiling, columns.domains],
+    sorted: 2,
+  });
+  const points = stsBoard.table(at('points'), {
+    caption: 'Predicted and measured changes',
+    columns: [
+      { label: 'Domain', header: true, className: 'name', value: (row) => row.domain, cell: (row) => row.domain },
+      { label: 'Predicted', numeric: true, className: 'number', value: (row) => row.predicted, cell: (row) => row.predicted_shown },
+      { label: `Measured (${unit})`, numeric: true, className: 'number', value: (row) => row.measured, cell: (row) => row.measured_shown },
+    ],
+  });
+
+  function show() {
+    const words = at('search').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const rows = unpack(file.columns, file.tables[`${target.value}/raw`]).filter((row) => {
+      const entry = entries[row.entry];
+      return (!at('category').value || entry.category === at('category').value)
+        && words.every((word) => `${entry.name} ${entry.title} ${entry.submitter}`.toLowerCase().includes(word));
+    });
+    table.show([
+      { title: null, rows: rows.filter((row) => !row.seen) },
+      { title: 'Fitted on this setting: no test', rows: rows.filter((row) => row.seen) },
+    ]);
+    scatter();
+  }
+
+  const precise = (value) => (value === null ? stsBoard.NONE : String(Number(value.toPrecision(4))).replace('-', '−'));
+  const withError = (text, error) => (error === null ? text : `${text} ± ${precise(error)}`);
+
+  /** Points of the chosen entry, under the chosen target. */
+  function pointsOf(entry) {
+    const [scores, errors] = file.predicted[at('predictor').value];
+    const size = target.value === 'magnitude';
+    return file.measured.domains.flatMap((domain, i) => {
+      if (scores[i] === null) return [];
+      const predicted = size && entry.target === 'delta' ? Math.abs(scores[i]) : scores[i];
+      const measured = size ? Math.abs(file.measured.delta[i]) : file.measured.delta[i];
+      const error = errors ? errors[i] : null;
+      const [across, up] = [error, file.measured.se[i]].map((one) => Z * (one ?? 0));
+      return [{
+        domain, predicted, measured,
+        low: size ? Math.max(0, measured - up) : measured - up, high: measured + up, left: predicted - across, right: predicted + across,
+        predicted_shown: withError(precise(predicted), error), measured_shown: withError(figure(measured), file.measured.se[i]),
+      }];
+    });
+  }
+
+  /** Names where they do not run into one another, outermost points first. */
+  function label(rows) {
+    const spans = ['predicted', 'measured'].map((key) => {
+      const values = rows.map((row) => row[key]);
+      return [Math.min(...values), Math.max(...values) - Math.min(...values) || 1];
+    });
+    const place = (row) => [600 * ((row.predicted - spans[0][0]) / spans[0][1]), 330 * ((row.measured - spans[1][0]) / spans[1][1])];
+    const far = (row) => Math.hypot(place(row)[0] - 300, place(row)[1] - 165);
+    const taken = [];
+    for (const row of [...rows].sort((a, b) => far(b) - far(a))) {
+      const [x, y] = place(row);
+      const width = 7 * row.domain.length;
+      const free = taken.every(([a, b, other]) => Math.abs(y - b) > 14 || x > a + other || a > x + width);
+      row.label = free ? row.domain : '';
+      if (free) taken.push([x, y, width]);
+    }
+  }
+
+  function scatter() {
+    if (!at('predictor').value) {
+      at('scatter').textContent = 'No entry predicts this setting yet.';
+      return;
+    }
+    const entry = entries[at('predictor').value];
+    const rows = pointsOf(entry);
+    label(rows);
+    points.show([{ title: null, rows }]);
+    const change = `${target.value === 'magnitude' ? '|measured change|' : 'measured change'}, ${unit}`;
+    const what = target.value === 'magnitude' && entry.target === 'delta' ? 'size of the prediction' : 'prediction';
+    stsBoard.chart(at('scatter'), 'scatter', rows, (spec) => {
+      for (const layer of spec.layer) {
+        if (layer.encoding.x) layer.encoding.x.title = `${what} of ${entry.name}`;
+        if (layer.encoding.y) layer.encoding.y.title = change;
+      }
+    });
+  }
+
+  stsBoard.data(id).then((found) => {
+    file = found;
+    options(at('category'), unique(entries.map((entry) => entry.category)), 'any');
+    const best = unpack(file.columns, file.tables['delta/raw']).sort((a, b) => (b.value ?? -2) - (a.value ?? -2));
+    at('predictor').append(...best.map((row) => make('option', { value: row.entry }, entries[row.entry].name)));
+    at('category').addEventListener('change', show);
+    at('search').addEventListener('input', show);
+    at('predictor').addEventListener('change', scatter);
+    show();
+  });
+})();

@@ -1,0 +1,171 @@
+// Tables that sort within their groups, and the cells that they share.
+'use strict';
+
+stsBoard.table = (() => {
+  const { make, draw, link, figure, range, count, NONE } = stsBoard;
+  const WIDTH = 170;
+  const HEIGHT = 20;
+  const MARGIN = 6;
+
+  const position = (r) => MARGIN + ((r + 1) / 2) * (WIDTH - 2 * MARGIN);
+
+  /** A correlation from −1 to 1 with its interval, over what is expected for a perfect predictor. */
+  function interval(row) {
+    const middle = HEIGHT / 2;
+    const svg = draw('svg', { class: 'interval', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, width: WIDTH, height: HEIGHT, 'aria-hidden': 'true' });
+    svg.append(draw('line', { class: 'axis', x1: position(-1), x2: position(1), y1: middle, y2: middle }));
+    svg.append(draw('line', { class: 'zero', x1: position(0), x2: position(0), y1: 3, y2: HEIGHT - 3 }));
+    if (row.ceiling !== null && row.ceiling !== undefined) {
+      const left = position(row.ceiling_low);
+      svg.append(draw('rect', { class: 'zone', x: left, y: 2, width: Math.max(1, position(row.ceiling_high) - left), height: HEIGHT - 4 }));
+      svg.append(draw('line', { class: 'ceiling', x1: position(row.ceiling), x2: position(row.ceiling), y1: 2, y2: HEIGHT - 2 }));
+    }
+    if (row.low !== null) svg.append(draw('line', { class: 'bar', x1: position(row.low), x2: position(row.high), y1: middle, y2: middle }));
+    if (row.value !== null) svg.append(draw('circle', { class: 'dot', cx: position(row.value), cy: middle, r: 4 }));
+    return svg;
+  }
+
+  /** The axis of the intervals below it. */
+  function axis() {
+    const svg = draw('svg', { class: 'scale', viewBox: `0 0 ${WIDTH} 12`, width: WIDTH, height: 12, 'aria-hidden': 'true' });
+    for (const [r, text, anchor] of [[-1, '−1', 'start'], [0, '0', 'middle'], [1, '1', 'end']]) {
+      svg.append(draw('text', { x: r === 0 ? position(0) : r < 0 ? 0 : WIDTH, y: 10, 'text-anchor': anchor }, text));
+    }
+    return svg;
+  }
+
+  /** The places that an entry may have among all, as figures and as a band. */
+  function place(row, of) {
+    if (row.best === null) return NONE;
+    const text = row.best === row.worst ? `${row.best}` : `${row.best}–${row.worst}`;
+    const width = 52;
+    const x = (width * (row.best - 1)) / of;
+    const svg = draw('svg', { class: 'place', viewBox: `0 0 ${width} 8`, width, height: 8, 'aria-hidden': 'true' },
+      draw('rect', { class: 'track', x: 0, y: 2, width, height: 4, rx: 2 }),
+      draw('rect', { class: 'band', x, y: 1, width: Math.max(3, (width * (row.worst - row.best + 1)) / of), height: 6, rx: 3 }));
+    return make('span', { class: 'placed' }, text, svg);
+  }
+
+  function correlation(row) {
+    if (row.value === null) return make('span', { class: 'undefined', title: row.undefined || null }, row.undefined ? `undefined: ${row.undefined}` : 'undefined');
+    return make('span', { class: 'r' }, make('b', {}, figure(row.value)), ' ', make('span', { class: 'range' }, range(row.low, row.high)));
+  }
+
+  function expected(row) {
+    return make('span', {}, figure(row.ceiling));
+  }
+
+  /** Small words that qualify an entry. */
+  function marks(entry, target) {
+    const found = [];
+    if (entry.target !== target) found.push(['≠', `declares the ${entry.target === 'delta' ? 'signed change' : 'size of the change'}`]);
+    if (entry.sealed) found.push(['sealed', `predictions for ${entry.sealed} settings were sealed before the outcome`]);
+    if (entry.fitted) found.push(['fitted', 'fitted on measured changes; see its page']);
+    return found.map(([text, title]) => make('abbr', { class: 'mark', title }, text));
+  }
+
+  function predictor(entry, target) {
+    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), make('small', {}, entry.title));
+  }
+
+  function category(entry) {
+    return make('span', { class: `category ${entry.category}` }, entry.category);
+  }
+
+  function compare(a, b) {
+    if (a === null || a === undefined) return b === null || b === undefined ? 0 : 1;
+    if (b === null || b === undefined) return -1;
+    return typeof a === 'string' ? a.localeCompare(b) : a - b;
+  }
+
+  /**
+   * A table in `container`.
+   * columns: {label, value(row), cell(row), numeric, head, className, hint}
+   * show(groups): groups are {title, rows}; a group without rows is left out.
+   */
+  function table(container, { caption, columns, sorted = null, descending = true, rowClass = () => null }) {
+    const state = { column: sorted, descending, groups: [] };
+    const headings = columns.map((column, i) => {
+      const button = make('button', { type: 'button', title: column.hint }, column.label, make('span', { class: 'arrow', 'aria-hidden': 'true' }));
+      button.addEventListener('click', () => sort(i));
+      return make('th', { scope: 'col', class: column.className }, button, column.head ? column.head() : null);
+    });
+    const element = make('table', {}, make('caption', { class: 'hidden' }, caption), make('thead', {}, make('tr', {}, ...headings)));
+    container.replaceChildren(make('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' }, element));
+
+    function sort(i) {
+      state.descending = state.column === i ? !state.descending : Boolean(columns[i].numeric) && !columns[i].ascending;
+      state.column = i;
+      render();
+    }
+
+    function ordered(rows) {
+      if (state.column === null) return rows;
+      const { value } = columns[state.column];
+      const direction = state.descending ? -1 : 1;
+      return rows
+        .map((row) => [value(row), row])
+        .sort(([a], [b]) => {
+          const missing = [a, b].some((one) => one === null || one === undefined);
+          return (missing ? 1 : direction) * compare(a, b); // what is missing stays last both ways
+        })
+        .map(([, row]) => row);
+    }
+
+    function line(row) {
+      const cells = columns.map((column, i) => {
+        row.cells ||= [];
+        row.cells[i] ||= column.cell(row);
+        return make(column.header ? 'th' : 'td', { class: column.className, scope: column.header ? 'row' : null }, row.cells[i]);
+      });
+      return make('tr', { class: rowClass(row) }, ...cells);
+    }
+
+    function render() {
+      headings.forEach((heading, i) => {
+        if (i === state.column) heading.setAttribute('aria-sort', state.descending ? 'descending' : 'ascending');
+        else heading.removeAttribute('aria-sort');
+      });
+      for (const body of [...element.tBodies]) body.remove();
+      for (const group of state.groups) {
+        const body = make('tbody', {});
+        if (group.title) {
+          body.append(make('tr', { class: 'group' }, make('th', { scope: 'colgroup', colspan: columns.length }, make('span', {}, group.title))));
+        }
+        body.append(...ordered(group.rows).map(line));
+        element.append(body);
+      }
+      if (!state.groups.length) {
+        element.append(make('tbody', {}, make('tr', {}, make('td', { colspan: columns.length, class: 'empty' }, 'Nothing to show.'))));
+      }
+    }
+
+    return {
+      show(groups) {
+        state.groups = groups.filter((group) => group.rows.length);
+        render();
+      },
+    };
+  }
+
+  const byEntry = (row) => stsBoard.entries[row.entry];
+
+  /** Columns that several pages show. */
+  const columns = {
+    predictor: (target) => ({ label: 'Predictor', header: true, className: 'name', value: (row) => byEntry(row).name, cell: (row) => predictor(byEntry(row), target()) }),
+    category: { label: 'Category', value: (row) => byEntry(row).category, cell: (row) => category(byEntry(row)) },
+    value: { label: 'Correlation', numeric: true, className: 'number', value: (row) => row.value, cell: correlation },
+    bars: { label: '95% interval', numeric: true, head: axis, hint: 'Sorts by the lower end', value: (row) => row.low, cell: interval },
+    ceiling: { label: 'Perfect', numeric: true, className: 'number', hint: 'Expected for a perfect predictor', value: (row) => row.ceiling, cell: expected },
+    cost: { label: 'Tokens', numeric: true, ascending: true, className: 'number', hint: 'Token equivalents a setting', value: (row) => byEntry(row).cost, cell: (row) => count(byEntry(row).cost) },
+    seconds: { label: 'Seconds', numeric: true, ascending: true, className: 'number', value: (row) => byEntry(row).seconds, cell: (row) => count(byEntry(row).seconds) },
+    rank: {
+      label: 'Spearman', numeric: true, className: 'number', value: (row) => row.rank_value,
+      cell: (row) => make('span', { class: 'r' }, figure(row.rank_value), ' ', make('span', { class: 'range' }, row.rank_value === null ? '' : range(row.rank_low, row.rank_high))),
+    },
+    rankCeiling: { label: 'Perfect (Spearman)', numeric: true, className: 'number', value: (row) => row.rank_ceiling, cell: (row) => figure(row.rank_ceiling) },
+    domains: { label: 'Domains', numeric: true, className: 'number', value: (row) => row.domains, cell: (row) => `${row.domains}` },
+  };
+
+  return Object.assign(table, { columns, place, interval });
+})();

@@ -1,0 +1,200 @@
+"""Making submissions of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lm_eval_sts.agreement.matching import describe, differences
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.leaderboard.history import same_predictions
+from lm_eval_sts.leaderboard.settings import Settings
+from lm_eval_sts.records import (
+    Category,
+    Cost,
+    Prediction,
+    Submission,
+    load_record,
+    parse_record,
+    save_record,
+)
+
+_NEAREST: Final = 3
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who puts predictions forward, and what made them.
+
+    Attributes:
+        name: The submitter.
+        code_url: Where the code is.
+        commit: Which of its commits made the predictions.
+        url: The submitter's page.
+        notes: What a reader must know.
+    """
+
+    name: str
+    code_url: str
+    commit: str
+    url: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a submission says of its predictor, beside its predictions.
+
+    Attributes:
+        category: How it is to be read.
+        title: One line.
+        description: What it does.
+        source: Paper, section and equation of its formula.
+        evidence: What was read.
+        cost: Of one setting; None where it is not known.
+    """
+
+    category: Category
+    title: str
+    description: str
+    source: str
+    evidence: tuple[str, ...]
+    cost: Cost | None = None
+
+
+def make_submissions(
+    predictions: Sequence[Prediction],
+    settings: Settings,
+    origin: Origin,
+    described: Mapping[str, Description],
+    setting: str | None = None,
+) -> list[Submission]:
+    """Makes one submission of each predictor and version.
+
+    Args:
+        predictions: Of any predictors, for any settings.
+        settings: The registered settings; a prediction counts for every one that it fits (two doses of one SFT set).
+        origin: Who and what.
+        described: Each predictor's description.
+        setting: What all predictions are for, in place of a search: for instance one that is not registered yet.
+
+    Raises:
+        RecordError: A prediction fits no registered setting, two of one predictor fit the same, those of one predictor
+            have two targets, or something given is not valid in a submission.
+    """
+    grouped: dict[tuple[str, str], dict[str, Prediction]] = {}
+    for prediction in predictions:
+        group = grouped.setdefault((prediction.predictor, prediction.predictor_version), {})
+        for name in _fitting(prediction, settings) if setting is None else [setting]:
+            if group.setdefault(name, prediction) is not prediction:
+                raise RecordError(
+                    f"two predictions of {prediction.predictor} are for {name}: give one, of one SAE and run"
+                )
+    return [_submission(group, settings, origin, described[name]) for (name, _), group in grouped.items()]
+
+
+def merge(old: Submission, new: Submission) -> Submission:
+    """A submission with further settings, and with what else a newer one says.
+
+    Raises:
+        RecordError: The newer one says something else of a setting that both have, or has another target or category.
+    """
+    name = f"{old.predictor} {old.version}"
+    changed = [each for each in old.settings if each in new.settings and not same_predictions(old, new, each)]
+    if changed:
+        raise RecordError(f"{name}: the predictions for {changed[0]} are others than before: raise the version")
+    if (old.target, old.category) != (new.target, new.category):
+        raise RecordError(f"{name}: target or category are others than before: raise the version, or name it otherwise")
+    fits = {each: part.fitted_for(each) for part in (old, new) for each in part.settings}
+    settings = {**old.settings, **new.settings}
+    return _with_fits(new.model_copy(update={"settings": settings, "salt": old.salt}), fits)
+
+
+def put(submission: Submission, path: Path) -> None:
+    """Writes a submission, together with the settings that its file holds already.
+
+    Raises:
+        RecordError: What it holds is no submission or contradicts this one, or the file cannot be written.
+    """
+    save_record(merge(load_record(Submission, path), submission) if path.exists() else submission, path)
+
+
+def _fitting(prediction: Prediction, settings: Settings) -> list[str]:
+    """Names of the registered settings that a prediction is about."""
+    against = {name: differences(prediction, outcome) for name, outcome in settings.items()}
+    found = [name for name, differ in against.items() if not differ]
+    if found:
+        return found
+    near = sorted(against, key=lambda name: len(against[name]))[:_NEAREST]
+    told = " | ".join(f"{name}: {'; '.join(against[name])}" for name in near)
+    raise RecordError(f"no registered setting for the prediction {describe(prediction)}: nearest are {told}")
+
+
+def _submission(
+    group: Mapping[str, Prediction], settings: Settings, origin: Origin, described: Description
+) -> Submission:
+    first = next(iter(group.values()))
+    where = f"submission of {first.predictor} {first.predictor_version}"
+    if len({prediction.target for prediction in group.values()}) > 1:
+        raise RecordError(f"{where}: some predictions have the target magnitude, others delta: give one kind")
+    data = {
+        "predictor": first.predictor,
+        "version": first.predictor_version,
+        "category": described.category,
+        "target": first.target,
+        "title": described.title,
+        "description": described.description,
+        "source": described.source,
+        "evidence": described.evidence,
+        "submitter": {"name": origin.name, "url": origin.url},
+        "code": {"url": origin.code_url, "commit": origin.commit},
+        "cost": described.cost.model_dump() if described.cost else None,
+        "settings": {name: _setting(prediction) for name, prediction in group.items()},
+        "notes": [*origin.notes, *dict.fromkeys(note for p in group.values() for note in _notes(p))],
+    }
+    fits = {name: _registered(prediction.fitted_on, settings) for name, prediction in group.items()}
+    return _with_fits(parse_record(Submission, data, where), fits)
+
+
+def _setting(prediction: Prediction) -> dict[str, Any]:
+    """A prediction's raw scores as a submission holds them."""
+    domains, setting = prediction.domains, prediction.setting
+    return {
+        "weights_hash": setting.model.weights_hash,
+        "content_hash": setting.sft_set.content_hash,
+        "dtype": setting.model.dtype,
+        "scores": {name: domain.score for name, domain in domains.items()},
+        "errors": {name: domain.se for name, domain in domains.items() if domain.se is not None},
+    }
+
+
+def _notes(prediction: Prediction) -> list[str]:
+    """What of a prediction's provenance a reader of the board must know."""
+    sae, shared = prediction.sae, prediction.setting.benchmark.shares_questions
+    version = prediction.provenance.package_versions.get("lm-eval-sts")
+    return [
+        *([f"made with lm-eval-sts {version}"] if version else []),
+        *([f"SAE: {sae.name}, {sae.hook_name}"] if sae else []),
+        *(["reads questions that were also asked to measure the outcome"] if shared else []),
+    ]
+
+
+def _registered(names: Sequence[str], settings: Settings) -> tuple[str, ...]:
+    """Names of outcomes as the leaderboard registers them; names of domains stay."""
+    found: list[str] = []
+    for name in names:
+        found += [each for each, outcome in settings.items() if outcome.name == name] or [name]
+    return tuple(dict.fromkeys(found))
+
+
+def _with_fits(submission: Submission, fits: Mapping[str, tuple[str, ...]]) -> Submission:
+    """A submission with what it was fitted on for each setting; told once where that is the same for all."""
+    common = set(fits.values())
+    same = common.pop() if len(common) == 1 else None
+    settings = {
+        name: each.model_copy(update={"fitted_on": fits[name] if same is None else None})
+        for name, each in sorted(submission.settings.items())
+    }
+    return submission.model_copy(update={"settings": settings, "fitted_on": same or ()})

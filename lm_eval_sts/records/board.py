@@ -1,0 +1,149 @@
+"""The board: what is ranked together, and where every entry stands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lm_eval_sts.records.agreement import Bounds, Ceiling, Target, Unit
+from lm_eval_sts.records.base import FORMAT_VERSION, Finite, Record
+from lm_eval_sts.records.outcome import View
+from lm_eval_sts.records.submission import Category, Cost, Line, Sha256, Slug, Text
+
+Group = Literal["ranked", "partial", "seen", "oracle"]
+"""How an entry stands in a scope. ``ranked``: predictions for all its settings and domains, none of which it was fitted
+on; ``partial``: for some of them; ``seen``: settings that it was fitted on; ``oracle``: saw the tuned model."""
+
+Values = Literal["raw", "double_centred"]
+
+
+class Scope(Record):
+    """Settings over which entries are ranked together."""
+
+    name: Slug
+    title: Line
+    description: Text
+    settings: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Registered names, or shell patterns of them; a pattern after ``!`` takes its matches out again."""
+    view: View = "score"
+    """The quantity whose change counts."""
+    domains: tuple[str, ...] = ()
+    """The domains that count; empty: all."""
+
+
+class Scopes(Record):
+    """The curated scopes of a leaderboard, in the order in which they are shown."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    kind: Literal["scopes"] = "scopes"
+    scopes: tuple[Scope, ...]
+
+
+class BoardSetting(Record):
+    """A registered setting, and what its outcome can say about any predictor."""
+
+    name: str
+    model: str
+    sft_set: str | None
+    """None where it is not known."""
+    benchmark: str
+    recipe: str | None
+    """None where it is not known."""
+    view: View
+    unit: Unit
+    n_domains: int
+    seeds: int
+    """Fine-tuning seeds; 0 where not known."""
+    reliability: Finite | None
+    reliability_interval: Bounds | None
+    ceilings: dict[Target, Ceiling | None]
+    """Pearson's correlation expected for a perfect predictor."""
+
+
+class Entry(Record):
+    """A submission as the board lists it."""
+
+    name: str
+    """``predictor/version``."""
+    title: str
+    category: Category
+    target: Target
+    """What its scores are declared to predict."""
+    cost: Cost | None
+    submitter: str
+    n_settings: int
+    sealed: tuple[str, ...]
+    """Settings whose predictions were sealed before the outcome was published."""
+    fitted_on: tuple[str, ...]
+    """Settings and domains whose measured changes it was fitted on, for any of its settings."""
+    content: Sha256
+    """Of the submission's canonical JSON."""
+
+
+class Standing(Record):
+    """One entry in one scope: Pearson's correlation, as the mean of Fisher's z over settings."""
+
+    entry: str
+    group: Group
+    settings: int
+    """Settings in which its correlation is defined."""
+    domains: int
+    """Domains that carry at least one of them."""
+    value: Finite | None
+    """tanh of the mean z; None where it is not defined."""
+    interval: Bounds | None
+    ceiling: Ceiling | None
+    """Mean over these settings of what is expected for a perfect predictor; None for double-centred values, for which
+    no ceiling is known, and where the errors of the measured changes are not known."""
+    best: int | None = None
+    """1 + number of entries of its group that are significantly better; None where there is no place."""
+    worst: int | None = None
+    """Number of entries of its group with a place − number that are significantly worse."""
+    leading: bool = False
+    """Not separable from the entry of its group with the highest mean z."""
+    undefined: str | None = None
+    """Why there is no value."""
+
+
+class Table(Record):
+    """All entries of a scope under one target."""
+
+    target: Target
+    values: Values
+    rows: tuple[Standing, ...]
+    """By group, and within a group the highest value first."""
+
+
+class ScopeBoard(Record):
+    """A scope, resolved, with its tables."""
+
+    name: str
+    title: str
+    description: str
+    automatic: bool
+    """Made from base model and benchmark, for settings that no curated scope has."""
+    settings: tuple[str, ...]
+    view: View
+    domains: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+class BoardProblem(Record):
+    """Something that was put forward and is not on the board."""
+
+    file: str
+    """Below the leaderboard's folder."""
+    line: int | None
+    message: str
+
+
+class Board(Record):
+    """The whole leaderboard; it holds no time, so that the same files give the same board."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    kind: Literal["board"] = "board"
+    scopes: tuple[ScopeBoard, ...]
+    settings: tuple[BoardSetting, ...]
+    entries: tuple[Entry, ...]
+    problems: tuple[BoardProblem, ...]

@@ -1,0 +1,320 @@
+"""The page in a real browser: Debian's chromium, driven by Playwright, without network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lm_eval_sts.leaderboard.publish import write_page
+from tests.leaderboard import boards
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+CHROMIUM = os.environ.get("STS_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("no chromium: apt-get install chromium, or set STS_CHROMIUM", allow_module_level=True)
+
+WIDE = {"width": 1400, "height": 900}
+PAGES = ("index.html", "settings.html", "settings/toy/set-1.html", "predictors/good/1.html", "predictors/nasty/1.html")
+expect = playwright.expect
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    root = boards.write(folder / "root")
+    broken = root / "submissions/broken/1.json"
+    broken.parent.mkdir()
+    broken.write_text('{"predictor": "<img src=x onerror=window.hacked=1>"}')
+    write_page(root, folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        # No sandbox: containers run tests as root. The pages are ours.
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+class Opened:
+    """Opens pages and notes whatever they must not do."""
+
+    def __init__(self, browser: Any, site: Path) -> None:
+        self.browser, self.site = browser, site
+        self.wrong: list[str] = []
+        self.contexts: list[Any] = []
+
+    def __call__(self, path: str = "index.html", **options: Any) -> Any:
+        context = self.browser.new_context(**({"viewport": WIDE} | options))
+        context.set_default_timeout(20_000)
+        self.contexts.append(context)
+        context.route(re.compile(r"^(?!file:|data:)"), self._refuse)
+        page = context.new_page()
+        page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+        page.goto(f"{self.site.as_uri()}/{path}")
+        return page
+
+    def _refuse(self, route: Any) -> None:
+        self.wrong.append(f"request: {route.request.url}")
+        route.abort()
+
+
+@pytest.fixture
+def opened(browser: Any, site: Path) -> Iterator[Opened]:
+    found = Opened(browser, site)
+    yield found
+    for context in found.contexts:
+        context.close()
+    assert not found.wrong
+
+
+def names(page: Any, table: str = "#table") -> list[str]:
+    return page.locator(f"{table} tbody tr:not(.group) .name a").all_inner_texts()
+
+
+def wait_for_rows(page: Any, table: str = "#table") -> None:
+    page.locator(f"{table} tbody .name a").first.wait_for()
+
+
+def overflow(page: Any) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_open_without_errors_or_requests(opened: Opened, path: str) -> None:
+    page = opened(path)
+    wait_for_rows(page, "#settings" if path.startswith("predictors") else "#table")
+    if path in ("index.html", "settings/toy/set-1.html"):
+        page.locator(".chart svg").wait_for()
+    assert "STS leaderboard" in page.title()
+
+
+def test_every_link_within_the_site_leads_somewhere(opened: Opened, site: Path) -> None:
+    page = opened()
+    wait_for_rows(page)
+    seen: set[str] = set()
+    for path in ("index.html", "settings.html", "settings/toy/set-1.html", "predictors/good/1.html"):
+        page.goto(f"{site.as_uri()}/{path}")
+        wait_for_rows(page, "#settings" if path.startswith("predictors") else "#table")
+        seen |= set(page.evaluate("[...document.querySelectorAll('a[href]')].map((a) => a.href)"))
+    local = {url.partition("#")[0] for url in seen if url.startswith("file:")}
+    assert len(local) > 15
+    assert not [url for url in local if not Path(url.removeprefix("file://")).is_file()]
+    assert all(url.startswith(("file:", "https://example.org/")) for url in seen)
+
+
+def test_sorting(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    leading = page.locator("#table tbody").first
+    assert leading.locator("tr.group").inner_text() == "Leading group: not separable from the best"
+    assert leading.locator("tr.leading").count() == leading.locator("tr:not(.group)").count() > 0
+    rest = page.locator("#table tbody").nth(1)
+    assert rest.locator("tr.leading").count() == 0
+    values = rest.locator("td:nth-child(3) b")
+    shown = [float(text.replace("−", "-")) for text in values.all_inner_texts()]
+    assert shown == sorted(shown, reverse=True)
+    heading = page.locator("#table thead th", has_text="Correlation")
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert [float(text.replace("−", "-")) for text in values.all_inner_texts()] == sorted(shown)
+    page.locator("#table thead th", has_text="Predictor").locator("button").click()
+    first = rest.locator(".name a").all_inner_texts()
+    assert first == sorted(first)
+    assert heading.get_attribute("aria-sort") is None
+
+
+def test_missing_values_stay_last(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    button = page.locator("#table thead th", has_text="Tokens").locator("button")
+    for _ in range(2):
+        button.click()
+        body = page.locator("#table tbody", has=page.locator("a", has_text="poor/1"))
+        assert body.locator(".name a").all_inner_texts()[-1] == "poor/1"
+
+
+def test_filtering(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    everything = names(page)
+    assert len(everything) == 12  # one of them both partial and fitted
+    page.select_option("#category", "null")
+    assert names(page) == ["null_constant/1"]
+    assert "rows are hidden by filters; places count all" in page.locator("#verdict").inner_text()
+    page.select_option("#category", "")
+    page.fill("#search", "GOOD")
+    assert sorted(names(page)) == ["good-too/1", "good/1"]
+    page.fill("#search", "")
+    page.select_option("#declares", "magnitude")
+    assert sorted(names(page)) == ["null_constant/1", "sizes/1"]
+    assert page.locator("#table .mark", has_text="≠").count() == 2
+    page.locator("[data-switch=target] button", has_text="size").click()
+    expect(page.locator("#table .mark", has_text="≠")).to_have_count(0)
+
+
+def test_choosing_what_is_ranked_over(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    page.select_option("#benchmark", "quiz")
+    expect(page.locator("#table .name a")).to_have_text(["middling/1"])
+    assert page.locator("#slice option").all_inner_texts() == ["quiz, org/model-b", "toy/other"]
+    assert page.locator("[data-switch=values] button", has_text="double-centred").is_disabled()
+    page.select_option("#sft", "org/set-1")
+    expect(page.locator("#scope")).to_have_text("No registered setting fits these filters")
+    page.select_option("#benchmark", "")
+    expect(page.locator("#scope")).to_have_text("toy/set-1")
+    assert len(names(page)) == 11
+    assert "fitted/1" in page.locator("#table tbody", has_text="Fitted on these settings").inner_text()
+    page.reload()
+    expect(page.locator("#scope")).to_have_text("toy/set-1")
+
+
+def test_double_centred_values(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    page.locator("[data-switch=values] button", has_text="double-centred").click()
+    row = page.locator("#table tr", has=page.locator("a", has_text="null_constant/1"))
+    expect(row).to_contain_text("undefined: the same scores in all settings")
+
+
+def test_frontier_hover_and_link(opened: Opened) -> None:
+    page = opened()
+    points = page.locator("#frontier .mark-symbol.role-mark path")
+    points.first.wait_for()
+    # All but: no cost (poor), fitted on these settings; the unseen part of that one is there.
+    assert points.count() == 10
+    tip = page.locator("#vg-tooltip-element")
+    nasty = page.locator("#frontier path[aria-label*='nasty/1']")
+    nasty.hover()
+    expect(tip).to_be_visible()
+    assert "nasty/1" in tip.inner_text() and "<script>" in tip.inner_text()
+    nasty.click()
+    page.wait_for_url("**/predictors/nasty/1.html")
+
+
+def test_scatter(opened: Opened) -> None:
+    page = opened("settings/toy/set-1.html")
+    points = page.locator("#scatter .mark-symbol.role-mark path")
+    expect(points).to_have_count(14)
+    points.nth(3).hover()
+    expect(page.locator("#vg-tooltip-element")).to_contain_text("±")
+    page.select_option("#predictor", label="paper/1")
+    expect(points).to_have_count(8)
+    page.locator("details summary").click()
+    assert page.locator("#points tbody tr").count() == 8
+
+
+def test_a_setting_page_sorts_and_filters(opened: Opened) -> None:
+    page = opened("settings/toy/set-1.html")
+    wait_for_rows(page)
+    assert page.locator("#table tbody", has_text="Fitted on this setting").locator("a").all_inner_texts() == [
+        "fitted/1"
+    ]
+    page.select_option("#category", "published")
+    assert names(page) == ["paper/1"]
+
+
+def test_a_predictor_page_leads_to_the_board(opened: Opened) -> None:
+    page = opened("predictors/good/1.html")
+    wait_for_rows(page, "#scopes")
+    page.locator("[data-switch=target] button", has_text="size").click()
+    page.locator("#scopes .name a").click()
+    expect(page.locator("#scope")).to_have_text("Toy settings")
+    assert page.locator("[data-switch=target] button", has_text="size").get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("path", ["index.html", "predictors/nasty/1.html", "settings/toy/set-1.html"])
+def test_markup_in_a_submission_is_text(opened: Opened, path: str) -> None:
+    page = opened(path)
+    wait_for_rows(page, "#settings" if path.startswith("predictors") else "#table")
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("img").count() == 0
+    assert "<script>window.hacked=1</script>" in page.locator("main").inner_text()
+
+
+def test_only_https_addresses_are_links(opened: Opened) -> None:
+    page = opened("predictors/nasty/1.html")
+    links = page.locator("main a[href^=https]")
+    assert links.count() == 2
+    assert set(links.evaluate_all("(found) => found.map((a) => a.rel)")) == {"nofollow noopener noreferrer"}
+    assert page.locator("a[href^=javascript]").count() == 0
+
+
+def test_problems_are_listed(opened: Opened) -> None:
+    page = opened()
+    assert "submissions/broken/1.json" in page.locator("#problems").inner_text()
+
+
+def test_keyboard_alone(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 0
+    page.keyboard.press("Enter")
+    reached = []
+    for _ in range(24):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none", reached[-1]
+        if reached[-1].startswith("Place"):
+            break
+    assert {"benchmark", "slice", "search"} <= set(reached)
+    page.keyboard.press("Enter")
+    assert page.locator("#table thead th", has_text="Place").get_attribute("aria-sort") == "ascending"
+    assert page.locator("#table .scroll").get_attribute("tabindex") == "0"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_phone_scrolls_down_only(opened: Opened, path: str) -> None:
+    page = opened(path, viewport={"width": 375, "height": 700}, has_touch=True)
+    wait_for_rows(page, "#settings" if path.startswith("predictors") else "#table")
+    if path == "index.html":
+        page.locator("#frontier svg").wait_for()
+    assert overflow(page) <= 0
+    inner = page.locator(".scroll").first
+    assert inner.evaluate("(e) => e.scrollWidth > e.clientWidth")
+
+
+def test_dark_and_light(opened: Opened) -> None:
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+    light, dark = opened(color_scheme="light"), opened(color_scheme="dark")
+    colours = light.evaluate(ground), dark.evaluate(ground)
+    assert colours[0] != colours[1]
+    dark.locator("#frontier svg").wait_for()
+    before = dark.locator("#frontier svg text").first.get_attribute("fill")
+    dark.locator("#theme").click()
+    assert dark.evaluate(ground) == colours[0]
+    expect(dark.locator("#frontier svg text").first).not_to_have_attribute("fill", before)
+    dark.reload()
+    assert dark.evaluate(ground) == colours[0]
+
+
+def test_text_can_be_read_in_both(opened: Opened) -> None:
+    contrast = """() => {
+      const parts = (text) => { const c = document.createElement('canvas').getContext('2d');
+        c.fillStyle = text; c.fillRect(0, 0, 1, 1); return [...c.getImageData(0, 0, 1, 1).data].slice(0, 3); };
+      const light = (rgb) => rgb.map((v) => v / 255).map((v) => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+      const style = getComputedStyle(document.documentElement);
+      const of = (name) => light(parts(style.getPropertyValue(name).trim()));
+      const ratio = (a, b) => (Math.max(of(a), of(b)) + .05) / (Math.min(of(a), of(b)) + .05);
+      return ['--text', '--muted', '--accent', '--warn'].flatMap((front) =>
+        ['--ground', '--raised', '--leading'].map((back) => ratio(front, back)));
+    }"""
+    for scheme in ("light", "dark"):
+        assert min(opened(color_scheme=scheme).evaluate(contrast)) >= 4.5
