@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_sts.records import Outcome, Prediction, Provenance
+    from lm_eval_sts.records import Prediction, Provenance
 
 _PACKAGES = ("lm-eval-sts", "numpy", "scipy")
 
@@ -57,6 +57,7 @@ def compare(
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
+    from lm_eval_sts.outcomes.shipped import load_outcomes
     from lm_eval_sts.records import VIEWS, save_record
 
     rules = Rules(
@@ -69,7 +70,7 @@ def compare(
     )
     if figure is not None:
         check_figure(figure)
-    found = agree(read_all_predictions(predictions), read_all_outcomes(outcome), rules, _provenance(rules))
+    found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules, _provenance(rules))
     print_agreement(Console(highlight=False, markup=False), found)
     if output is not None:
         save_record(found, output)
@@ -90,13 +91,13 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
         RecordError: A place holds none, or something that is not valid.
     """
     from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.outcomes.shipped import load_shipped_prediction
+    from lm_eval_sts.outcomes.shipped import kind_of, load_shipped_prediction
 
     found: list[Prediction] = []
     for spec in specs:
         path = Path(spec)
         if path.is_dir():
-            exported = [file for file in sorted(path.glob("*.json")) if _kind(file) == "prediction"]
+            exported = [file for file in sorted(path.glob("*.json")) if kind_of(file) == "prediction"]
             for file in exported or [path]:
                 found += read_predictions(file)
         elif path.exists() or spec.endswith(".json"):
@@ -104,42 +105,6 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
         else:
             found.append(load_shipped_prediction(spec))
     return found
-
-
-def read_all_outcomes(specs: Sequence[str]) -> list[Outcome]:
-    """The outcomes of all places given.
-
-    Args:
-        specs: Files, folders (every outcome directly in it), shipped names, or patterns of shipped names.
-
-    Raises:
-        RecordError: A place holds none, or something that is not valid.
-    """
-    from fnmatch import fnmatchcase
-
-    from lm_eval_sts.errors import RecordError
-    from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
-
-    found: list[str] = []
-    for spec in specs:
-        if Path(spec).is_dir():
-            names = [str(file) for file in sorted(Path(spec).glob("*.json")) if _kind(file) == "outcome"]
-        elif "*" in spec:
-            names = [name for name in outcome_names() if fnmatchcase(name, spec)]
-        else:
-            names = [spec]
-        if not names:
-            raise RecordError(f"no outcome in {spec}: give outcome files, a folder of them, or shipped names")
-        found += names
-    return [load_outcome(name) for name in found]
-
-
-def _kind(file: Path) -> object:
-    """What record a JSON file says it is; None for anything else."""
-    from lm_eval_sts.records import read_json
-
-    data = read_json(file)
-    return data.get("kind") if isinstance(data, dict) else None
 
 
 def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""A shared prefix's key/value cache, for as many rows as a batch has, and how many rows memory allows."""
+"""A shared prefix's key/value cache, for as many rows as a batch has, and how many tokens a forward pass takes."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ def repeat_cache(cache: Cache, rows: int) -> Cache:
             layer.values = layer.values.expand(rows, -1, -1, -1)
     repeated.layers = layers
     return repeated
+
+
+_OWN_TOKENS = {"cpu": 1024, "cuda": 16_384}
+
+
+def own_tokens(device: torch.device) -> int:
+    """Tokens a forward pass beyond the shared ones: enough for full speed, on a CPU few enough for its caches."""
+    return _OWN_TOKENS.get(device.type, _OWN_TOKENS["cuda"])
 
 
 def default_token_budget(model: PreTrainedModel, device: torch.device) -> int:

@@ -63,7 +63,11 @@ class PrefixedModel:
         self.input_device: torch.device = embeddings.weight.device
         if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
             self.input_device = torch.device("cpu")
-        self._takes_positions = "position_ids" in inspect.signature(_inner(model).forward).parameters
+        self._takes_positions = self.takes("position_ids")
+
+    def takes(self, option: str) -> bool:
+        """Whether the model's forward has a parameter of this name."""
+        return option in inspect.signature(_inner(self.model).forward).parameters
 
     def __call__(self, ids: Sequence[Sequence[int]], prefix: Prefix, **options: Any) -> Tensor:
         """What ``run`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
@@ -102,7 +106,7 @@ class PrefixedModel:
             "past_key_values": cache,
             "use_cache": True,
         }
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode, whose tensors no gradient may pass by
             self.run(**inputs)
         if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
             logger.warning(

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.hooks import HookPoint, read_activation
-from lm_eval_sts.features.prefix_cache import default_token_budget
+from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_prefix
@@ -29,9 +29,6 @@ from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sums import Row, SparseRow, add_to, as_profile, sparse_row, stream_sums
 
 logger = logging.getLogger(__name__)
-
-_OWN_TOKENS = {"cpu": 1024, "cuda": 16_384}
-"""Tokens a forward pass beyond the shared ones: enough for full speed, on a CPU few enough for its caches."""
 
 
 class Reader:
@@ -64,7 +61,7 @@ class Reader:
         self.prefixed = PrefixedModel(model, partial(read_activation, model, point), pad_id)
         self.input_device = self.prefixed.input_device
         self.token_budget = token_budget or default_token_budget(model, self.input_device)
-        self._own_tokens = _OWN_TOKENS.get(self.input_device.type, _OWN_TOKENS["cuda"])
+        self._own_tokens = own_tokens(self.input_device)
 
     def prefixes(self, queries: Sequence[Query]) -> list[Prefix]:
         """Runs what the queries' prompts share: one prefix for the plain side, then one a draw.

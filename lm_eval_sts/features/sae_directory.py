@@ -65,13 +65,13 @@ class _Entry:
     l0: float
 
 
-def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None) -> SaeChoice:
+def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None, layer: int | None = None) -> SaeChoice:
     """Chooses an SAE for a model from SAELens' directory, always the same one.
 
     Only SAEs of the residual stream after a block count (before a block, if there are no others);
     for an instruct model one trained on the instruct model if there is one, else one of the base
-    model. Of these the one whose layer is nearest to three quarters of the depth (the later of
-    two equally near), then the narrowest of at least ``2**14`` features (narrower ones are steps of
+    model. Of these the one whose layer is nearest to the one asked for, else to three quarters of the depth (the
+    later of two equally near), then the narrowest of at least ``2**14`` features (narrower ones are steps of
     a sweep, and the paper finds wider better), then the sparsest as far as stated, then the first by
     name.
 
@@ -79,10 +79,14 @@ def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None) ->
         model_name: what the model was loaded by: a hub id, an alias, a folder.
         n_layers: number of decoder blocks.
         instruct: whether it is an instruct model; None: as its name says.
+        layer: decoder block, from 0, after which it should read; None: three quarters of the depth.
 
     Raises:
-        SaeError: if the directory has none; the message lists near model names.
+        SaeError: if the directory has none, the message lists near model names; or the model has no such layer.
     """
+    if layer is not None and not 0 <= layer < n_layers:
+        raise SaeError(f"layer {layer}: {model_name} has layers 0 to {n_layers - 1}: choose one of them")
+    blocks = _DEPTH * n_layers if layer is None else layer + 1
     wanted = parse_model_name(model_name)
     is_instruct = wanted.tuning == "instruct" if instruct is None else instruct
     entries = [entry for entry in _entries() if entry.layer < n_layers]
@@ -96,7 +100,7 @@ def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None) ->
     best = min(
         posts,
         key=lambda entry: (
-            abs(entry.layer + 1 - _DEPTH * n_layers),
+            abs(entry.layer + 1 - blocks),
             -entry.layer,
             entry.width < _LEAST_WIDTH,
             entry.width,
@@ -110,9 +114,10 @@ def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None) ->
         note = f", trained on the base model (no SAE of the instruct model {wanted.family} is known)"
     elif best.name.tuning != wanted.tuning and not same_model(best.model, model_name):
         note = f", trained on {best.model}"
+    aim = "3/4 of the depth" if layer is None else f"layer {layer}"
     why = (
         f"SAE {best.release}/{best.sae_id}, found in SAELens' directory for {model_name}: residual stream "
-        f"after layer {best.layer} of 0 to {n_layers - 1}, nearest to 3/4 of the depth, the narrowest and "
+        f"after layer {best.layer} of 0 to {n_layers - 1}, nearest to {aim}, the narrowest and "
         f"sparsest there{note}"
     )
     return SaeChoice(best.release, best.sae_id, best.layer, why)

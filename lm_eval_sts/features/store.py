@@ -113,8 +113,8 @@ class ProfileFolder:
         self._write(path, text.encode())
         return path
 
-    def write_vectors(self, name: str, vectors: npt.NDArray[np.float64]) -> None:
-        """Writes a whole-set result that is not a sum over queries, [draws, d_sae].
+    def write_vectors(self, name: str, vectors: npt.NDArray[np.float64] | npt.NDArray[np.float32]) -> None:
+        """Writes a result of the whole set that is not a sum over the tokens of each query: an array of any shape.
 
         Raises:
             ProfileError: As for :meth:`write`.

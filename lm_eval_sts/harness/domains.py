@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class DomainQueries:
         queries: In the task's seeded order, cut at the token budget.
         prompts: Their prompts, by lm-eval's doc_id, in the same order.
         documents: Their documents, in the same order.
+        demonstrations: The domain's worked examples that are shown, in the benchmark's order.
         notes: What was left out, and why.
     """
 
@@ -28,7 +30,13 @@ class DomainQueries:
     queries: list[Query]
     prompts: dict[int, Prompts]
     documents: list[Document]
+    demonstrations: list[Document]
     notes: tuple[str, ...]
+
+    def first(self, n: int) -> DomainQueries:
+        """Its first n questions."""
+        prompts = dict(islice(self.prompts.items(), n))
+        return replace(self, queries=self.queries[:n], prompts=prompts, documents=self.documents[:n])
 
 
 def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -> DomainQueries:
@@ -78,7 +86,7 @@ def domain_queries(task: TransferTask, tokenize: QueryTokenizer, context: int) -
             f"{task.config.task}: none of {len(docs)} questions fits the model's context of {context} tokens together "
             f"with {len(demonstrations)} demonstrations: lower domain_demos or use a model with a longer context"
         )
-    return DomainQueries(task, queries, prompts, documents, tuple(notes))
+    return DomainQueries(task, queries, prompts, documents, demonstrations, tuple(notes))
 
 
 def _fitting(

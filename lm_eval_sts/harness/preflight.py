@@ -16,22 +16,28 @@ from lm_eval_sts.predictors.registry import get_predictor
 
 
 def check_settings(settings: Settings) -> None:
-    """Loads the SFT set and looks the SAE up, as far as that needs no model, and lets predictors check their own needs.
+    """Loads the SFT set and looks the SAE up, as far as that needs no model, and checks what predictors need beside it.
 
     Raises:
         DatasetError: The SFT set cannot be used.
         SaeError: The SAE does not exist.
-        StsError: A predictor lacks a library or a model of its own.
+        StsError: A predictor lacks a library, a setting or a model of its own.
     """
     from lm_eval_sts.features.sae_source import parse_spec
+    from lm_eval_sts.harness.passes import check_passes
+    from lm_eval_sts.predictors.embedding import Embedding, load
 
     sft_set_of(settings)
     if settings.sae is not None:
         parse_spec(resolve(settings.sae))
-    for name in settings.predictors:
-        check = getattr(get_predictor(name), "check", None)
+    chosen = [get_predictor(name) for name in settings.predictors]
+    for predictor in chosen:
+        check = getattr(predictor, "check", None)
         if check is not None:
             check()
+    check_passes(settings, frozenset(need for predictor in chosen for need in predictor.needs))
+    if any(isinstance(predictor, Embedding) and predictor.model is None for predictor in chosen):
+        load(settings.embedding_model)
 
 
 def sft_set_of(settings: Settings) -> SftSet:

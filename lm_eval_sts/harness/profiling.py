@@ -3,70 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
-from lm_eval_sts.features.queries import Query
-from lm_eval_sts.features.reader import Reader
-from lm_eval_sts.features.reading import n_tokens, read_set, stored, stored_whole
-from lm_eval_sts.features.sae import LoadedSae, check_sae, load_sae
-from lm_eval_sts.features.sae_directory import find_sae
+from lm_eval_sts.features.sae import check_sae
 from lm_eval_sts.features.sft_queries import SftQueries
-from lm_eval_sts.features.store import ProfileFolder, check_space
+from lm_eval_sts.features.store import check_space
 from lm_eval_sts.features.unaligned import unaligned_shift
-from lm_eval_sts.files import hash_json, package_version
+from lm_eval_sts.files import hash_json
 from lm_eval_sts.harness.domains import DomainQueries
-from lm_eval_sts.harness.model import HarnessModel
-from lm_eval_sts.harness.progress import reading_progress
+from lm_eval_sts.harness.passes import Setup
+from lm_eval_sts.harness.profile_sets import SFT, ProfileSet, by_label, load_sets, profile_sets, read_sets
+from lm_eval_sts.harness.saes import RunSae
 from lm_eval_sts.harness.samples import prompt_line
-from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.shipped import resolve, shipped_name
 from lm_eval_sts.predictors.base import Profiles
-
-_SFT = "sft"
-"""Label of the SFT set's own queries among the sets that are read."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What profiles are of, besides the queries.
-
-    Attributes:
-        benchmark: Name of the benchmark.
-        source: Where its questions come from.
-        sft_hash: Content hash of the SFT set.
-        chat_template: Hash of the chat template, where one is applied.
-        seed: The run's seed.
-    """
-
-    benchmark: str
-    source: str
-    sft_hash: str
-    chat_template: str | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class _Set:
-    """One set of queries and where its profile is kept."""
-
-    label: str
-    queries: list[Query]
-    folder: ProfileFolder
 
 
 class Profiling:
-    """Reads the profiles of a run; making one finds and checks the SAE.
+    """Reads the profiles of a run with one SAE.
 
     Args:
-        model: The model.
-        settings: The run's settings.
-        subject: What is read.
+        setup: Model, settings and subject.
+        run_sae: The SAE; None for the run's own, which is then found and checked.
 
     Attributes:
         notes: What a reader must know.
@@ -75,31 +36,17 @@ class Profiling:
         StsError: The SAE cannot be found or does not fit the model, or profiles cannot be written.
     """
 
-    def __init__(self, model: HarnessModel, settings: Settings, subject: Subject) -> None:
-        self.model, self.settings, self.subject = model, settings, subject
+    def __init__(self, setup: Setup, run_sae: RunSae | None = None) -> None:
+        self._setup, self.model, self.settings = setup, setup.model, setup.settings
+        self._with_unaligned = "unaligned" in setup.needs
         self.notes: list[str] = []
         self.sft_prompts: Path | None = None
-        check_space(settings.profiles_path, 0)
-        self.chosen_because: str | None = None
-        spec = settings.sae
-        if spec is None:
-            choice = find_sae(model.name, model.n_layers)
-            spec, self.chosen_because = f"{choice.release}/{choice.sae_id}", choice.why
-            self.notes.append(f"SAE {spec} was chosen: {choice.why}")
-        self.sae_name = shipped_name(spec)
-        loaded = load_sae(resolve(spec), hook_name=settings.hook_name).for_model(model.model)
-        self.sae: LoadedSae = replace(loaded, id=self.sae_name)
-        self.point: HookPoint = resolve_hook_point(model.model, self.sae.hook_name)
-        check_sae(self.sae, model.model, model.name, point=self.point)
-        self.sae.sae.to(self.point.device)
-        self.reader = Reader(
-            model.model,
-            self.point,
-            self.sae,
-            max_rows=model.max_rows,
-            token_budget=settings.token_budget,
-            pad_id=model.pad_id,
-        )
+        check_space(self.settings.profiles_path, 0)
+        self.run_sae = run_sae or setup.sae
+        self.sae = self.run_sae.sae
+        if self.run_sae.chosen_because is not None:
+            self.notes.append(f"SAE {self.run_sae.name} was chosen: {self.run_sae.chosen_because}")
+        self.reader = self.run_sae.reader(self.model, self.settings)
 
     @property
     def n_features(self) -> int:
@@ -114,21 +61,16 @@ class Profiling:
         """
         settings = self.settings
         self.sft = sft
-        sets = [(_SFT, sft.queries), *((d.task.domain, d.queries) for d in domains)]
-        longest = max(len(ids) for _, queries in sets for q in queries for ids in q.contexts)
-        self.notes += check_sae(self.sae, self.model.model, self.model.name, point=self.point, longest=longest)
+        queries = by_label(sft.queries, domains)
+        longest = max(len(ids) for asked in queries.values() for q in asked for ids in q.contexts)
+        point = self.run_sae.point
+        self.notes += check_sae(self.sae, self.model.model, self.model.name, point=point, longest=longest)
         if settings.n_features >= self.sae.d_sae:
             self.notes.append(
                 f"n_features is {settings.n_features}, but the SAE has {self.sae.d_sae} features: all are selected"
             )
-        self.sets = [
-            _Set(
-                label,
-                queries,
-                ProfileFolder(settings.profiles_path, f"{self.subject.benchmark}-{label}", self._key(label)),
-            )
-            for label, queries in sets
-        ]
+        context = {"draws": settings.demo_draws, "seed": self._setup.subject.seed}
+        self.sets = profile_sets(self._setup, self.run_sae, queries, context)
         check_space(settings.profiles_path, sum(self._missing_bytes(item) for item in self.sets))
         if self.model.shard.rank == 0:
             self.sft_prompts = self.sets[0].folder.write_prompts(
@@ -137,19 +79,17 @@ class Profiling:
 
     def read(self) -> None:
         """Reads what is not stored yet, this rank its part, and brings all of it to rank 0."""
-        shard = self.model.shard
-        total = sum(n_tokens(s.queries) for s in self.sets)
-        with reading_progress(total, quiet=shard.rank > 0) as progress:
-            for item in self.sets:
-                read_set(self.reader, item.queries, item.folder, shard=shard, advance=progress.start(item.label))
-                shard = shard.after(item.queries)
-        if shard.world_size > 1:
-            self._gather()
+        read_sets(self.model, self.reader, self.sets)
+
+    def evidence(self) -> dict[str, Any]:
+        """Profiles, and the unaligned variants' statistic where it is needed."""
+        unaligned = self.unaligned() if self._with_unaligned else None
+        return {"n_features": self.n_features, "profiles": self.profiles(), "unaligned": unaligned}
 
     def profiles(self) -> Profiles:
         """What was read, on rank 0."""
-        found = {item.label: stored_whole(item.folder, item.queries) for item in self.sets}
-        return Profiles(found.pop(_SFT), self.sft.demonstrations, found)
+        found = load_sets(self.sets)
+        return Profiles(found.pop(SFT), self.sft.demonstrations, found)
 
     def unaligned(self) -> npt.NDArray[np.float64]:
         """The unaligned variants' selection statistic, from the store or read now: [draws, d_sae]."""
@@ -161,35 +101,9 @@ class Profiling:
             folder.write_vectors(name, vectors)
         return vectors
 
-    def _key(self, label: str) -> dict[str, Any]:
-        """What the numbers of a set depend on, its queries' tokens apart (those are in each row's own hash)."""
-        model, subject = self.model.reference, self.subject
-        text_set: dict[str, Any] = {"benchmark": subject.source, "domain": label}
-        if label == _SFT:
-            text_set = {"sft_set": subject.sft_hash}
-        return {
-            "package": package_version("lm-eval-sts"),
-            "model": {"name": model.name, "revision": model.revision, "weights": model.weights_hash},
-            "sae": {"name": self.sae_name, "weights": self.sae.content_hash, "hook_name": self.sae.hook_name},
-            "text_set": text_set,
-            "context": {"draws": self.settings.demo_draws, "seed": subject.seed},
-            "chat_template": subject.chat_template,
-            "tokens": self.settings.tokens,
-        }
-
-    def _missing_bytes(self, item: _Set) -> int:
+    def _missing_bytes(self, item: ProfileSet) -> int:
         """An upper guess of what is still to be stored: 64 active features a token, in every reading."""
         draws, there = self.settings.demo_draws, item.folder.row_ids()
         stream = 8 * self.sae.d_in * (1 + draws)
         missing = (q for q in item.queries if q.row_id not in there)
         return sum(stream + 12 * min(self.sae.d_sae, 64 * len(q.scored)) * (1 + 2 * draws) for q in missing)
-
-    def _gather(self) -> None:
-        """Brings every rank's rows to rank 0's store; a shared disk makes them arrive twice, which changes nothing."""
-        for item in self.sets:
-            parts = self.model.gather(stored(item.folder, item.queries))
-            if parts is not None:
-                have = item.folder.row_ids()
-                for part in parts:
-                    if part is not None and not set(part.row_ids) <= have:
-                        item.folder.write(part)

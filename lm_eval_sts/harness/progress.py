@@ -11,10 +11,14 @@ from rich.text import Text
 
 
 class _Speed(ProgressColumn):
-    """Tokens a second."""
+    """Tokens, or whatever is counted, a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} tokens/s" if task.speed else "")
+        return Text(f"{task.speed:,.0f} {self._unit}/s" if task.speed else "")
 
 
 class ReadingProgress:
@@ -31,14 +35,15 @@ class ReadingProgress:
 
 
 @contextmanager
-def reading_progress(total: int, *, quiet: bool = False) -> Iterator[ReadingProgress]:
+def reading_progress(total: int, *, quiet: bool = False, unit: str = "tokens") -> Iterator[ReadingProgress]:
     """A progress bar on stderr, where that is a terminal.
 
     Args:
-        total: Tokens to read.
+        total: Units to read.
         quiet: Shows nothing in any case.
+        unit: What is counted.
     """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), _Speed(unit), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
         yield ReadingProgress(progress, total)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lm_eval_sts.data import Example
 from lm_eval_sts.features.sft_queries import Render, Turn
 from lm_eval_sts.harness.model import text_hash
+from lm_eval_sts.harness.opening import Message, Opening
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.task import PromptOptions
-
-Message = dict[str, str]
 
 
 def render_for(options: PromptOptions, settings: Settings) -> Render:
@@ -20,28 +20,41 @@ def render_for(options: PromptOptions, settings: Settings) -> Render:
     """
     system = options.system_instruction
 
-    def text(turns: Sequence[Turn]) -> str:
-        return settings.sft_example_delimiter.join(
-            t.prompt if t.response is None else f"{t.prompt}{settings.sft_response_delimiter}{t.response}"
-            for t in turns
-        )
-
     def plain(turns: Sequence[Turn]) -> str:
-        return f"{system}\n\n{text(turns)}" if system else text(turns)
+        text = _text(turns, settings)
+        return f"{system}\n\n{text}" if system else text
 
     def chat(turns: Sequence[Turn]) -> str:
         assert options.chat_template is not None
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         if options.fewshot_as_multiturn:
-            for turn in turns:
-                messages.append({"role": "user", "content": turn.prompt})
-                if turn.response is not None:
-                    messages.append({"role": "assistant", "content": turn.response})
+            messages += _messages(turns)
         else:
-            messages.append({"role": "user", "content": text(turns)})
+            messages.append({"role": "user", "content": _text(turns, settings)})
         return options.chat_template(messages, add_generation_prompt=True)
 
     return plain if options.chat_template is None else chat
+
+
+def opening_of(examples: Sequence[Example], settings: Settings) -> Opening:
+    """Examples of the SFT set with their responses, as they stand before an SFT query."""
+    turns = [Turn(example.prompt, example.response) for example in examples]
+    return Opening(_text(turns, settings) + settings.sft_example_delimiter, tuple(_messages(turns)))
+
+
+def _text(turns: Sequence[Turn], settings: Settings) -> str:
+    return settings.sft_example_delimiter.join(
+        t.prompt if t.response is None else f"{t.prompt}{settings.sft_response_delimiter}{t.response}" for t in turns
+    )
+
+
+def _messages(turns: Sequence[Turn]) -> list[Message]:
+    messages = []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn.prompt})
+        if turn.response is not None:
+            messages.append({"role": "assistant", "content": turn.response})
+    return messages
 
 
 def chat_template_hash(lm: Any, options: PromptOptions | None) -> str | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lm_eval_sts.data import SftSet
-from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.harness.saes import RunSae
 from lm_eval_sts.harness.task import TransferTask
 from lm_eval_sts.predictors.base import Predictor, Scores
 from lm_eval_sts.records import (
@@ -23,21 +23,6 @@ from lm_eval_sts.records import (
 )
 
 _PACKAGES = ("lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens", "datasets", "numpy", "scipy")
-
-
-@dataclass(frozen=True)
-class SaeFacts:
-    """The SAE of a run.
-
-    Attributes:
-        sae: The SAE.
-        name: As given or chosen.
-        chosen_because: Why it was chosen, where the run chose it.
-    """
-
-    sae: LoadedSae
-    name: str
-    chosen_because: str | None
 
 
 @dataclass(frozen=True)
@@ -55,7 +40,7 @@ class RunFacts:
     """
 
     model: HarnessModel
-    sae: SaeFacts | None
+    sae: RunSae | None
     sft_set: SftSet
     tasks: Sequence[TransferTask]
     chat_template_hash: str | None
@@ -65,7 +50,7 @@ class RunFacts:
 
 def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]) -> list[Prediction]:
     """One record a predictor; none for a predictor without a score for any domain."""
-    setting, provenance = _setting(facts), _provenance(facts)
+    setting, provenance = setting_of(facts), provenance_of(facts)
     sae = _sae(facts.sae) if facts.sae is not None else None
     return [
         Prediction(
@@ -76,6 +61,7 @@ def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]
             sae=sae if "profiles" in predictor.needs else None,
             selection=scores.selection,
             domains=scores.domains,
+            fitted_on=scores.fitted_on,
             provenance=provenance.model_copy(update={"notes": (*facts.notes, *scores.notes)}),
         )
         for predictor, scores in scored
@@ -83,18 +69,14 @@ def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]
     ]
 
 
-def _setting(facts: RunFacts) -> Setting:
+def setting_of(facts: RunFacts) -> Setting:
+    """What the run's predictions are about."""
     task = facts.tasks[0]
     options = task.prompt_options
     assert options is not None
     return Setting(
         model=facts.model.reference,
-        sft_set=SftSetRef(
-            name=facts.sft_set.name,
-            revision=facts.sft_set.revision,
-            content_hash=facts.sft_set.content_hash,
-            n_examples=len(facts.sft_set.examples),
-        ),
+        sft_set=sft_set_ref(facts.sft_set),
         benchmark=BenchmarkRef(
             name=task.benchmark,
             source=task.source,
@@ -112,19 +94,30 @@ def _setting(facts: RunFacts) -> Setting:
     )
 
 
-def _sae(facts: SaeFacts) -> SaeRef:
-    sae = facts.sae
+def sft_set_ref(sft_set: SftSet) -> SftSetRef:
+    """An SFT set for the record."""
+    return SftSetRef(
+        name=sft_set.name,
+        revision=sft_set.revision,
+        content_hash=sft_set.content_hash,
+        n_examples=len(sft_set.examples),
+    )
+
+
+def _sae(run_sae: RunSae) -> SaeRef:
+    sae = run_sae.sae
     return SaeRef(
-        name=facts.name,
+        name=run_sae.name,
         hook_name=sae.hook_name,
         d_sae=sae.d_sae,
         architecture=sae.architecture,
         weights_hash=sae.content_hash,
-        chosen_because=facts.chosen_because,
+        chosen_because=run_sae.chosen_because,
     )
 
 
-def _provenance(facts: RunFacts) -> Provenance:
+def provenance_of(facts: RunFacts) -> Provenance:
+    """Where the run's numbers come from."""
     return Provenance(
         package_versions={name: package_version(name) for name in _PACKAGES},
         command=this_command(),

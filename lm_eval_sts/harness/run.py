@@ -15,21 +15,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.features.queries import Prompts, Query
 from lm_eval_sts.features.sft_queries import SftQueries, sft_queries
+from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.domains import DomainQueries, domain_queries
 from lm_eval_sts.harness.log import join_lm_eval_log
+from lm_eval_sts.harness.measured import AgreementResults, check_domains, hold_against, measured_in
 from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.harness.passes import Pass, Setup, Subject, make_passes
 from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.profiling import Profiling, Subject
+from lm_eval_sts.harness.profiling import Profiling
 from lm_eval_sts.harness.rendering import chat_template_hash, render_for
-from lm_eval_sts.harness.report import RunFacts, SaeFacts, make_predictions
+from lm_eval_sts.harness.report import RunFacts, make_predictions, provenance_of, setting_of
 from lm_eval_sts.harness.samples import write_arguments
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.task import DomainResults, TransferTask
 from lm_eval_sts.predictors.base import Evidence, Question, Texts
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import Prediction, Selection
+from lm_eval_sts.records import Outcome, Prediction, Selection
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +55,20 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[dict[str, float]]:
     model = HarnessModel(lm)
     tasks = list(dict.fromkeys(r.owner for r in requests))
     runs: dict[tuple[str, str], list[TransferTask]] = {}
+    agreements: dict[tuple[str, str], list[AgreementTask]] = {}
     for task in tasks:
-        runs.setdefault((task.benchmark, task.settings.model_dump_json()), []).append(task)
+        kind: dict[tuple[str, str], list[Any]] = agreements if isinstance(task, AgreementTask) else runs
+        kind.setdefault((task.benchmark, task.settings.model_dump_json()), []).append(task)
+    for benchmark, settings in agreements:
+        if (benchmark, settings) not in runs:
+            (alone, *_) = agreements[benchmark, settings]
+            raise SettingsError(
+                f"{alone.config.task} compares the predictions of {benchmark}, and no domain of it is run: "
+                f"name {benchmark} in --tasks"
+            )
     values: dict[tuple[str, int], dict[str, float]] = {}
-    for group in runs.values():
-        run = Run(model, group)
+    for key, group in runs.items():
+        run = Run(model, group, agreements.get(key, ()))
         values |= run.execute()
         write_arguments([r for r in requests if r.owner in group], run.prompts_of())
     return [values.get((r.owner.config.task, r.doc_id), {}) for r in requests]
@@ -63,10 +76,17 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[dict[str, float]]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What rank 0 tells the others: the records, and each question's own values of what is shown, by (task, doc_id)."""
+    """What rank 0 tells the others.
+
+    Attributes:
+        predictions: The records.
+        values: Each question's own values of what is shown, by (task, doc_id).
+        agreement: How the predictions match what was measured.
+    """
 
     predictions: list[Prediction]
     values: dict[tuple[str, int], dict[str, float]]
+    agreement: AgreementResults
 
 
 class Run:
@@ -75,17 +95,21 @@ class Run:
     Args:
         model: The model.
         tasks: The domains' tasks, in lm-eval's order.
+        agreements: Tasks that show how the predictions match what was measured.
     """
 
-    def __init__(self, model: HarnessModel, tasks: Sequence[TransferTask]) -> None:
+    def __init__(
+        self, model: HarnessModel, tasks: Sequence[TransferTask], agreements: Sequence[AgreementTask] = ()
+    ) -> None:
         self.model = model
         self.tasks = list(tasks)
+        self.agreements = list(agreements)
         self.settings: Settings = tasks[0].settings
         self.seed = tasks[0].seed
         self.predictors = [get_predictor(name) for name in self.settings.predictors]
         self.needs = frozenset(need for predictor in self.predictors for need in predictor.needs)
         self.notes: list[str] = []
-        self.profiling: Profiling | None = None
+        self.passes: list[Pass] = []
 
     def execute(self) -> dict[tuple[str, int], dict[str, float]]:
         """Reads, scores, and gives every task its results.
@@ -98,10 +122,14 @@ class Run:
         """
         self._prepare()
         self._plan()
-        if self.profiling is not None:
-            self.profiling.read()
-        found: _Found = self.model.broadcast(self._score() if self.model.shard.rank == 0 else _Found([], {}))
+        for reading in self.passes:
+            reading.read()
+        nothing = _Found([], {}, AgreementResults())
+        found: _Found = self.model.broadcast(self._score() if self.model.shard.rank == 0 else nothing)
         self._hand_out(found.predictions)
+        for task in self.agreements:
+            task.results = found.agreement
+            task.set_config("num_fewshot", self.tasks[0].n_demonstrations)
         return found.values
 
     def prompts_of(self) -> dict[tuple[str, int], tuple[Prompts, Query]]:
@@ -118,15 +146,41 @@ class Run:
         self.notes += self.sft_set.notes
         if "sft_set" not in self.settings.model_fields_set:
             self.notes.append(f"SFT set {self.settings.sft_set} was taken: it is the default (the paper's)")
-        if self.needs & {"profiles", "unaligned"}:
-            subject = Subject(
-                benchmark=self.tasks[0].benchmark,
-                source=self.tasks[0].source,
-                sft_hash=self.sft_set.content_hash,
-                chat_template=chat_template_hash(self.model.lm, self.tasks[0].prompt_options),
-                seed=self.seed,
-            )
-            self.profiling = Profiling(self.model, self.settings, subject)
+        self.outcomes = self._measured()
+        subject = Subject(
+            benchmark=self.tasks[0].benchmark,
+            source=self.tasks[0].source,
+            sft_set=self.sft_set,
+            chat_template=chat_template_hash(self.model.lm, self.tasks[0].prompt_options),
+            seed=self.seed,
+        )
+        self.passes = make_passes(Setup(self.model, self.settings, subject, self.needs))
+
+    def _measured(self) -> list[Outcome]:
+        """The outcomes that the predictions are held against."""
+        if self.settings.outcome and not self.agreements:
+            self.notes.append(f"outcome is not used: {self.tasks[0].benchmark}_agreement is not among the tasks")
+        candidates = self.agreements[0].outcomes if self.agreements else []
+        found = measured_in([setting_of(self._facts())] * len(candidates), candidates)
+        check_domains(found, [task.domain for task in self.tasks])
+        return found
+
+    def _facts(self) -> RunFacts:
+        profiling = self.profiling
+        return RunFacts(
+            model=self.model,
+            sae=profiling.run_sae if profiling else None,
+            sft_set=self.sft_set,
+            tasks=self.tasks,
+            chat_template_hash=chat_template_hash(self.model.lm, self.tasks[0].prompt_options),
+            seed=self.seed,
+            notes=tuple(self.notes),
+        )
+
+    @property
+    def profiling(self) -> Profiling | None:
+        """The pass with the SAE; None where no predictor needs it."""
+        return next((p for p in self.passes if isinstance(p, Profiling)), None)
 
     def _plan(self) -> None:
         settings, model, options = self.settings, self.model, self.tasks[0].prompt_options
@@ -144,9 +198,9 @@ class Run:
         )
         self.domains: list[DomainQueries] = [domain_queries(t, tokenize, model.context) for t in self.tasks]
         self.notes += [*self.sft.notes, *(note for d in self.domains for note in d.notes)]
-        if self.profiling is not None:
-            self.profiling.plan(self.sft, self.domains)
-            self.notes = [*self.profiling.notes, *self.notes]
+        for reading in self.passes:
+            reading.plan(self.sft, self.domains)
+        self.notes = [*(note for reading in self.passes for note in reading.notes), *self.notes]
         for note in self.notes:
             logger.info(note)
 
@@ -160,16 +214,19 @@ class Run:
                 )
                 for d in self.domains
             },
+            {d.task.domain: len(d.task.test_docs()) for d in self.domains},
         )
 
     def _score(self) -> _Found:
-        profiling = self.profiling
+        read = {name: value for reading in self.passes for name, value in reading.evidence().items()}
         evidence = Evidence(
-            texts=self._texts(),
-            n_features=profiling.n_features if profiling else self.settings.n_features,
-            seed=self.seed,
-            profiles=profiling.profiles() if profiling else None,
-            unaligned=profiling.unaligned() if profiling and "unaligned" in self.needs else None,
+            **{
+                "texts": self._texts(),
+                "n_features": self.settings.n_features,
+                "seed": self.seed,
+                "embedding_model": self.settings.embedding_model,
+                **read,
+            }
         )
         scores = {p.name: p.score(evidence) for p in self.predictors}
         for found in scores.values():
@@ -178,17 +235,12 @@ class Run:
             if not found.domains:  # no record will hold its notes
                 self.notes += found.notes
         self._note_features_that_never_moved([s.selection for s in scores.values() if s.selection is not None])
-        facts = RunFacts(
-            model=self.model,
-            sae=SaeFacts(profiling.sae, profiling.sae_name, profiling.chosen_because) if profiling else None,
-            sft_set=self.sft_set,
-            tasks=self.tasks,
-            chat_template_hash=chat_template_hash(self.model.lm, self.tasks[0].prompt_options),
-            seed=self.seed,
-            notes=tuple(self.notes),
-        )
+        facts, shown = self._facts(), self.settings.shown
         predictions = make_predictions(facts, [(p, scores[p.name]) for p in self.predictors])
-        return _Found(predictions, self._own_values({name: scores[name].questions for name in self.settings.shown}))
+        agreement = AgreementResults()
+        if self.outcomes:
+            agreement = hold_against(predictions, self.outcomes, shown, provenance_of(facts))
+        return _Found(predictions, self._own_values({name: scores[name].questions for name in shown}), agreement)
 
     def _own_values(
         self, found: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]

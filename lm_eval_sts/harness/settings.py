@@ -7,12 +7,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.outcomes.recipes import make_recipe
+from lm_eval_sts.predictors.embedding import DEFAULT_MODEL
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
 
 
@@ -25,6 +27,11 @@ class Settings(BaseModel):
     """``release/sae_id`` of SAELens, or a local folder; None: found by the model's name."""
     hook_name: str | None = None
     """Hook point, where the SAE's metadata names none or a wrong one."""
+    layer: int | None = Field(default=None, ge=0)
+    """Layer, from 0, to which the SAE that is found by the model's name should be nearest; None: three quarters of the
+    depth."""
+    more_saes: tuple[str, ...] = ()
+    """Further SAEs, as ``sae``, for predictors that read several layers."""
     sft_set: str = "GAIR/LIMO"
     """The SFT set: hub id, file or folder. The default is the paper's."""
     sft_columns: tuple[str, str] | None = None
@@ -42,7 +49,7 @@ class Settings(BaseModel):
     benchmark_path: str | None = None
     """A local copy of the benchmark in place of the hub's."""
     predictors: tuple[str, ...] = DEFAULT_PREDICTORS
-    """Which predictors to report; by default all that need no more than the paper's two."""
+    """Which predictors to report; by default all that need no more than forward passes of the model."""
     n_features: int = Field(default=100, gt=0)
     """N, how many shifted features are selected (paper: 100)."""
     sft_demos: int = Field(default=2, gt=0)
@@ -59,10 +66,33 @@ class Settings(BaseModel):
     """Which tokens of a query are scored."""
     unaligned_rows: int = Field(default=10_000, gt=0)
     """Rows that the unaligned variants compare (reference code: 10,000)."""
+    embedding_model: str = DEFAULT_MODEL
+    """Sentence-transformers model of the embedding predictors: hub id, a name below ``sentence-transformers/``, or a
+    folder."""
     token_budget: int | None = Field(default=None, gt=0)
     """Most tokens a forward pass; None: from the free memory."""
     profiles_dir: str | None = None
     """Where profiles are kept; None: ``lm_eval_sts/profiles`` in the user's cache folder."""
+    tuned: str | None = None
+    """Folder of the tuned model or adapter, for oracles."""
+    development: tuple[str, ...] = ()
+    """Measured outcomes of other SFT sets, for predictors that remember them: files, folders, shipped names, or
+    patterns of these."""
+    outcome: tuple[str, ...] = ()
+    """What fine-tuning on this run's own SFT set did, where it was measured: the predictions are held against it when
+    all is scored. As ``development``; one name, or several."""
+    probing_recipe: dict[str, Any] = {}
+    """Recipe of the probing runs: ``name`` of a recipe (``default``), and what is to be changed in it."""
+    probing_steps: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1, 5, 20), min_length=1)
+    """Optimiser steps after which a probing run is measured."""
+    probing_questions: int = Field(default=32, gt=0)
+    """Questions of each domain that a probing run measures."""
+    gradient_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    """Blocks, from 0, whose linear maps' gradients are read; None: all."""
+    gradient_width: int = Field(default=65_536, gt=0)
+    """k, numbers of a gradient's sketch; cosines between gradients have an error of 1/√k from it."""
+    gradient_questions: int | None = Field(default=None, gt=0)
+    """Most questions of each domain whose gradients are read; None: all that are read."""
     seed: int | None = Field(default=None, ge=0)
     """Seed of every draw and resampling; None: lm-eval's few-shot seed (``--seed``)."""
 
@@ -75,7 +105,30 @@ class Settings(BaseModel):
             get_predictor(name)
         return tuple(dict.fromkeys(names))
 
-    @field_validator("sae", "sft_set", "benchmark_path", "profiles_dir")
+    @field_validator("layer")
+    @classmethod
+    def _chooses(cls, layer: int | None, info: ValidationInfo) -> int | None:
+        if layer is not None and info.data.get("sae") is not None:
+            raise ValueError(f"chooses an SAE, and sae names {info.data['sae']}: leave one of them out (sae: null)")
+        return layer
+
+    @field_validator("outcome", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("probing_recipe")
+    @classmethod
+    def _is_a_recipe(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        try:
+            make_recipe(**changes)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        except (TypeError, OverflowError, ValidationError) as error:
+            raise ValueError("a value has the wrong type: give numbers as numbers") from error
+        return changes
+
+    @field_validator("sae", "sft_set", "benchmark_path", "profiles_dir", "tuned", "embedding_model")
     @classmethod
     def _can_be_a_name(cls, name: str | None) -> str | None:
         if name is not None:

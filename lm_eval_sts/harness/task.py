@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -25,6 +26,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_sts.data import load_benchmark
 from lm_eval_sts.errors import DatasetError, SettingsError
+from lm_eval_sts.harness.opening import Opening
 from lm_eval_sts.harness.preflight import check_settings
 from lm_eval_sts.harness.settings import Settings, read_settings
 
@@ -43,6 +45,19 @@ class PromptOptions:
     apply_chat_template: bool
     fewshot_as_multiturn: bool
     chat_template: Callable[..., str] | None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The options of a question.
+
+    Attributes:
+        texts: Each as it would follow the prompt.
+        gold: Index of the right one.
+    """
+
+    texts: tuple[str, ...]
+    gold: int
 
 
 class TransferTask(ConfigurableTask):  # type: ignore[misc]
@@ -174,19 +189,32 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
             )
         return docs[: self.n_demonstrations]
 
-    def build_prompt(self, doc: Document, demonstrations: Sequence[Document] = ()) -> str:
-        """lm-eval's own prompt for a question after the given demonstrations."""
+    def build_prompt(
+        self, doc: Document, demonstrations: Sequence[Document] = (), opening: Opening | None = None
+    ) -> str:
+        """lm-eval's own prompt for a question after the given demonstrations.
+
+        Args:
+            doc: The question.
+            demonstrations: Worked examples of the domain.
+            opening: What stands before them, after the system instruction.
+        """
         options = self.prompt_options
         assert options is not None, "prompts are built after build_all_requests"
+        system, template, head = options.system_instruction, options.chat_template, ""
+        if opening is not None and template is not None:
+            template = opening.before(template, options.fewshot_as_multiturn)
+        elif opening is not None:
+            head, system = f"{system}\n\n{opening.text}" if system else opening.text, None
         self.sampler = _Fixed(list(demonstrations))
-        return str(
+        return head + str(
             self.fewshot_context(
                 doc,
                 num_fewshot=len(demonstrations),
-                system_instruction=options.system_instruction,
+                system_instruction=system,
                 apply_chat_template=options.apply_chat_template,
                 fewshot_as_multiturn=options.fewshot_as_multiturn,
-                chat_template=options.chat_template,
+                chat_template=template,
                 gen_prefix=self.doc_to_prefix(doc),
             )
         )
@@ -201,6 +229,19 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
         if isinstance(target, int) and self.config.doc_to_choice is not None:
             return str(self.doc_to_choice(doc)[target])
         return str(target)
+
+    def answers(self, doc: Document) -> Answers | None:
+        """The question's options, in the form that the YAML gives under ``metadata.answers``; None where it is silent.
+
+        There, ``form`` is the text of an option (``{option}`` or its ``{letter}``), ``options`` and ``gold`` the
+        columns of the options and of the index of the right one.
+        """
+        given = (self.config.metadata or {}).get("answers")
+        if given is None:
+            return None
+        options = [str(option).strip() for option in doc[given["options"]]]
+        texts = (given["form"].format(option=o, letter=c) for o, c in zip(options, ascii_uppercase, strict=False))
+        return Answers(tuple(texts), int(doc[given["gold"]]))
 
     # ---- requests
 
@@ -267,8 +308,8 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
             return {}
         table: dict[str, Callable[[Sequence[float]], Any]] = {}
         for name, (score, error) in results.scores.items():
-            table[name] = _always(score)
-            table[f"{name}_stderr"] = _always("N/A" if error is None else error)
+            table[name] = always(score)
+            table[f"{name}_stderr"] = always("N/A" if error is None else error)
         return table
 
     def higher_is_better(self) -> dict[str, bool | None]:
@@ -278,12 +319,8 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
     def dump_config(self) -> dict[str, Any]:
         """lm-eval's dump of the task, with what the run found under ``metadata.sts``."""
         dumped: dict[str, Any] = super().dump_config()
-        metadata = dict(dumped.get("metadata") or {})
-        metadata.pop("sts_defaults", None)
-        metadata["sts"] = self.settings.model_dump(mode="json")
-        if self.results is not None:
-            metadata["sts_results"] = self.results.dump
-        return {**dumped, "metadata": metadata}
+        found = self.results.dump if self.results is not None else None
+        return {**dumped, "metadata": dumped_metadata(dumped.get("metadata"), self.settings, found)}
 
 
 @dataclass
@@ -299,7 +336,16 @@ class DomainResults:
     dump: dict[str, Any]
 
 
-def _always(value: float | str) -> Callable[[Sequence[float]], float | str]:
+def dumped_metadata(
+    metadata: Mapping[str, Any] | None, settings: Settings, found: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A task's metadata as lm-eval writes them: with the whole settings, and what the run found."""
+    kept = {name: value for name, value in (metadata or {}).items() if name != "sts_defaults"}
+    results = {} if found is None else {"sts_results": found}
+    return {**kept, "sts": settings.model_dump(mode="json"), **results}
+
+
+def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
     """An aggregation that is known already."""
     return lambda items: value
 

@@ -6,11 +6,13 @@ Names are file names, so that listing them reads no file. Outcomes of the micro 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, TypeVar
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import Outcome, Prediction, Record, load_record
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record, read_json
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 PUBLISHED: Final = _PACKAGE / "outcomes" / "published"
@@ -42,6 +44,39 @@ def load_outcome(spec: str) -> Outcome:
         RecordError: Nothing of that name ships and there is no such file, or it is not a valid outcome.
     """
     return _load(Outcome, spec, _outcome_files())
+
+
+def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
+    """Reads the outcomes of all places given.
+
+    Args:
+        specs: Files, folders (every outcome directly in it), shipped names, or patterns of shipped names (``micro/*``).
+
+    Raises:
+        RecordError: A place holds none, or something that is not valid.
+    """
+    found: list[str] = []
+    for spec in specs:
+        if Path(spec).is_dir():
+            names = [str(file) for file in sorted(Path(spec).glob("*.json")) if kind_of(file) == "outcome"]
+        elif "*" in spec:
+            names = [name for name in outcome_names() if fnmatchcase(name, spec)]
+        else:
+            names = [spec]
+        if not names:
+            raise RecordError(f"no outcome in {spec}: give outcome files, a folder of them, or shipped names")
+        found += names
+    return [load_outcome(name) for name in found]
+
+
+def kind_of(file: Path) -> object:
+    """What record a JSON file says it is; None for anything else.
+
+    Raises:
+        RecordError: It cannot be read, or is not JSON.
+    """
+    data = read_json(file)
+    return data.get("kind") if isinstance(data, dict) else None
 
 
 def load_shipped_prediction(spec: str) -> Prediction:

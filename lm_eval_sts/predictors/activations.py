@@ -1,4 +1,4 @@
-r"""How strongly a domain activates the model, whatever the SFT set: the paper's baselines (Tables 5 and 13).
+r"""A domain's activations: their size (the paper's baselines, Tables 5 and 13), and whether a probe tells them apart.
 
 Let x_t be the raw activation of scored token t, h_t its SAE features, E the mean over all scored tokens of the
 domain's questions, read without demonstrations.
@@ -11,8 +11,19 @@ domain's questions, read without demonstrations.
 The paper does not say which norm its "feature activations" are. The mean of ‖x_t‖ itself would need every token; what
 is kept of a question are sums over its tokens of x and of x², from which the root mean square is exact.
 
-These scores do not depend on the SFT set: every SFT set gets the same, and once domain means are removed nothing is
+These three do not depend on the SFT set: every SFT set gets the same, and once domain means are removed nothing is
 left of them.
+
+* ``activation_probe``: mean over the domain's questions of the log-odds ln p(SFT | z) / p(domain | z) under a linear
+  probe that tells the SFT set's queries from the questions of all domains by z, the mean over scored tokens of the raw
+  activation, without demonstrations. Questions that look to the model like the SFT set's queries have the highest.
+
+A classifier between two domains whose error is turned into a distance is the proxy A-distance of Ben-David et al. (NIPS
+2006; Machine Learning 79, 2010). Where it is near its maximum, as between an SFT set and almost any domain, it ranks
+nothing; so here one probe is fitted for all domains, and the log-odds say how far to the SFT set's side each lies. The
+probe is a logistic regression (scikit-learn's, its own L2 penalty, C = 1) on standardised dimensions, in which SFT set
+and domains weigh the same. Every question is scored by a probe that was not fitted on it: five folds, drawn by the seed
+of the run, in each set of its own so that every fold has a fifth of each. The standard error holds the probes fixed.
 """
 
 from __future__ import annotations
@@ -24,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
+from lm_eval_sts.predictors.base import Evidence, Need, Predictor, Profiles, Scores, Target
 from lm_eval_sts.predictors.resampling import Array, ratio
 from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
 
@@ -62,9 +73,62 @@ class Activation:
         return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
 
 
-FAMILY: tuple[Activation, ...] = (
+@dataclass(frozen=True)
+class Probe:
+    """A linear probe's log-odds that a domain's questions are of the SFT set.
+
+    Attributes:
+        name: Its name.
+    """
+
+    name: str
+    version: str = "1"
+    target: Target = "magnitude"
+    needs: frozenset[Need] = frozenset({"profiles"})
+    cost: str = "forward to the SAE's layer: SFT queries and questions; a logistic regression"
+    source: str = "Ben-David et al., Machine Learning 79, 2010 (idea)"
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Fits the probe, and reads every domain's log-odds."""
+        found = log_odds(evidence.read_profiles(), evidence.seed)
+        measured = {domain: Measured(ratio(odds, np.ones(len(odds))), odds) for domain, odds in found.items()}
+        return make_scores(self.name, measured, evidence.seed, needed="two questions in all and two SFT queries")
+
+
+def log_odds(profiles: Profiles, seed: int) -> dict[str, Array]:
+    """Each question's log-odds of being of the SFT set, by a probe not fitted on it: [questions] a domain.
+
+    All NaN where there are fewer than two questions or SFT queries: a fold's probe would have none to be fitted on.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sets = {"": profiles.sft, **profiles.domains}
+    vectors = np.concatenate([p.stream.sum / p.tokens[:, None] for p in sets.values()]).astype(np.float64)
+    is_sft = np.repeat([True, False], [len(profiles.sft), len(vectors) - len(profiles.sft)])
+    generator = np.random.default_rng(seed)
+    stops = np.cumsum([len(p) for p in sets.values()])
+    # Dealt on from set to set, so that two questions are never in one fold while another is empty.
+    dealt = [stop - len(p) + generator.permutation(len(p)) for p, stop in zip(sets.values(), stops, strict=True)]
+    folds = np.concatenate(dealt) % _FOLDS
+    odds = np.full(len(vectors), np.nan)
+    for fold in np.unique(folds) if 2 <= is_sft.sum() <= len(vectors) - 2 else ():
+        here, rest = folds == fold, folds != fold
+        classifier = LogisticRegression(class_weight="balanced", max_iter=1000, random_state=seed)
+        probe = make_pipeline(StandardScaler(), classifier).fit(vectors[rest], is_sft[rest])
+        odds[here] = probe.decision_function(vectors[here])
+    _, *of_domains = np.split(odds, stops[:-1])
+    return dict(zip(profiles.domains, of_domains, strict=True))
+
+
+_FOLDS = 5
+"""Folds of the probe: each is fitted on four fifths."""
+
+FAMILY: tuple[Predictor, ...] = (
     Activation("activation_raw_norm", lambda profile: profile.stream.squares, root=True),
     Activation("activation_sae_norm", lambda profile: profile.features.squares, root=True),
     Activation("activation_sae_total", lambda profile: profile.features.sum, root=False),
+    Probe("activation_probe"),
 )
 """Every predictor of the family."""

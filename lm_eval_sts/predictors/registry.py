@@ -9,10 +9,12 @@ import difflib
 import logging
 from functools import lru_cache
 from importlib import import_module, metadata
+from types import ModuleType
 from typing import Final
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.predictors.base import NEEDS, Predictor
+from lm_eval_sts.predictors.base import NEEDS, Predictor, category_of
+from lm_eval_sts.records import CATEGORIES
 
 GROUP: Final = "lm_eval_sts.predictors"
 """Entry-point group of predictors in other packages."""
@@ -21,25 +23,46 @@ _FAMILIES: Final = {
     "sts": (
         *("sts_act", "sts_icl", "sts_act_sq", "sts_act_share", "sts_icl_share", "sts_icl_relative"),
         *("sts_icl_raw", "sts_icl_bottom", "sts_act_unaligned", "sts_icl_unaligned"),
+        *("sts_act_layers", "sts_icl_layers"),
     ),
-    "activations": ("activation_raw_norm", "activation_sae_norm", "activation_sae_total"),
+    "activations": ("activation_raw_norm", "activation_sae_norm", "activation_sae_total", "activation_probe"),
     "representation": (
         *("representation_raw_cosine", "representation_sae_cosine"),
         *("representation_raw_covariance", "representation_sae_covariance"),
     ),
     "lexical": ("tfidf_cosine", "ngram_overlap"),
     "embedding": ("embedding_cosine", "embedding_pairwise", "embedding_mmd"),
-    "null": ("null_constant", "null_random", "null_question_length", "null_answer_length"),
+    "gradients": ("gradient_inner", "gradient_cosine", "gradient_question_cosine", "gradient_fisher"),
+    "signed_sts": ("sts_signed", "sts_signed_top", "sts_signed_raw"),
+    "losses": (
+        *("loss_gold", "loss_gap", "loss_rehearsal", "loss_rehearsal_alone"),
+        *("loss_entropy", "loss_margin"),
+    ),
+    "null": (
+        *("null_constant", "null_random", "null_question_length", "null_answer_length"),
+        *("null_n_questions", "null_base_accuracy"),
+    ),
+    "development": ("null_domain_mean",),
+    "probing": ("probing_1", "probing_5", "probing_20"),
+    "oracle": (
+        *("oracle_sts_act", "oracle_sts_icl", "oracle_sts_shift"),
+        *("oracle_representation_cosine", "oracle_representation_cka"),
+    ),
 }
 """Module of this folder to the names in its ``FAMILY``."""
 
 _MODULES: Final = {name: module for module, names in _FAMILIES.items() for name in names}
 
-_COSTLY: Final = ("sts_act_unaligned", "sts_icl_unaligned", *_FAMILIES["embedding"])
-"""Those that need another pass, another model or another package."""
+_COSTLY_FAMILIES: Final = ("embedding", "gradients", "signed_sts", "development", "probing", "oracle")
+
+_COSTLY: Final = (
+    *("sts_act_unaligned", "sts_icl_unaligned", "sts_act_layers", "sts_icl_layers"),
+    *(name for family in _COSTLY_FAMILIES for name in _FAMILIES[family]),
+)
+"""Those that need more than forward passes of one model, another package, or something that only the user has."""
 
 DEFAULT_PREDICTORS: Final = tuple(name for name in _MODULES if name not in _COSTLY)
-"""All that need no more than the paper's two."""
+"""All that need no more than forward passes of the model that is scored."""
 
 SHOWN: Final = ("sts_act", "sts_icl", "representation_raw_cosine", "tfidf_cosine")
 """Those of the default that stand in lm-eval's table: the paper's two, and the plainest baselines on the
@@ -62,8 +85,9 @@ def get_predictor(name: str) -> Predictor:
         SettingsError: There is none, naming near ones and all there are; or its package cannot be imported, or gives
             something that is no predictor.
     """
-    if name in _MODULES:
-        family: tuple[Predictor, ...] = import_module(f"lm_eval_sts.predictors.{_MODULES[name]}").FAMILY
+    module = family_of(name)
+    if module is not None:
+        family: tuple[Predictor, ...] = module.FAMILY
         return next(p for p in family if p.name == name)
     declared = _declared()
     if name in declared:
@@ -72,6 +96,11 @@ def get_predictor(name: str) -> Predictor:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise SettingsError(f"unknown predictor {name!r}: {hint}available: {', '.join(sorted(known))}")
+
+
+def family_of(name: str) -> ModuleType | None:
+    """The module with this package's predictor of a name; None for any other."""
+    return import_module(f"lm_eval_sts.predictors.{_MODULES[name]}") if name in _MODULES else None
 
 
 @lru_cache(maxsize=1)
@@ -106,6 +135,8 @@ def _load(entry: metadata.EntryPoint) -> Predictor:
             f"{where} needs {', '.join(unknown) or 'nothing unknown'} and has target {made.target!r}: "
             f"known needs are {', '.join(NEEDS)}, known targets magnitude and delta"
         )
+    if category_of(made) not in CATEGORIES:
+        raise SettingsError(f"{where} has category {made.category!r}: known categories are {', '.join(CATEGORIES)}")
     predictor: Predictor = made
     return predictor
 

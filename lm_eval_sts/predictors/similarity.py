@@ -25,12 +25,22 @@ def cosine_of_means(first: Vectors, second: Vectors) -> Statistic:
     """
     total = np.asarray(first.sum(axis=0, dtype=np.float64))
     toward = np.asarray(second.astype(np.float64) @ total)
-    gram = inner_products(second, second)
+    return cosine_of_mean(toward, inner_products(second, second), float(total @ total))
+
+
+def cosine_of_mean(toward: Array, among: Array, squared_length: float) -> Statistic:
+    """Cosine between a vector v and the mean of vectors w_i, from their inner products.
+
+    Args:
+        toward: ⟨v, w_i⟩, [n].
+        among: ⟨w_i, w_j⟩, [n, n].
+        squared_length: ⟨v, v⟩.
+    """
 
     def statistic(weights: Array) -> Array:
-        squared = ((weights @ gram) * weights).sum(axis=1)
+        squared = ((weights @ among) * weights).sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found: Array = (weights @ toward) / np.sqrt(squared * (total @ total))
+            found: Array = (weights @ toward) / np.sqrt(squared * squared_length)
         return found
 
     return statistic

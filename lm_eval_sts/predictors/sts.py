@@ -22,6 +22,10 @@ Ablations, which take one thing away or change it:
 
 N and the number of demonstrations are settings of the run, and the SAE decides the layer.
 
+* ``sts_act_layers``, ``sts_icl_layers``: the same two over the features of several SAEs side by side (the run's and
+  ``more_saes``); D_N are the N features with the largest shift among all of them. Features are compared as they are:
+  where activations grow with depth, later layers have more of D_N.
+
 E is the mean over all scored tokens of the set. With several draws of demonstrations, draw k of the SFT set goes
 with draw k of the domain, and a score is the mean over the draws.
 """
@@ -38,10 +42,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
+from lm_eval_sts.predictors.base import Evidence, Need, ProfilesNeed, Scores, Target
 from lm_eval_sts.predictors.resampling import Array, ratio, resampled_weights
 from lm_eval_sts.predictors.scoring import Measured, make_scores
-from lm_eval_sts.records import SelectedFeatures, Selection
+from lm_eval_sts.records import Category, SelectedFeatures, Selection
 
 Sums = Callable[[Profile, int], Any]
 """Profile and draw to each question's sums over its tokens: [questions, features], CSR or dense."""
@@ -80,11 +84,13 @@ class Rule:
         rows: Which rows are compared: the same tokens, or the reference code's.
         space: SAE features, or dimensions of the raw activation.
         end: Those with the largest shift, or with the smallest above zero.
+        read: The profiles whose SFT set is compared: of the run's SAE; of several SAEs; or of base and tuned model.
     """
 
     rows: Literal["aligned", "unaligned"] = "aligned"
     space: Literal["sae", "raw"] = "sae"
     end: Literal["top", "bottom"] = "top"
+    read: ProfilesNeed = "profiles"
 
 
 _PAPERS = Rule()
@@ -101,6 +107,8 @@ class Sts:
         rule: How features are selected.
         per_feature: Whether the score is a mean over the features instead of their sum.
         relative_to: What, summed over *all* features, the score is divided by; None: the number of tokens.
+        read: The profiles whose domains are read.
+        category: How it is to be read.
     """
 
     name: str
@@ -109,18 +117,25 @@ class Sts:
     rule: Rule = _PAPERS
     per_feature: bool = False
     relative_to: Sums | None = None
+    read: ProfilesNeed = "profiles"
+    category: Category = "predictor"
     version: str = "1"
     target: Target = "magnitude"
 
     @property
     def needs(self) -> frozenset[Need]:
         """Profiles, and for the reference code's selection its unaligned rows."""
-        return frozenset({"profiles", "unaligned"} if self.rule.rows == "unaligned" else {"profiles"})
+        found: set[Need] = {"profiles", self.rule.read, self.read}
+        return frozenset(found | {"unaligned"} if self.rule.rows == "unaligned" else found)
 
     @property
     def cost(self) -> str:
         """Passes over the budgets, without gradients."""
         passes = "forward to the SAE's layer: all texts alone and after each draw"
+        if self.rule.read == "tuned":
+            return f"fine-tuning, then {passes}; all texts alone by the tuned model"
+        if self.rule.read == "layers":
+            return f"{passes}, once for each SAE"
         return passes + ("; SFT prompts once more" if self.rule.rows == "unaligned" else "")
 
     def score(self, evidence: Evidence) -> Scores:
@@ -129,7 +144,7 @@ class Sts:
         chosen = [np.array(d.features, dtype=np.int64) for d in selection.draws]
         measured = {
             domain: self._measure(profile, chosen, evidence.n_features)
-            for domain, profile in evidence.read_profiles().domains.items()
+            for domain, profile in evidence.read_profiles(self.read).domains.items()
         }
         found = make_scores(self.name, measured, evidence.seed, needed="a feature that is active")
         notes, fewest = found.notes, min(map(len, chosen))
@@ -138,6 +153,8 @@ class Sts:
         return Scores(found.domains, found.questions, selection, notes)
 
     def _measure(self, profile: Profile, chosen: list[npt.NDArray[np.int64]], n_features: int) -> Measured:
+        if len(chosen) == 1:  # features that training moved, whatever the draw of demonstrations
+            chosen = chosen * profile.draws
         of_draws = [
             ratio(_columns(self.sums(profile, k), features), self._below(profile, k, n_features))
             for k, features in enumerate(chosen)
@@ -189,7 +206,7 @@ def select_features(evidence: Evidence, rule: Rule = _PAPERS) -> Selection:
     Stability is the mean share of D_N that is selected again when the SFT queries are resampled with
     replacement; the unaligned rule is no mean over queries and has none.
     """
-    profiles = evidence.read_profiles()
+    profiles = evidence.read_profiles(rule.read)
     n, sft = evidence.n_features, profiles.sft
     draws = []
     for k, shown in enumerate(profiles.demonstrations):
@@ -210,7 +227,8 @@ def select_features(evidence: Evidence, rule: Rule = _PAPERS) -> Selection:
     overlaps = [_shared(a.features, b.features) for a, b in combinations(draws, 2)]
     return Selection(
         rule=rule.rows,
-        space=rule.space,
+        space="saes" if rule.read == "layers" else rule.space,
+        moved_by="training" if rule.read == "tuned" else "demonstrations",
         end=rule.end,
         n_features=n,
         n_queries=len(sft),
@@ -262,5 +280,7 @@ FAMILY: tuple[Sts, ...] = (
     Sts("sts_icl_bottom", squared_shift, _ABLATION, Rule(end="bottom")),
     Sts("sts_act_unaligned", activation, _CODE, Rule(rows="unaligned")),
     Sts("sts_icl_unaligned", squared_shift, _CODE, Rule(rows="unaligned")),
+    Sts("sts_act_layers", activation, _ABLATION, Rule(read="layers"), read="layers"),
+    Sts("sts_icl_layers", squared_shift, _ABLATION, Rule(read="layers"), read="layers"),
 )
 """Every predictor of the family, the paper's two first."""

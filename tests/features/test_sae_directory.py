@@ -6,6 +6,7 @@ import pytest
 
 from lm_eval_sts.errors import SaeError
 from lm_eval_sts.features.sae_directory import find_sae
+from tests.messages import says
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,17 @@ def test_the_caller_can_say_what_the_name_does_not():
 
 def test_layers_the_model_does_not_have_are_not_chosen():
     assert find_sae("google/gemma-2-9b-it", 24).layer == 20
+
+
+def test_a_layer_can_be_asked_for():
+    for layer in (0, 9, 20, 31, 41):
+        choice = find_sae("google/gemma-2-9b-it", 42, layer=layer)
+        others = [find_sae("google/gemma-2-9b-it", 42, layer=other).layer for other in range(42)]
+        assert abs(choice.layer - layer) == min(abs(other - layer) for other in others)
+        assert f"nearest to layer {layer}" in choice.why
+    for layer in (-1, 42):
+        with says(SaeError, f"layer {layer}", "layers 0 to 41"):
+            find_sae("google/gemma-2-9b-it", 42, layer=layer)
 
 
 def test_same_choice_every_time():

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
+from lm_eval_sts.records import save_record
+from tests.agreement.made import outcome
 from tests.harness.world import evaluate
 
 
 def test_two_ranks_report_what_one_process_reports(world, tmp_path):
     output = tmp_path / "results_dp.json"
+    deltas = {"law": 0.02, "math": -0.05, "health": 0.01}
+    measured = outcome(deltas, model=world.model, sft=world.settings["sft_set"])
+    save_record(measured, tmp_path / "outcome.json")
     command = [
         sys.executable,
         "-m",
@@ -32,6 +37,7 @@ def test_two_ranks_report_what_one_process_reports(world, tmp_path):
             str(world.root),
             str(tmp_path / "profiles"),
             str(output),
+            str(tmp_path / "outcome.json"),
         ],
         capture_output=True,
         text=True,
@@ -41,7 +47,10 @@ def test_two_ranks_report_what_one_process_reports(world, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads(output.read_text())
     tasks = ["sts_mmlu_pro_law", "sts_mmlu_pro_math", "sts_mmlu_pro_health"]
-    alone = evaluate(world, tasks, sts={"profiles_dir": str(tmp_path / "alone")})
+    sts = {"profiles_dir": str(tmp_path / "alone"), "outcome": str(tmp_path / "outcome.json")}
+    alone = evaluate(world, [*tasks, "sts_mmlu_pro_agreement"], sts=sts)
+    ours, theirs = ({**found["results"]["sts_mmlu_pro_agreement"], "sample_len": None} for found in (results, alone))
+    assert ours == theirs and "pearson_sts_icl,none" in ours, "the agreement, which every rank reports"
     for task in tasks:
         assert results["results"][task] == alone["results"][task], "bit for bit"
         assert results["n-samples"][task]["effective"] == alone["n-samples"][task]["effective"]

@@ -82,11 +82,28 @@ def test_an_unknown_key_among_the_benchmarks_defaults():
         ("benchmark_path", ""),
         ("benchmark_path", "~nobody-of-that-name/x"),
         ("profiles_dir", ""),
+        ("layer", -1),
+        ("more_saes", "micro/sae"),
+        ("tuned", ""),
+        ("development", "micro/*"),
+        ("probing_recipe", {"learning_rate": "2e-4"}),
+        ("probing_recipe", {"learning_rate": -1}),
+        ("probing_recipe", {"name": "papers"}),
+        ("probing_recipe", {"steps": 3}),
+        ("probing_steps", []),
+        ("probing_steps", [0]),
+        ("probing_questions", 0),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(key, value):
     with says(SettingsError, "the settings under 'sts'", key, repr(value)):
         read_settings({key: value})
+
+
+def test_a_layer_is_for_an_sae_that_is_not_named():
+    assert read_settings({"layer": 3, "sae": None}, {"sae": "micro/sae"}).layer == 3
+    with says(SettingsError, "layer: chooses an SAE", "micro/sae"):
+        read_settings({"layer": 3}, {"sae": "micro/sae"})
 
 
 def test_every_wrong_value_is_named_at_once():

@@ -94,10 +94,11 @@ def make_evidence(sft: Tokens = SFT, domains: Mapping[str, Tokens] = DOMAINS, **
         tuple((2 * k, 2 * k + 1) for k in range(len(sft.shown))),
         {name: tokens.profile(name) for name, tokens in domains.items()},
     )
-    return replace(Evidence(Texts((), {}), N, 7, profiles, UNALIGNED), **changes)
+    return replace(Evidence(Texts((), {}, {}), N, 7, profiles, UNALIGNED), **changes)
 
 
 def text_evidence(sft: Sequence[tuple[str, str]], domains: Mapping[str, Sequence[str]], seed: int = 7) -> Evidence:
     """Evidence of texts only: (prompt, response) pairs, and questions by domain, whose answers are not known."""
     questions = {name: tuple(Question(text, "") for text in texts) for name, texts in domains.items()}
-    return Evidence(Texts(tuple(Example(*pair) for pair in sft), questions), N, seed)
+    counts = {domain: len(asked) for domain, asked in questions.items()}
+    return Evidence(Texts(tuple(Example(*pair) for pair in sft), questions, counts), N, seed)

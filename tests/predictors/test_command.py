@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.commands import predictors as command
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
 from tests.messages import says
 
@@ -32,7 +33,7 @@ def test_the_list_names_all_with_target_needs_and_default(run):
         (line,) = (line for line in lines if line.split()[:1] == [name])
         predictor = get_predictor(name)
         default = "table" if name in SHOWN else "record" if name in DEFAULT_PREDICTORS else "–"
-        assert line.split()[1:3] == [default, predictor.target]
+        assert line.split()[1:4] == [default, category_of(predictor), predictor.target]
         assert ", ".join(sorted(predictor.needs)) in line
         assert predictor.cost.split()[0] in line and predictor.source.split()[0] in line
 

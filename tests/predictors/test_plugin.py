@@ -17,6 +17,7 @@ import pytest
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors import registry
+from lm_eval_sts.predictors.base import category_of
 from tests.installs import PLUGIN_PACKAGE, PROJECT
 from tests.messages import says
 
@@ -85,6 +86,7 @@ def declared(monkeypatch, value, name="other"):
 def test_an_object_a_class_or_a_function_will_do(monkeypatch, value):
     declared(monkeypatch, value)
     assert registry.get_predictor("other").target == "delta"
+    assert category_of(registry.get_predictor("other")) == "predictor", "one that does not say"
     assert "other" in registry.names()
 
 
@@ -96,6 +98,7 @@ def test_an_object_a_class_or_a_function_will_do(monkeypatch, value):
         (type("Named", (Complete,), {"name": "another"}), ("calls itself 'another'",)),
         (type("Greedy", (Complete,), {"needs": frozenset({"telepathy"})}), ("telepathy", "known needs are texts")),
         (type("Aimless", (Complete,), {"target": "sign"}), ("target 'sign'",)),
+        (type("Odd", (Complete,), {"category": "prophet"}), ("category 'prophet'", "known categories are predictor")),
     ],
 )
 def test_what_is_wrong_is_said(monkeypatch, value, parts):

@@ -28,13 +28,13 @@ def test_every_family_is_listed_whole():
         assert tuple(p.name for p in family) == listed
 
 
-def test_the_default_is_all_that_needs_no_more_than_the_papers_two():
+def test_the_default_is_all_that_needs_no_more_than_forward_passes():
     assert Settings().predictors == DEFAULT_PREDICTORS
     assert DEFAULT_PREDICTORS[:2] == ("sts_act", "sts_icl")
-    papers = get_predictor("sts_act").needs | {"texts"}
+    forwards = {"texts", "profiles", "losses"}
     for name in _MODULES:
         predictor = get_predictor(name)
-        free = predictor.needs <= papers and not hasattr(predictor, "check")
+        free = predictor.needs <= forwards and not hasattr(predictor, "check")
         assert (name in DEFAULT_PREDICTORS) == free, name
 
 

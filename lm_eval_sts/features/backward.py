@@ -1,0 +1,185 @@
+"""Log-likelihoods with what is needed to differentiate them: sequences run forward and backward, a few at once.
+
+The weights are never differentiated: what is wanted are gradients at activations, so no gradient of the size of the
+model is ever formed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from lm_eval_sts.errors import ModelError
+from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
+from lm_eval_sts.features.prefixed import Prefix, PrefixedModel
+
+logger = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float32]
+
+Item = TypeVar("Item")
+
+NO_PREFIX = Prefix(0, None)
+
+_CPU_TOKENS = 2048
+"""Tokens a forward pass on a CPU: enough for full speed."""
+
+
+@contextmanager
+def frozen(model: PreTrainedModel) -> Iterator[None]:
+    """Within, gradients flow through the model and not into its weights; afterwards all is as it was."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def as_pair(query: AnsweredQuery) -> TrainingPair:
+    """A question and its right option as one sequence, of which the option is learned."""
+    return TrainingPair(query.context + query.answer, len(query.context))
+
+
+def n_scored(pair: TrainingPair) -> int:
+    """Tokens whose log-likelihood is taken; the first of a sequence has none."""
+    return len(pair.ids) - max(pair.first, 1)
+
+
+class Backward:
+    """Runs sequences through one model, in batches that its memory holds.
+
+    Args:
+        model: The model, in eval mode, on any device or split over several.
+        max_rows: Most sequences a forward pass; None: as many as the token budget allows.
+        token_budget: Most tokens a forward pass; None: from the memory that is free. Halved whenever the device runs
+            out of memory.
+        max_length: Most tokens of a sequence; of longer ones the beginning is cut off, as lm-eval does. None: no limit.
+        pad_id: A valid token id for padding.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        max_rows: int | None = None,
+        token_budget: int | None = None,
+        max_length: int | None = None,
+        pad_id: int = 0,
+    ) -> None:
+        self.model = model
+        self.prefixed = PrefixedModel(model, lambda **inputs: model(**inputs).logits, pad_id)
+        self._few_logits = self.prefixed.takes("logits_to_keep")
+        self._device = self.prefixed.input_device
+        self._token_budget = token_budget or _default_token_budget(model, self._device)
+        self._max_rows, self._max_length = max_rows, max_length
+
+    def excess(self, pair: TrainingPair) -> int:
+        """Tokens that are cut off a sequence's beginning; its last token is not read."""
+        return 0 if self._max_length is None else max(0, len(pair.ids) - 1 - self._max_length)
+
+    def cut(self, pair: TrainingPair) -> TrainingPair:
+        """The sequence without its excess."""
+        excess = self.excess(pair)
+        return replace(pair, ids=pair.ids[excess:], first=max(0, pair.first - excess))
+
+    def log_likelihood(self, pairs: Sequence[TrainingPair], prefix: Prefix = NO_PREFIX) -> Tensor:
+        """Σ of the log-likelihoods of all scored tokens of all pairs, nats: a scalar with its graph.
+
+        Args:
+            pairs: Sequences that fit the model.
+            prefix: What they share, before their first scored token; no gradient flows into it.
+
+        Raises:
+            ModelError: It is not finite.
+        """
+        places = [
+            (row, p - 1 - prefix.length, pair.ids[p])
+            for row, pair in enumerate(pairs)
+            for p in range(max(pair.first, 1), len(pair.ids))
+        ]
+        rows, columns, targets = torch.tensor(places, device=self._device).T
+        options = {}
+        if self._few_logits:
+            kept, columns = columns.unique(return_inverse=True)
+            options = {"logits_to_keep": kept}
+        logits = self.prefixed([pair.ids[:-1] for pair in pairs], prefix, **options)
+        rows, columns, targets = (index.to(logits.device) for index in (rows, columns, targets))
+        total = -functional.cross_entropy(logits[rows, columns].float(), targets, reduction="sum")
+        if not bool(torch.isfinite(total)):
+            raise ModelError(
+                "the model gives a text a log-likelihood that is not finite: load it with dtype=bfloat16 or "
+                "dtype=float32"
+            )
+        return total
+
+    def in_batches(
+        self, items: Sequence[Item], length: Callable[[Item], int], read: Callable[[list[Item]], Tensor]
+    ) -> Floats:
+        """What ``read`` gives for each item, in their order: [items, …].
+
+        Args:
+            items: What is read.
+            length: An item's tokens.
+            read: Reads a few items at once: [items, …].
+
+        Raises:
+            ModelError: Something that was read is not finite, or one item alone does not fit the device's memory.
+        """
+        order = sorted(range(len(items)), key=lambda i: (-length(items[i]), i))
+        found: list[Floats | None] = [None] * len(items)
+        with frozen(self.model):
+            while order:
+                rows = max(1, self._token_budget // length(items[order[0]]))
+                rows = min(rows, self._max_rows) if self._max_rows else rows
+                batch, order = order[:rows], order[rows:]
+                for i, row in zip(batch, self._read([items[i] for i in batch], length, read), strict=True):
+                    found[i] = row
+        whole = np.stack([row for row in found if row is not None])
+        if not np.isfinite(whole).all():
+            raise ModelError("the model's gradients are not finite: load it with dtype=bfloat16 or dtype=float32")
+        return whole
+
+    def _read(self, items: list[Item], length: Callable[[Item], int], read: Callable[[list[Item]], Tensor]) -> Floats:
+        try:
+            return read(items).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            if len(items) == 1:
+                raise ModelError(
+                    f"the device's memory does not hold the gradients of one text of {length(items[0])} tokens: use "
+                    "fewer demonstrations, later blocks only (gradient_layers), dtype=bfloat16, or parallelize=True"
+                ) from error
+            self._token_budget = max(1, self._token_budget // 2)
+            logger.warning("out of memory with %d texts at once: halved from here on", len(items))
+        torch.cuda.empty_cache()
+        half = len(items) // 2
+        return np.concatenate([self._read(part, length, read) for part in (items[:half], items[half:])])
+
+
+def _default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
+    """Tokens a forward pass whose activations, which the backward pass needs, about half of the free memory holds.
+
+    Counts for each token some twenty vectors of the stream's width and six of the MLP's in every block, and its logits
+    with their gradients in single precision.
+    """
+    if device.type != "cuda":
+        return _CPU_TOKENS
+    config = model.config.get_text_config(decoder=True)
+    width, depth = int(config.hidden_size), int(config.num_hidden_layers)
+    mlp = int(getattr(config, "intermediate_size", None) or 4 * width)
+    item = torch.finfo(model.dtype).bits // 8
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, int(free / 2 / (depth * (20 * width + 6 * mlp) * item + 12 * int(config.vocab_size))))

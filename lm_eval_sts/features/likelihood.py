@@ -1,0 +1,281 @@
+"""Log-likelihoods of token sequences after their contexts, what many contexts share run once.
+
+A few-shot benchmark puts the same worked examples before every question, and the options of a question share its text;
+so sequences are put in order, cut into groups that share at least half of their tokens, and what a group shares is run
+once (:mod:`lm_eval_sts.features.prefixed`). Logits are taken where a continuation is scored only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lm_eval_sts.errors import ModelError
+from lm_eval_sts.features.answers import AnsweredQuery
+from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
+from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
+
+logger = logging.getLogger(__name__)
+
+_LOGITS = 2**27
+"""Logits in single precision at a time (half a gigabyte)."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A sequence of tokens and what stands before it.
+
+    Attributes:
+        context: Token ids, at least one.
+        ids: Token ids of the continuation, at least one.
+    """
+
+    context: tuple[int, ...]
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What the model makes of one continuation.
+
+    Attributes:
+        index: Which of the continuations that were given.
+        log_likelihood: Sum over its tokens of their log-probability, nats.
+        greedy: Whether each of its tokens is the likeliest at its place.
+    """
+
+    index: int
+    log_likelihood: float
+    greedy: bool
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sequence to run, for all continuations that it answers.
+
+    Attributes:
+        ids: Context and continuation but its last token.
+        first: The position whose logits tell the continuation's first token.
+        members: Indices of the continuations: several where they differ in the last token only.
+    """
+
+    ids: tuple[int, ...]
+    first: int
+    members: tuple[int, ...]
+
+
+class LikelihoodReader:
+    """Log-likelihoods of continuations under one model.
+
+    Args:
+        model: The model, in eval mode, on any device or split over several.
+        run: The model's forward to logits; None: its own.
+        max_rows: Most sequences a forward pass; None: as many as the token budget allows.
+        token_budget: Most tokens a forward pass, a shared prefix counted for every row that it is copied for; None:
+            from the memory that is free. Halved whenever the device runs out of memory.
+        max_length: Most tokens of a sequence; of longer ones the beginning is cut off, as lm-eval does. None: no limit.
+        pad_id: A valid token id for padding.
+        dtype: In which log-probabilities are taken of logits; None: in the logits' own.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        run: Callable[..., Tensor] | None = None,
+        max_rows: int | None = None,
+        token_budget: int | None = None,
+        max_length: int | None = None,
+        pad_id: int = 0,
+        dtype: torch.dtype | None = torch.float32,
+    ) -> None:
+        self._prefixed = PrefixedModel(model, run or partial(_logits, model), pad_id)
+        self._few_logits = self._prefixed.takes("logits_to_keep")
+        self._device = self._prefixed.input_device
+        self._token_budget = token_budget or default_token_budget(model, self._device)
+        self._own_tokens = own_tokens(self._device)
+        self._max_rows, self._max_length, self._dtype = max_rows, max_length, dtype
+
+    def read(self, continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
+        """The likelihood of each continuation, in the order in which they are run.
+
+        Raises:
+            ModelError: One sequence alone does not fit the device's memory.
+        """
+        for rows in self._groups(self._rows(continuations)):
+            prefix = self._prefix(rows)
+            for batch in self._batches(rows, prefix):
+                yield from self._read_batch(batch, prefix, continuations)
+
+    def log_likelihoods(self, continuations: Sequence[Continuation]) -> npt.NDArray[np.float64]:
+        """The log-likelihood of each continuation, in nats: [continuations].
+
+        Raises:
+            ModelError: One is not finite, or one sequence alone does not fit the device's memory.
+        """
+        found = np.full(len(continuations), np.nan)
+        for likelihood in self.read(continuations):
+            found[likelihood.index] = likelihood.log_likelihood
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"the model gives {np.count_nonzero(~np.isfinite(found))} of {len(found)} answers a log-likelihood "
+                "that is not finite: load it with dtype=bfloat16 or dtype=float32"
+            )
+        return found
+
+    def _rows(self, continuations: Sequence[Continuation]) -> list[_Row]:
+        """Distinct sequences in lexicographic order."""
+        found: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for i, given in enumerate(continuations):
+            whole = given.context + given.ids
+            if self._max_length is not None:
+                whole = whole[-(self._max_length + 1) :]
+            found.setdefault((whole[:-1], len(whole) - 1 - len(given.ids)), []).append(i)
+        return [_Row(ids, first, tuple(members)) for (ids, first), members in sorted(found.items())]
+
+    def _groups(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Cuts ordered rows into groups that share enough; those of groups too small to gain by it come last, together.
+
+        A group whose rows fit one forward pass whole has nothing to gain.
+        """
+        group: list[_Row] = []
+        rest: list[_Row] = []
+        for row in (*rows, None):
+            if group and (row is None or 2 * _shared(group[0], row) < min(len(group[0].ids), len(row.ids))):
+                if sum(len(member.ids) for member in group) > self._own_tokens:
+                    yield group
+                else:
+                    rest += group
+                group = []
+            if row is not None:
+                group.append(row)
+        if rest:
+            yield rest
+
+    def _prefix(self, group: Sequence[_Row]) -> Prefix:
+        """What all rows of a group share, run; rows are in order, so it is what the first shares with the last."""
+        first = group[0].ids
+        length = min(_shared(group[0], group[-1]), *(row.first for row in group))
+        return self._prefixed.prefix(first[:length], first[length : length + PROBE])
+
+    def _batches(self, rows: Sequence[_Row], prefix: Prefix) -> Iterator[list[_Row]]:
+        """Rows to run together, the longest first."""
+        order = sorted(rows, key=lambda row: -len(row.ids))
+        while order:
+            own = len(order[0].ids) - prefix.length
+            widest = own if prefix.apart else len(order[0].ids)
+            size = max(1, min(self._own_tokens // own, self._token_budget // widest))
+            size = min(size, self._max_rows) if self._max_rows else size
+            batch, order = order[:size], order[size:]
+            yield batch
+
+    def _read_batch(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:
+        try:
+            return self._read_rows(rows, prefix, continuations)
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                raise ModelError(
+                    f"the device's memory does not hold one sequence of {len(rows[0].ids)} tokens with its logits: "
+                    "use fewer demonstrations, dtype=bfloat16, or parallelize=True"
+                ) from error
+            self._token_budget = max(1, self._token_budget // 2)
+            logger.warning("out of memory with %d sequences at once: halved from here on", len(rows))
+        torch.cuda.empty_cache()
+        half = len(rows) // 2
+        return [found for part in (rows[:half], rows[half:]) for found in self._read_batch(part, prefix, continuations)]
+
+    @torch.inference_mode()
+    def _read_rows(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:
+        wanted = sorted({p - prefix.length for row in rows for p in range(row.first, len(row.ids))})
+        options = {"logits_to_keep": torch.tensor(wanted, device=self._device)} if self._few_logits else {}
+        logits = self._prefixed([row.ids for row in rows], prefix, **options)
+        column = {p + prefix.length: i for i, p in enumerate(wanted if self._few_logits else range(logits.shape[1]))}
+        places = [(r, column[p]) for r, row in enumerate(rows) for p in range(row.first, len(row.ids))]
+        # Each token of each continuation: the place whose logits tell it, its id, and whose it is.
+        tokens: list[tuple[int, int, int]] = []
+        members: list[int] = []
+        start = 0
+        for row in rows:
+            for i in row.members:
+                tokens += [(start + k, token, len(members)) for k, token in enumerate(continuations[i].ids)]
+                members.append(i)
+            start += len(row.ids) - row.first
+        place, token, member = torch.tensor(tokens, device=logits.device).T
+        chosen, greedy = self._at_places(logits, torch.tensor(places, device=logits.device), place, token)
+        sums = torch.zeros(len(members), dtype=torch.float64).index_add_(0, member.cpu(), chosen)
+        misses = torch.zeros(len(members), dtype=torch.int64).index_add_(0, member.cpu(), (~greedy).long())
+        return [
+            Likelihood(i, value, missed == 0)
+            for i, value, missed in zip(members, sums.tolist(), misses.tolist(), strict=True)
+        ]
+
+    def _at_places(self, logits: Tensor, places: Tensor, place: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token, and whether it is the likeliest: [tokens] each, on the CPU.
+
+        Args:
+            logits: [rows, positions, vocabulary].
+            places: Row and position of each scored place, [places, 2].
+            place: The place of each token, [tokens].
+            token: Its id, [tokens].
+        """
+        chosen = torch.empty(len(token), dtype=torch.float64, device=logits.device)
+        greedy = torch.empty(len(token), dtype=torch.bool, device=logits.device)
+        step = max(1, _LOGITS // logits.shape[-1])
+        for start in range(0, len(places), step):
+            rows, columns = places[start : start + step].T
+            log_probabilities = torch.log_softmax(logits[rows, columns], dim=-1, dtype=self._dtype)
+            here = torch.nonzero((place >= start) & (place < start + step)).flatten()
+            at = place[here] - start
+            chosen[here] = log_probabilities[at, token[here]].double()
+            greedy[here] = log_probabilities.argmax(dim=-1)[at] == token[here]
+        return chosen.cpu(), greedy.cpu()
+
+
+def gold_log_likelihoods(
+    model: PreTrainedModel,
+    answered: Sequence[AnsweredQuery],
+    *,
+    max_rows: int | None = None,
+    token_budget: int | None = None,
+    max_length: int | None = None,
+    pad_id: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Log-likelihood of each question's right option after its context, in nats, summed over tokens: [questions].
+
+    Questions that share their worked examples should be given together: they are run once.
+
+    Args:
+        model: As of :class:`LikelihoodReader`, and so are the others.
+        answered: The questions.
+        max_rows: Most sequences a forward pass.
+        token_budget: Most tokens a forward pass.
+        max_length: Most tokens of a sequence.
+        pad_id: A valid token id for padding.
+
+    Raises:
+        ModelError: A log-likelihood is not finite, or one sequence alone does not fit the device's memory.
+    """
+    reader = LikelihoodReader(model, max_rows=max_rows, token_budget=token_budget, max_length=max_length, pad_id=pad_id)
+    return reader.log_likelihoods([Continuation(query.context, query.answer) for query in answered])
+
+
+def _logits(model: PreTrainedModel, **inputs: Any) -> Tensor:
+    logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def _shared(a: _Row, b: _Row) -> int:
+    """Length of the token prefix that two rows' contexts share; in order, so do all rows between them."""
+    limit = min(a.first, b.first)
+    if a.ids[:limit] == b.ids[:limit]:
+        return limit
+    return next(p for p in range(limit) if a.ids[p] != b.ids[p])

@@ -1,0 +1,85 @@
+"""A domain's questions with their options, and the SFT set's pairs, as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lm_eval_sts.data import SftSet
+from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
+from lm_eval_sts.features.queries import Prompts, Query
+from lm_eval_sts.harness.domains import DomainQueries
+from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.outcomes.training_data import IGNORED, LengthLimit, tokenise
+
+
+def answered_queries(model: HarnessModel, domain: DomainQueries) -> list[AnsweredQuery]:
+    """The domain's questions as the benchmark asks them: after its own worked examples, in their own order.
+
+    Raises:
+        SettingsError: The benchmark's task does not say what an answer looks like.
+    """
+    found = []
+    for query, prompts, doc in zip(domain.queries, domain.prompts.values(), domain.documents, strict=True):
+        answers = domain.task.answers(doc)
+        if answers is None:
+            raise SettingsError(
+                f"{domain.task.config.task} does not say what an answer looks like, which predictors of losses and "
+                "gradients need: put metadata.answers into its YAML (docs/predictors.md), or choose other predictors"
+            )
+        found.append(_answered(model, query, prompts, answers.texts, answers.gold))
+    return found
+
+
+def answered_alone(model: HarnessModel, domain: DomainQueries) -> list[AnsweredQuery]:
+    """The domain's questions without its worked examples, with their right options only, in their own order."""
+    found = []
+    for query, prompts, doc in zip(domain.queries, domain.prompts.values(), domain.documents, strict=True):
+        answers = domain.task.answers(doc)
+        assert answers is not None, "answered_queries comes first"
+        context, gold = encode_pair(model, prompts.plain, answers.texts[answers.gold])
+        own = tuple(p for p in query.scored if p < len(context))
+        found.append(AnsweredQuery(query.name, context=context, question=own, options=(gold,), gold=0))
+    return found
+
+
+def _answered(model: HarnessModel, query: Query, prompts: Prompts, options: Sequence[str], gold: int) -> AnsweredQuery:
+    prompt = prompts.contexts[0]
+    # What encode_pair gives for each option, without tokenising the prompt again.
+    context = query.contexts[0] if prompt == prompt.rstrip() else tuple(model.lm.tok_encode(prompt.rstrip()))
+    shift = len(query.contexts[0]) - len(query.plain)
+    return AnsweredQuery(
+        query.name,
+        context=context,
+        question=tuple(p + shift for p in query.scored if p + shift < len(context)),
+        options=tuple(tuple(model.lm.tok_encode(prompt + option)[len(context) :]) for option in options),
+        gold=gold,
+    )
+
+
+def encode_pair(model: HarnessModel, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token ids of a context and of what follows it, as lm-eval splits them for log-likelihoods."""
+    first = model.lm.tok_encode(context.rstrip())  # spaces at its end belong to what follows
+    return tuple(first), tuple(model.lm.tok_encode(context + continuation)[len(first) :])
+
+
+def training_pairs(model: HarnessModel, sft_set: SftSet, rows: Sequence[int], settings: Settings) -> list[TrainingPair]:
+    """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
+
+    Raises:
+        DatasetError: None has a response that fits.
+    """
+    chosen = replace(sft_set, examples=tuple(sft_set.examples[row] for row in rows))
+    data = tokenise(
+        chosen,
+        model.lm.tokenizer,
+        LengthLimit(model.context, "the model's context"),
+        response_delimiter=settings.sft_response_delimiter,
+        long_examples="truncate",
+    )
+    return [
+        TrainingPair(example.input_ids, next(i for i, label in enumerate(example.labels) if label != IGNORED))
+        for example in data.examples
+    ]

@@ -1,0 +1,102 @@
+"""Measured outcomes of other SFT sets, for predictors that remember them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.features.sft_queries import SftQueries
+from lm_eval_sts.harness.domains import DomainQueries
+from lm_eval_sts.harness.passes import Setup
+from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.outcomes.shipped import load_outcomes
+from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
+
+
+class DevelopmentPass:
+    """Reads the development outcomes; making one leaves out those that the run must not know, or cannot use.
+
+    Left out are outcomes of the run's own SFT set (so that no setting is predicted from itself), of an SFT set whose
+    content is not known, and of another base model.
+
+    Args:
+        setup: Model, settings and subject.
+
+    Attributes:
+        notes: What a reader must know.
+
+    Raises:
+        SettingsError: No outcome is named, or none is left.
+        RecordError: One cannot be read, or two have one name.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        outcomes = _outcomes(setup.settings.development)
+        reasons = {name: self._obstacle(setup, outcome) for name, outcome in outcomes.items()}
+        self._outcomes = [outcome for name, outcome in outcomes.items() if reasons[name] is None]
+        left_out = [reason for reason in dict.fromkeys(reasons.values()) if reason is not None]
+        self.notes = [
+            f"development outcomes left out, {reason}: {', '.join(n for n, why in reasons.items() if why == reason)}"
+            for reason in left_out
+        ]
+        if not self._outcomes:
+            raise SettingsError(f"none of {len(outcomes)} development outcomes can be used: {'; '.join(self.notes)}")
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Whether outcomes are named, and can be read.
+
+        Raises:
+            SettingsError: None is named.
+            RecordError: One cannot be read, or two have one name.
+        """
+        _outcomes(settings.development)
+
+    @staticmethod
+    def _obstacle(setup: Setup, outcome: Outcome) -> str | None:
+        if outcome.sft_set is None or outcome.sft_set.content_hash == UNKNOWN:
+            return "measured after an SFT set whose content is not known"
+        if outcome.sft_set.content_hash == setup.subject.sft_set.content_hash:
+            return "measured after this run's own SFT set"
+        return None if _same_model(outcome.model, setup.model.reference) else "measured on another base model"
+
+    def plan(self, sft: SftQueries, domains: Sequence[DomainQueries]) -> None:
+        """Takes note of the domains."""
+        self._domains = [d.task.domain for d in domains]
+
+    def read(self) -> None:
+        """Nothing: all was read when it was made."""
+
+    def evidence(self) -> dict[str, Any]:
+        """Name of each outcome to the change of the run's domains, in the task's own metric."""
+        changes = {outcome.name: outcome.changes() for outcome in self._outcomes}
+        return {
+            "development": {
+                name: {domain: found[domain].delta for domain in self._domains if domain in found}
+                for name, found in changes.items()
+            }
+        }
+
+
+@lru_cache(maxsize=1)
+def _outcomes(named: tuple[str, ...]) -> Mapping[str, Outcome]:
+    """The outcomes by name, read once for the benchmark's many domains."""
+    if not named:
+        raise SettingsError(
+            "predictors that remember outcomes need some: set development to outcome files, folders, or names"
+        )
+    outcomes: dict[str, Outcome] = {}
+    for outcome in load_outcomes(named):
+        if outcomes.setdefault(outcome.name, outcome) != outcome:
+            raise RecordError(f"two development outcomes are named {outcome.name!r}: give one, or rename one")
+    return outcomes
+
+
+def _same_model(one: ModelRef, other: ModelRef) -> bool:
+    """By weights where both were loaded in one dtype and are known, else by name."""
+    hashes = (one.weights_hash, other.weights_hash)
+    if one.dtype == other.dtype and UNKNOWN not in hashes:
+        return hashes[0] == hashes[1]
+    return one.name == other.name

@@ -1,0 +1,116 @@
+"""A domain's questions after demonstrations of the SFT set: ICL as a rehearsal of SFT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lm_eval_sts.features.answers import AnsweredQuery
+from lm_eval_sts.features.likelihood import Continuation
+from lm_eval_sts.features.queries import common_suffix
+from lm_eval_sts.harness.answers import encode_pair
+from lm_eval_sts.harness.domains import DomainQueries
+from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.harness.opening import Opening
+from lm_eval_sts.harness.task import Document
+
+_JUNCTION = 16
+"""Tokens after an opening on which, beside its own, the tokens where the two meet may depend."""
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A question after as many SFT demonstrations as fit the model's context.
+
+    Attributes:
+        continuation: Its right option; None where no demonstration fits.
+        left_out: Demonstrations that do not fit.
+    """
+
+    continuation: Continuation | None
+    left_out: int
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Tokens of an opening, and of what stands before it.
+
+    Attributes:
+        ids: The tokens.
+        replaced: How many of a question's own first tokens they stand for (BOS, a system message).
+    """
+
+    ids: tuple[int, ...]
+    replaced: int
+
+
+class Rehearsal:
+    """Puts SFT demonstrations before the questions of a domain.
+
+    What stands before a domain's own worked examples is the same for all its questions. So it is tokenised once, with
+    the first question, and put before each question's own tokens; the last question is tokenised whole to see that they
+    join so. Where they do not (a tokenizer or a template that looks farther, a description that differs between
+    questions) each question is tokenised whole: the same tokens, in more time.
+
+    Args:
+        model: The model.
+        domain: The domain.
+        answered: Its questions after ``demonstrations``.
+        demonstrations: The domain's own worked examples that stay between the SFT demonstrations and a question.
+    """
+
+    def __init__(
+        self,
+        model: HarnessModel,
+        domain: DomainQueries,
+        answered: Sequence[AnsweredQuery],
+        demonstrations: Sequence[Document],
+    ) -> None:
+        self._model, self._domain, self._answered = model, domain, answered
+        self._demonstrations = demonstrations
+
+    def after(self, openings: Sequence[Opening]) -> list[Rehearsed]:
+        """Each question after the first of the openings that fits.
+
+        Args:
+            openings: All demonstrations of a draw, then all but the first, all but the first two, and so on.
+        """
+        heads: dict[int, _Head | None] = {}
+        found = []
+        for i in range(len(self._answered)):
+            for left_out, opening in enumerate(openings):
+                if left_out not in heads:
+                    heads[left_out] = self._head(opening)
+                continuation = self._joined(i, heads[left_out]) or self._whole(i, opening)
+                if len(continuation.context) + len(continuation.ids) <= self._model.context:
+                    found.append(Rehearsed(continuation, left_out))
+                    break
+            else:
+                found.append(Rehearsed(None, len(openings)))
+        return found
+
+    def _head(self, opening: Opening) -> _Head | None:
+        """An opening's tokens; None where questions cannot be joined to them."""
+        after, own = self._whole(0, opening).context, self._answered[0].context
+        shared = common_suffix(after, own)
+        head = _Head(after[: len(after) - shared], len(own) - shared)
+        last = len(self._answered) - 1
+        return head if self._joined(last, head) == self._whole(last, opening) else None
+
+    def _joined(self, i: int, head: _Head | None) -> Continuation | None:
+        """Question i after an opening, of tokens that are known; None where they need not meet as the first's do."""
+        if head is None:
+            return None
+        near = slice(head.replaced + _JUNCTION)
+        own = self._answered[i]
+        if own.context[near] != self._answered[0].context[near]:
+            return None
+        return Continuation(head.ids + own.context[head.replaced :], own.answer)
+
+    def _whole(self, i: int, opening: Opening) -> Continuation:
+        """Question i after an opening, tokenised as one text."""
+        task, doc = self._domain.task, self._domain.documents[i]
+        answers = task.answers(doc)
+        assert answers is not None, "a task without answers has no answered queries"
+        prompt = task.build_prompt(doc, self._demonstrations, opening)
+        return Continuation(*encode_pair(self._model, prompt, answers.texts[answers.gold]))

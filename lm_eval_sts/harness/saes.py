@@ -1,0 +1,74 @@
+"""The SAEs of a run: found, loaded, and checked against the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
+from lm_eval_sts.features.reader import Reader
+from lm_eval_sts.features.sae import LoadedSae, check_sae, load_sae
+from lm_eval_sts.features.sae_directory import find_sae
+from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.harness.shipped import resolve, shipped_name
+
+
+@dataclass(frozen=True)
+class RunSae:
+    """An SAE on the model's device, and where it reads the model.
+
+    Attributes:
+        sae: The SAE.
+        point: Its hook point on the model.
+        name: As given or chosen.
+        chosen_because: Why it was chosen, where the run chose it.
+    """
+
+    sae: LoadedSae
+    point: HookPoint
+    name: str
+    chosen_because: str | None = None
+
+    def reader(self, model: HarnessModel, settings: Settings) -> Reader:
+        """Reads the model's activations with this SAE."""
+        return Reader(
+            model.model,
+            self.point,
+            self.sae,
+            max_rows=model.max_rows,
+            token_budget=settings.token_budget,
+            pad_id=model.pad_id,
+        )
+
+
+def run_sae(model: HarnessModel, settings: Settings) -> RunSae:
+    """The run's SAE: the one that its settings name, else the one that is found by the model's name.
+
+    Raises:
+        StsError: It cannot be found, or does not fit the model.
+    """
+    if settings.sae is not None:
+        return load_run_sae(model, settings.sae, settings.hook_name)
+    choice = find_sae(model.name, model.n_layers, layer=settings.layer)
+    loaded = load_run_sae(model, f"{choice.release}/{choice.sae_id}", settings.hook_name)
+    return replace(loaded, chosen_because=choice.why)
+
+
+def load_run_sae(model: HarnessModel, spec: str, hook_name: str | None = None) -> RunSae:
+    """Loads an SAE for the model.
+
+    Args:
+        model: The model.
+        spec: ``release/sae_id`` of SAELens, a shipped name, or a local folder.
+        hook_name: Its hook point, where its metadata name none or a wrong one.
+
+    Raises:
+        StsError: It cannot be found, or does not fit the model.
+    """
+    name = shipped_name(spec)
+    loaded = load_sae(resolve(spec), hook_name=hook_name).for_model(model.model)
+    sae = replace(loaded, id=name)
+    point = resolve_hook_point(model.model, sae.hook_name)
+    check_sae(sae, model.model, model.name, point=point)
+    sae.sae.to(point.device)
+    return RunSae(sae, point, name)

@@ -1,0 +1,167 @@
+r"""How well the frozen model already answers, and whether SFT examples in its context help it.
+
+Let ℓ_i be the log-likelihood of question i's right option after the domain's own worked examples (nats, summed over the
+option's n_i tokens), as the benchmark asks it, and p_io the softmax over the log-likelihoods of its options o.
+
+* ``loss_gold``: mean over questions of −ℓ_i, the loss of the right answer. What the model does badly has the most room
+  to change. Summed over tokens, not divided by them: it is the log-likelihood of the whole answer that decides which
+  option wins.
+* ``loss_gap``: −|Σ_i −ℓ_i / Σ_i n_i − L_S|, L_S the mean loss of a token of the SFT set's responses, each read alone.
+  Per token, since responses and options differ in length. The gap is the discrepancy distance of Mansour, Mohri &
+  Rostamizadeh (COLT 2009) with the base model as its only hypothesis: how differently one model fares on two sets. It
+  has a minus, as −MMD² has: sets that differ little are taken to affect each other more.
+* ``loss_rehearsal`` (signed): mean over draws k and questions of ℓ'_ik − ℓ_i, where ℓ'_ik stands after the SFT
+  demonstrations of draw k, with their responses, and then the same worked examples. In-context learning as a rehearsal
+  of fine-tuning: attention to examples acts as a step of gradient descent on them would (von Oswald et al., ICML 2023;
+  Dai et al., Findings of ACL 2023). Positive predicts that SFT will make the right answers likelier.
+* ``loss_rehearsal_alone`` (signed): mean over draws k and questions of ℓ''_ik − ℓ_i, where ℓ''_ik stands after the SFT
+  demonstrations of draw k only, in place of the domain's worked examples. A rehearsal with more say: where the SFT set
+  answers such questions by another convention than the domain, nothing in the context speaks against it.
+* ``loss_entropy``: mean over questions of −Σ_o p_io ln p_io. A model that is undecided is easily moved.
+* ``loss_margin``: −mean over questions of |m_i|, m_i = ℓ_i − max over wrong options of their log-likelihood. The answer
+  changes where the margin's sign does, so questions near zero, on either side, change with the least push.
+
+The first and the last two do not depend on the SFT set: once the domains' means over SFT sets are removed, nothing is
+left of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import entr, softmax
+
+from lm_eval_sts.predictors.base import Evidence, Losses, Need, Scores, Target
+from lm_eval_sts.predictors.resampling import Array, ratio
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+
+
+def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:
+    """The mean over those questions that have a value.
+
+    Args:
+        values: Each question's value, [questions]; NaN where it has none.
+        draws: The mean under each draw of demonstrations.
+    """
+    has = np.isfinite(values)
+    return Measured(ratio(np.where(has, values, 0.0), has.astype(np.float64)), values, draws)
+
+
+def gold(losses: Losses, domain: str) -> Measured:
+    """Mean loss of the right answers."""
+    return mean_of(-losses.gold_log_likelihood(domain))
+
+
+def gap(losses: Losses, domain: str) -> Measured:
+    """Minus the distance between the mean losses of a token; a question's own value is that of its own tokens."""
+    of_domain = ratio(-losses.gold_log_likelihood(domain), losses.gold_tokens[domain])
+    of_sft = -losses.sft.sum() / losses.sft_tokens.sum()
+
+    def statistic(weights: Array) -> Array:
+        found: Array = -np.abs(of_domain(weights) - of_sft)
+        return found
+
+    return Measured(statistic, alone(statistic, len(losses.gold_tokens[domain])))
+
+
+def rehearsal(losses: Losses, domain: str) -> Measured:
+    """Mean gain of the right answers from SFT demonstrations; a question's own value is its mean over the draws.
+
+    A question counts once, whatever the number of draws whose demonstrations fit before it.
+    """
+    return _mean_gain(losses.rehearsed[domain] - losses.gold_log_likelihood(domain))
+
+
+def rehearsal_alone(losses: Losses, domain: str) -> Measured:
+    """The same with SFT demonstrations in place of the domain's own worked examples."""
+    return _mean_gain(losses.alone[domain] - losses.gold_log_likelihood(domain))
+
+
+def _mean_gain(gains: Array) -> Measured:
+    """The mean over questions of the mean over the draws that fit.
+
+    Args:
+        gains: [draws, questions]; NaN where no demonstration fits.
+    """
+    fits = np.isfinite(gains)
+    sums = np.where(fits, gains, 0.0)
+    with np.errstate(invalid="ignore"):
+        own, draws = sums.sum(axis=0) / fits.sum(axis=0), sums.sum(axis=1) / fits.sum(axis=1)
+    return mean_of(own, tuple(draws.tolist()) if np.isfinite(draws).all() else ())
+
+
+def entropy(losses: Losses, domain: str) -> Measured:
+    """Mean entropy of the answer, in nats."""
+    return mean_of(np.array([entr(softmax(options)).sum() for options in losses.options[domain]]))
+
+
+def margin(losses: Losses, domain: str) -> Measured:
+    """Minus the mean distance of the right option from the best wrong one; none for a question with one option."""
+    return mean_of(
+        np.array(
+            [
+                -abs(options[right] - np.delete(options, right).max()) if len(options) > 1 else np.nan
+                for options, right in zip(losses.options[domain], losses.gold[domain], strict=True)
+            ]
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One reading of the base model's losses.
+
+    Attributes:
+        name: Its name.
+        measure: (losses, domain) to what is measured.
+        cost: What it costs.
+        source: Where its formula stands.
+        target: What it predicts.
+        needed: What a domain needs in order to have a value.
+    """
+
+    name: str
+    measure: Callable[[Losses, str], Measured]
+    cost: str
+    source: str
+    target: Target = "magnitude"
+    needed: str = "a question"
+    version: str = "1"
+    needs: frozenset[Need] = frozenset({"losses"})
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Reads every domain's losses."""
+        losses = evidence.losses
+        assert losses is not None, "a predictor that does not list 'losses' among its needs asked for them"
+        measured = {domain: self.measure(losses, domain) for domain in losses.options}
+        return make_scores(self.name, measured, evidence.seed, self.needed)
+
+
+_OPTIONS = "forward: options after worked examples"
+_BASELINE = "this package: a baseline"
+
+FAMILY: tuple[Loss, ...] = (
+    Loss("loss_gold", gold, _OPTIONS, _BASELINE),
+    Loss("loss_gap", gap, f"{_OPTIONS}; SFT pairs", "Mansour et al., COLT 2009 (one hypothesis)"),
+    Loss(
+        "loss_rehearsal",
+        rehearsal,
+        f"{_OPTIONS}, also after SFT demonstrations",
+        "von Oswald et al., ICML 2023 (idea)",
+        target="delta",
+        needed="a question before which an SFT example fits",
+    ),
+    Loss(
+        "loss_rehearsal_alone",
+        rehearsal_alone,
+        f"{_OPTIONS}; right options after SFT demonstrations",
+        "this package; idea of von Oswald et al., ICML 2023",
+        target="delta",
+        needed="a question before which an SFT example fits",
+    ),
+    Loss("loss_entropy", entropy, _OPTIONS, _BASELINE),
+    Loss("loss_margin", margin, _OPTIONS, _BASELINE, needed="a question with two options"),
+)
+"""Every predictor of the family."""

@@ -1,0 +1,138 @@
+r"""Oracles: what one could know with the tuned model in hand. They predict nothing, and are ranked apart.
+
+With h, x the SAE features and raw activations of a token under the base model, h*, x* those of the same token under the
+tuned model, both read without demonstrations, and the base model's SAE for both:
+
+* ``oracle_sts_act``, ``oracle_sts_icl``: the paper's two scores with the features that fine-tuning really shifted:
+  D_N = the N features j with the largest E (h*_j − h_j)² over the SFT set's queries. The score itself is read from the
+  base model as ever: E Σ_{j∈D_N} h_j, and E Σ_{j∈D_N} (h'_j − h_j)² under the domain's own demonstrations.
+* ``oracle_sts_shift``: E Σ_{j∈D_N} (h*_j − h_j)² over the domain's questions: how far fine-tuning really moved these
+  features there.
+* ``oracle_representation_cosine``: 1 − cos(E x, E x*) over the domain's questions.
+* ``oracle_representation_cka``: 1 − linear CKA between the questions' mean activations under base and tuned model,
+  ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) with centred columns (Kornblith et al., ICML 2019). Here both models read the same questions,
+  so that rows are paired. With more dimensions than questions linear CKA is biased towards 1.
+
+The last two are the paper's "similarity of representations before and after SFT"; it does not name the similarity. All
+are zero where training changed nothing.
+
+Zhang et al. (arXiv 2603.02908) compare the features that the context shifts with those that SFT shifts by their
+overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.predictors.base import Evidence, Need, Predictor, Scores, Target
+from lm_eval_sts.predictors.resampling import Array
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.similarity import inner_products
+from lm_eval_sts.predictors.sts import Rule, Sts, activation, squared_shift
+from lm_eval_sts.records import Category
+
+_FEWEST = 3
+"""Of two centred rows each is the other's opposite, under any model: their CKA is 1 whatever happened."""
+
+
+def cosine_distance(profile: Profile) -> Measured:
+    """1 − cosine between the mean activations under base and tuned model; a question's own value is its own."""
+    before, after = _sums(profile)
+
+    def statistic(weights: Array) -> Array:
+        x, y = weights @ before, weights @ after
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Array = 1 - (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+        return found
+
+    return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
+
+
+def cka_distance(profile: Profile) -> Measured:
+    """1 − linear CKA between the questions' mean activations under base and tuned model.
+
+    A question's own value is its part of CKA's numerator, written so that the mean over questions is the score.
+    """
+    before, after = (sums / profile.tokens[:, None] for sums in _sums(profile))
+    # Centred at the mean of all questions; a resample's own mean is taken off in `_product_of_centred`.
+    x, y = (inner_products(rows, rows) for rows in (before - before.mean(axis=0), after - after.mean(axis=0)))
+
+    def statistic(weights: Array) -> Array:
+        norms = _product_of_centred(x, x, weights) * _product_of_centred(y, y, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Array = 1 - _product_of_centred(x, y, weights) / np.sqrt(norms)
+        return np.where((weights > 0).sum(axis=1) < _FEWEST, np.nan, found)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own = 1 - len(profile) * (x * y).sum(axis=1) / (np.linalg.norm(x) * np.linalg.norm(y))
+    return Measured(statistic, own, n_tokens=profile.n_tokens)
+
+
+def _product_of_centred(first: Array, second: Array, weights: Array) -> Array:
+    """Σ_ij w_i w_j K_ij L_ij of two Gram matrices whose rows are centred at the weighted mean, [resamples].
+
+    For rows that count w_i times this is ‖XᵀY‖² of the centred rows X and Y.
+
+    Args:
+        first: K, [n, n].
+        second: L, [n, n].
+        weights: w, [resamples, n].
+    """
+    total = weights.sum(axis=1)
+    one, two = weights @ first, weights @ second
+    products = ((weights @ (first * second)) * weights).sum(axis=1)
+    crossed = (weights * one * two).sum(axis=1)
+    means = (weights * one).sum(axis=1) * (weights * two).sum(axis=1)
+    found: Array = products - 2 * crossed / total + means / total**2
+    return found
+
+
+def _sums(profile: Profile) -> tuple[Array, Array]:
+    """Each question's sum over its tokens of x and of x*: two arrays [questions, d_in]."""
+    before = profile.stream.sum.astype(np.float64)
+    return before, before + profile.moves[0].sum
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far fine-tuning moved the representation of a domain's own questions.
+
+    Attributes:
+        name: Its name.
+        distance: What is measured on a domain's profile under base and tuned model.
+        source: Where its formula stands.
+        needed: What a domain needs in order to have a value.
+    """
+
+    name: str
+    distance: Callable[[Profile], Measured]
+    source: str
+    needed: str
+    version: str = "1"
+    target: Target = "magnitude"
+    category: Category = "oracle"
+    needs: frozenset[Need] = frozenset({"profiles", "tuned"})
+    cost: str = "fine-tuning, then forward to the SAE's layer: questions alone by base and tuned model"
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Compares base and tuned model on every domain."""
+        measured = {name: self.distance(profile) for name, profile in evidence.read_profiles("tuned").domains.items()}
+        return make_scores(self.name, measured, evidence.seed, self.needed)
+
+
+_PAPER = "Zhang et al., arXiv 2603.02908, §4.1, with the tuned model"
+_BASELINE = "Zhang et al., arXiv 2603.02908, baseline with the tuned model"
+_SHIFTED = Rule(read="tuned")
+
+FAMILY: tuple[Predictor, ...] = (
+    Sts("oracle_sts_act", activation, _PAPER, _SHIFTED, category="oracle"),
+    Sts("oracle_sts_icl", squared_shift, _PAPER, _SHIFTED, category="oracle"),
+    Sts("oracle_sts_shift", squared_shift, _PAPER, _SHIFTED, read="tuned", category="oracle"),
+    Moved("oracle_representation_cosine", cosine_distance, _BASELINE, "an activation that is not zero"),
+    Moved("oracle_representation_cka", cka_distance, "Kornblith et al., ICML 2019", "three questions that differ"),
+)
+"""Every predictor of the family."""
