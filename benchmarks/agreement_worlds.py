@@ -140,8 +140,15 @@ def arguments(description: str, replicates: int) -> argparse.Namespace:
 
 def save(name: str, started: float, replicates: int, seed: int, cells: list[dict[str, Any]]) -> None:
     """Writes a simulation's cells to ``results/agreement-<name>.json``."""
+    write_cells(f"agreement-{name}", f"agreement_{name}", started, replicates, seed, cells)
+
+
+def write_cells(
+    file: str, module: str, started: float, replicates: int, seed: int, cells: list[dict[str, Any]]
+) -> None:
+    """Writes the cells of a simulation in this folder, with the command that makes them again."""
     content = {
-        "command": f"python -m benchmarks.agreement_{name} --replicates {replicates} --seed {seed}",
+        "command": f"python -m benchmarks.{module} --replicates {replicates} --seed {seed}",
         "replicates": replicates,
         "seed": seed,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -149,7 +156,7 @@ def save(name: str, started: float, replicates: int, seed: int, cells: list[dict
         "versions": {package: version(package) for package in ("lm-eval-sts", "numpy", "scipy")},
         "cells": cells,
     }
-    write_atomically(RESULTS / f"agreement-{name}.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(RESULTS / f"{file}.json", (json.dumps(content, indent=1) + "\n").encode())
 
 
 def described(setting: World | Study) -> dict[str, Any]:

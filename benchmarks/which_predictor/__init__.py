@@ -1,0 +1,1 @@
+"""Which predictor to trust: the study behind docs/which-predictor.md."""
