@@ -30,8 +30,10 @@ def submit(
         list[str], typer.Argument(help="Result files of lm-eval, exported predictions, folders of either.")
     ],
     name: Annotated[str, typer.Option("--name", help="Who puts the predictions forward.")],
-    code_url: Annotated[str, typer.Option("--code_url", help="Where the code is that made them, https://….")],
-    commit: Annotated[str, typer.Option("--commit", help="Its git commit.")],
+    commit: Annotated[str, typer.Option("--commit", help="The git commit of the code that made them.")],
+    code_url: Annotated[
+        str | None, typer.Option("--code_url", help="Where that code is, https://…; without it this repository.")
+    ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Your page, https://….")] = None,
     root: Root = _ROOT,
     predictors: Annotated[
@@ -81,7 +83,7 @@ def submit(
         "source": source,
         "evidence": tuple(evidence) if evidence else None,
     }
-    known_costs = _costs(costs)
+    known_costs = read_costs(costs)
     described = {each: _description(each, options, known_costs.get(each)) for each in chosen}
     made = make_submissions(
         [prediction for prediction in found if prediction.predictor in chosen],
@@ -184,7 +186,7 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
     from lm_eval_sts.leaderboard.submitting import Description
     from lm_eval_sts.predictors.registry import names
 
-    own = _own(name) if name in names() else {}
+    own = own_description(name) if name in names() else {}
     said = {**own, **{key: value for key, value in options.items() if value is not None}}
     missing = [f"--{key}" for key in options if key not in said]
     if missing:
@@ -192,7 +194,7 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
     return Description(**said, cost=cost)
 
 
-def _own(name: str) -> dict[str, Any]:
+def own_description(name: str) -> dict[str, Any]:
     """What an installed predictor says of itself."""
     import inspect
 
@@ -211,7 +213,7 @@ def _own(name: str) -> dict[str, Any]:
     }
 
 
-def _costs(path: Path | None) -> dict[str, Cost]:
+def read_costs(path: Path | None) -> dict[str, Cost]:
     """Costs by predictor.
 
     Raises:

@@ -30,15 +30,15 @@ class Origin:
 
     Attributes:
         name: The submitter.
-        code_url: Where the code is.
-        commit: Which of its commits made the predictions.
+        commit: Which commit of the code made the predictions.
+        code_url: Where the code is; None: the repository that holds the leaderboard.
         url: The submitter's page.
         notes: What a reader must know.
     """
 
     name: str
-    code_url: str
     commit: str
+    code_url: str | None = None
     url: str | None = None
     notes: tuple[str, ...] = ()
 

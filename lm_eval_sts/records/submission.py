@@ -42,7 +42,8 @@ class Submitter(Record):
 class Code(Record):
     """The code that made the predictions; never run by the board."""
 
-    url: Url
+    url: Url | None = None
+    """None: the repository that holds the leaderboard."""
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")]
 
 

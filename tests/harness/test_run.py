@@ -88,7 +88,7 @@ def test_by_default_the_table_shows_a_few_and_the_file_holds_all(world, tmp_path
         assert not any("sts_act_sq" in sample for sample in samples_read(default, subject))
     for record in records.values():
         assert set(record.domains) == {"law", "math", "computer_science"}
-        assert (record.sae is None) == record.predictor.startswith(("null", "tfidf", "ngram"))
+        assert (record.sae is None) == record.predictor.startswith(("null", "tfidf", "ngram", "loss"))
 
 
 def test_a_predictor_without_a_score_says_so(world, tmp_path):

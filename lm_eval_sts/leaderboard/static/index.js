@@ -70,10 +70,10 @@
     }
     target.enable(unique(slice.tables.map((name) => name.split('/')[0])));
     values.enable(unique(slice.tables.map((name) => name.split('/')[1])));
-    describe(slice);
     const key = `${target.value}/${values.value}`;
     const file = await stsBoard.data(slice.id);
-    if (slice !== chosen() || key !== `${target.value}/${values.value}`) return;
+    if (slice !== chosen() || key !== `${target.value}/${values.value}`) return; // chosen anew in the meantime
+    describe(slice);
     rows = unpack(file.columns, file.tables[key]);
     for (const group of ['ranked', 'oracle']) {
       const placed = rows.filter((row) => row.group === group && row.best !== null && row.best !== undefined);

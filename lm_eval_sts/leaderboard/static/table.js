@@ -112,13 +112,12 @@ stsBoard.table = (() => {
         .map(([, row]) => row);
     }
 
+    /** A row's element, made once: sorting and filtering only move it. */
     function line(row) {
-      const cells = columns.map((column, i) => {
-        row.cells ||= [];
-        row.cells[i] ||= column.cell(row);
-        return make(column.header ? 'th' : 'td', { class: column.className, scope: column.header ? 'row' : null }, row.cells[i]);
-      });
-      return make('tr', { class: rowClass(row) }, ...cells);
+      row.line ||= make('tr', { class: rowClass(row) }, ...columns.map((column) => make(
+        column.header ? 'th' : 'td', { class: column.className, scope: column.header ? 'row' : null }, column.cell(row),
+      )));
+      return row.line;
     }
 
     function render() {

@@ -1,0 +1,157 @@
+"""What each predictor costs on the micro world: tokens forwards and backwards, and seconds.
+
+    python -m benchmarks.predictor_costs --tuned FOLDER      writes lm_eval_sts/predictors/costs.json
+
+Predictors that need the same parts of the evidence cost the same, so one run of ``sts_micro`` (28 domains, default
+budgets, nothing stored beforehand) is made for each combination of needs. Tokens are counted where they pass: a token
+through one decoder block is 1 / blocks of a token through the model, so that passes that stop at the SAE's layer count
+for what they are. Seconds are processor time of one thread, less those of a run that reads nothing. Fine-tuning and
+measuring, which a prediction saves, are counted in the same way.
+
+``--tuned`` is a folder of tuned models by SFT set (``lm-eval-sts micro sweep --work_dir W`` makes ``W/tuned``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any, Final
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
+
+from benchmarks.which_predictor.predict import RECIPE, load_model, predict
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.microworld.paths import asset
+from lm_eval_sts.microworld.split import read_split
+from lm_eval_sts.microworld.sweep import DOSES, Job
+from lm_eval_sts.predictors.registry import get_predictor, names
+
+OUTPUT: Final = Path(__file__).parents[1] / "lm_eval_sts" / "predictors" / "costs.json"
+SFT_SET: Final = "add-home-short"
+_BLOCK: Final = "LlamaDecoderLayer"
+_BLOCKS: Final = 4
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Tokens through the whole model, and processor seconds."""
+
+    forward_tokens: float
+    backward_tokens: float
+    seconds: float
+
+    def less(self, other: Spent) -> Spent:
+        """What was spent beyond another run."""
+        return Spent(
+            round(self.forward_tokens - other.forward_tokens, 1),
+            round(self.backward_tokens - other.backward_tokens, 1),
+            round(max(0.0, self.seconds - other.seconds), 1),
+        )
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[], Spent]]:
+    """Counts what passes through decoder blocks, of any model in this process."""
+    tokens = {"forward": 0, "backward": 0}
+
+    def forward(module: torch.nn.Module, args: Any, output: Any) -> None:
+        if type(module).__name__ == _BLOCK:
+            hidden = output if isinstance(output, torch.Tensor) else output[0]
+            tokens["forward"] += hidden.shape[0] * hidden.shape[1]
+
+    def backward(module: torch.nn.Module, inputs: Any, outputs: Any) -> None:
+        if type(module).__name__ == _BLOCK:
+            tokens["backward"] += outputs[0].shape[0] * outputs[0].shape[1]
+
+    started = process_time()
+    handles = [register_module_forward_hook(forward), register_module_full_backward_hook(backward)]
+    try:
+        yield lambda: Spent(tokens["forward"] / _BLOCKS, tokens["backward"] / _BLOCKS, process_time() - started)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def kinds() -> dict[str, list[str]]:
+    """Predictors that cost the same."""
+    found: dict[str, list[str]] = {}
+    for name in names():
+        needs = get_predictor(name).needs
+        key = "+".join(sorted(needs))
+        if "probing" in needs or name.startswith("embedding"):
+            key = name if "probing" in needs else "embedding"
+        found.setdefault(key, []).append(name)
+    return found
+
+
+def cost(lm: Any, predictors: list[str], tuned: Path) -> Spent:
+    """One run with nothing stored beforehand."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings: dict[str, Any] = {
+            "sft_set": f"micro/sft/{SFT_SET}",
+            "predictors": predictors,
+            "profiles_dir": folder,
+            "sae": "micro/sae",
+            "probing_recipe": RECIPE,
+            "tuned": str(tuned / f"{SFT_SET}.seed0"),
+            "development": [f"micro/{name}" for name in read_split().development],
+        }
+        if any(name.startswith("probing_") for name in predictors):
+            settings["probing_steps"] = [int(name.removeprefix("probing_")) for name in predictors]
+        if any("layers" in get_predictor(name).needs for name in predictors):
+            settings["more_saes"] = ["micro/sae"]
+        with counted() as spent:
+            predict(lm, settings)
+            return spent()
+
+
+def training_and_measuring() -> Spent:
+    """One fine-tuning run of the sweep and its measurement, as ``lm-eval-sts micro sweep`` makes them."""
+    from lm_eval_sts.commands.micro_sweep import our_tasks
+    from lm_eval_sts.microworld import sweep as sweeping
+
+    with tempfile.TemporaryDirectory() as folder, counted() as spent:
+        work = Path(folder)
+        base = sweeping.Base(asset(sweeping.MODEL), sweeping.MODEL)
+        measuring = sweeping.Measuring(base, our_tasks, None)
+        sweeping.measure_base(sweeping.Folders(work), measuring)
+        before = spent()
+        sweeping.do(Job(SFT_SET, "main", 0), sweeping.Folders(work), measuring)
+        return spent().less(before)
+
+
+def main() -> None:
+    """Runs every kind."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tuned", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    lm = load_model(asset("micro/model"))
+    cost(lm, ["null_constant"], args.tuned)  # imports and tokens
+    nothing = cost(lm, ["null_constant"], args.tuned)
+    costs: dict[str, Any] = {}
+    for key, same in kinds().items():
+        spent = cost(lm, same, args.tuned).less(nothing)
+        costs |= {name: asdict(spent) for name in same}
+        sys.stdout.write(f"{key}: {spent}\n")
+        sys.stdout.flush()
+    content = {
+        "command": "python -m benchmarks.predictor_costs --tuned FOLDER",
+        "what": f"sts_micro with micro/sft/{SFT_SET}, default budgets, nothing stored beforehand",
+        "recipe": DOSES["main"].model_dump(mode="json", exclude_none=True),
+        "finetune_and_measure": asdict(training_and_measuring()),
+        "predictors": {name: costs[name] for name in names() if name in costs},
+    }
+    write_atomically(OUTPUT, (json.dumps(content, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
