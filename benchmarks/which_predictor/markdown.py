@@ -28,8 +28,6 @@ def pages(found: Found) -> dict[Path, str]:
         "development": comparison(found["development"], found["costs"]),
         "test": comparison(found["test"], found["costs"]),
         "subsets": subsets(found["subsets"]),
-        "bases": bases(found["bases"]),
-        "ablations": ablations(found["ablations"]),
         "costs": costs(found["test"], found["costs"]),
     }
     short = {"which-predictor": readme(found)}
@@ -75,34 +73,6 @@ def subsets(found: Found) -> str:
     names = [row["predictor"] for row in found[titles[0]]]
     body = [[f"`{name}`", *(_cell(by_name[t].get(name), interval=False) for t in titles)] for name in names]
     return _table(["predictor", *titles], [row for row in body if any(cell != "–" for cell in row[1:])])
-
-
-def bases(found: Found) -> str:
-    """The test settings on every base model."""
-    titles = list(found)
-    by_name = {title: {row["predictor"]: row for row in found[title]["rows"]} for title in titles}
-    names = [row["predictor"] for row in found[titles[0]]["rows"]]
-    ceiling = ["*perfect predictor, expected*", *(_number(found[t]["ceiling"]) for t in titles)]
-    body = [[f"`{name}`", *(_cell(by_name[t].get(name)) for t in titles)] for name in names]
-    return _table(["predictor", *titles], [ceiling, *(row for row in body if all(cell != "–" for cell in row[1:]))])
-
-
-def ablations(found: Found) -> str:
-    """Every ablation against the default on the same settings."""
-    body = []
-    for condition, predictors in found.items():
-        for name, each in predictors.items():
-            cells = []
-            for title in (_PRIMARY, "|Δ| accuracy"):
-                part = each[title]
-                cells += [
-                    _number(part["changed"]["r"]),
-                    _number(part["default"]["r"]),
-                    f"{part['difference']['p']:.2g}",
-                ]
-            body.append([condition, f"`{name}`", *cells])
-    head = ["changed", "predictor", "Δ, centred", "default", "p", "|Δ|", "default", "p"]
-    return _table(head, body)
 
 
 def power(found: Found) -> str:

@@ -26,7 +26,7 @@ from lm_eval_sts.commands.micro_sweep import our_tasks
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.microworld.sweep import DOSES
-from lm_eval_sts.predictors.registry import names
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, names
 
 PAPERS: Final = ("sts_act", "sts_icl")
 RECIPE: Final = {key: value for key, value in DOSES["main"].model_dump().items() if value is not None and key != "name"}
@@ -51,8 +51,8 @@ class Condition:
 
 CONDITIONS: Final = {
     "all": Condition(predictors=None),
-    "all-model-seed1": Condition("model-seed1", "sae-model-seed1", None),
-    "all-model-deep": Condition("model-deep", "sae-model-deep", None),
+    "all-model-seed1": Condition("model-seed1", "sae-model-seed1", DEFAULT_PREDICTORS),
+    "all-model-deep": Condition("model-deep", "sae-model-deep", DEFAULT_PREDICTORS),
     **{name: Condition(sae=name) for name, sae in SAES.items() if sae.model == SHIPPED_MODEL},
     **{f"n{n}": Condition(settings={"n_features": n}) for n in (10, 30, 300, 1000)},
     **{f"sft-demos{t}": Condition(settings={"sft_demos": t}) for t in (1, 4, 8)},
@@ -60,7 +60,7 @@ CONDITIONS: Final = {
     "draws1": Condition(settings={"demo_draws": 1}),
     "tokens-last": Condition(settings={"tokens": "last"}),
 }
-"""Conditions by name; ``all`` is the main one, with every predictor there is."""
+"""By name; ``all`` is the main one, with every predictor there is, other base models have the default ones."""
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.which_predictor import markdown
-from benchmarks.which_predictor.analysis import Contrast, Mask, Row, centred, contrast, masked, rows, separable_pairs
+from benchmarks.which_predictor.analysis import Mask, Row, centred, contrast, masked, rows, separable_pairs
 from benchmarks.which_predictor.evidence import (
-    ABLATIONS,
     Entry,
     Target,
-    ablation_entries,
     board_entries,
     errors,
     make_panel,
@@ -43,8 +41,6 @@ from lm_eval_sts.records import Outcome, View
 
 PRIMARY: Final = Path(__file__).parent / "primary.json"
 RESULTS: Final = Path(__file__).parents[1] / "results" / "which-predictor.json"
-BASES: Final = {"micro": "shipped", "micro-seed1": "other seed", "micro-deep": "deeper"}
-REFERENCE: Final = "sts_icl"
 APART: Final = ("oracle",)
 """Categories that are ranked apart."""
 
@@ -106,7 +102,7 @@ class Study:
         self, chosen: Sequence[str], kind: View_, cells: Mask | None = None, entries: Sequence[Entry] | None = None
     ) -> Any:
         """The panel behind a table."""
-        given = [e for e in (entries or self.entries) if any(name in e.scores for name in chosen)]
+        given = [e for e in (entries or self.entries) if all(name in e.scores for name in chosen)]
         panel = centred(make_panel(given, self.outcomes, chosen, kind.view, kind.target), kind.centre)
         return panel if cells is None else masked(panel, cells)
 
@@ -165,51 +161,11 @@ def subsets(study: Study, chosen: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def bases(study: Study) -> dict[str, Any]:
-    """The test settings on every base model."""
-    return {
-        title: {
-            "ceiling": study.ceiling(study.sets("test", base), PRIMARY_VIEW),
-            "rows": [asdict(row) for row in study.table(study.sets("test", base), PRIMARY_VIEW)],
-        }
-        for base, title in BASES.items()
-    }
-
-
 def primary(study: Study) -> dict[str, Any]:
     """The one contrast that was declared beforehand."""
     declared = json.loads(PRIMARY.read_text(encoding="utf-8"))
     panel = study.panel(study.sets("test"), PRIMARY_VIEW)
     return {"declared": declared, "found": asdict(contrast(panel, declared["candidate"], declared["reference"]))}
-
-
-def ablations(study: Study) -> dict[str, Any]:
-    """Every ablation against the default on the same development settings."""
-    found: dict[str, Any] = {}
-    default = {e.name: e for e in study.entries}
-    for file in sorted(ABLATIONS.glob("*.json")):
-        entries = ablation_entries(file.stem)
-        chosen = sorted(set.intersection(*(set(e.scores) for e in entries)))
-        found[file.stem] = {
-            entry.name: _ablation(study, entry, default[entry.name], chosen)
-            for entry in entries
-            if entry.name in default
-        }
-    return found
-
-
-def _ablation(study: Study, changed: Entry, default: Entry, chosen: Sequence[str]) -> dict[str, Any]:
-    pair = [
-        Entry("changed", changed.target, "predictor", changed.scores),
-        Entry("default", default.target, "predictor", default.scores),
-    ]
-    result: dict[str, Any] = {"settings": len(chosen)}
-    for title, kind in {"Δ accuracy, double-centred": PRIMARY_VIEW, "|Δ| accuracy": COLUMNS["|Δ| accuracy"]}.items():
-        panel = study.panel(chosen, kind, entries=pair)
-        found = {row.predictor: row for row in rows(panel)}
-        difference: Contrast = contrast(panel, "changed", "default")
-        result[title] = {name: asdict(row) for name, row in found.items()} | {"difference": asdict(difference)}
-    return result
 
 
 def run() -> dict[str, Any]:
@@ -222,8 +178,6 @@ def run() -> dict[str, Any]:
         "development": comparison(study, study.sets("development")),
         "test": comparison(study, test),
         "subsets": subsets(study, test),
-        "bases": bases(study),
-        "ablations": ablations(study),
         "costs": {
             e.name: {
                 "token_equivalents": _known(e.token_equivalents),
@@ -239,12 +193,13 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Six significant digits, as they are stored."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def main() -> None:
@@ -252,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    found = _rounded(run())
+    found = rounded(run())
     files = {RESULTS: json.dumps(found, indent=1, ensure_ascii=False) + "\n", **markdown.pages(found)}
     if args.check:
         stale = [str(path) for path, text in files.items() if path.read_text(encoding="utf-8") != text]

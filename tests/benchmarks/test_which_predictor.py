@@ -1,0 +1,84 @@
+"""The study: its page is what the committed evidence gives, and its rows are the agreement package's."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.which_predictor import markdown, study
+from benchmarks.which_predictor.analysis import centred, contrast, masked, rows
+from benchmarks.which_predictor.evidence import Entry, make_panel
+from lm_eval_sts.agreement.differences import compare_all
+from lm_eval_sts.agreement.ranking import rank
+from lm_eval_sts.microworld.split import read_split
+from lm_eval_sts.outcomes.shipped import load_outcome
+
+SETS = tuple(f"micro/{name}" for name in read_split().development[:4])
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    return {name: load_outcome(name) for name in SETS}
+
+
+def entry(outcomes, name: str, seed: int, signal: float, target="delta") -> Entry:
+    rng = np.random.default_rng(seed)
+    return Entry(
+        name,
+        target,
+        "predictor",
+        {
+            setting: {d: signal * 10 * c.delta + rng.normal() for d, c in outcome.changes("score").items()}
+            for setting, outcome in outcomes.items()
+        },
+    )
+
+
+def test_the_page_is_what_the_evidence_gives():
+    found = json.loads(json.dumps(study.rounded(study.run())))
+    stored = json.loads(study.RESULTS.read_text(encoding="utf-8"))
+    assert found.keys() == stored.keys()
+    for part in found:
+        assert found[part] == stored[part], part
+    for path, text in markdown.pages(stored).items():
+        assert path.read_text(encoding="utf-8") == text, path
+
+
+def test_rows_are_those_of_the_agreement_package(outcomes):
+    panel = make_panel([entry(outcomes, "a", 1, 1.0), entry(outcomes, "b", 2, 0.0)], outcomes, SETS, "score", "delta")
+    for centre in (False, True):
+        expected = rank(centred(panel, centre))
+        for row, mean, place in zip(rows(centred(panel, centre)), expected.means, expected.places, strict=True):
+            assert (row.predictor, row.best, row.worst) == (mean.predictor, place.best, place.worst)
+            assert row.r == pytest.approx(mean.correlation)
+            assert (row.low, row.high) == pytest.approx((mean.correlation_interval.low, mean.correlation_interval.high))
+    tested, found = compare_all(panel), contrast(panel, "a", "b")
+    assert (found.z, found.p) == pytest.approx((tested.difference[0], tested.p[0]))
+    assert contrast(panel, "b", "a").z == -found.z
+
+
+def test_sizes_of_signed_predictions_count(outcomes):
+    signed, size = entry(outcomes, "signed", 3, 1.0), entry(outcomes, "size", 3, 1.0, "magnitude")
+    panel = make_panel([signed, size], outcomes, SETS, "score", "magnitude")
+    assert np.array_equal(panel.predicted[0], np.abs(panel.predicted[1]))
+    assert (panel.measured >= 0).all()
+
+
+def test_masked_cells_do_not_count(outcomes):
+    panel = make_panel([entry(outcomes, "a", 4, 1.0)], outcomes, SETS, "score", "delta")
+    cells = np.ones(panel.measured.shape, dtype=bool)
+    cells[:, 0] = False
+    changed = panel.predicted.copy()
+    changed[:, :, 0] = 1e6
+    one, two = (rows(masked(p, cells)) for p in (panel, panel.__class__(**{**panel.__dict__, "predicted": changed})))
+    assert one == two != rows(panel)
+
+
+def test_a_table_needs_its_place():
+    text = "a\n<!-- table: x -->\nold\n<!-- end -->\nb\n<!-- table: y -->\n<!-- end -->"
+    filled = markdown.fill(text, {"x": "new \\1"})
+    assert filled == "a\n<!-- table: x -->\nnew \\1\n<!-- end -->\nb\n<!-- table: y -->\n<!-- end -->"
+    with pytest.raises(ValueError, match="the table z has 0 places"):
+        markdown.fill(text, {"z": ""})
