@@ -49,16 +49,20 @@ class _Differences(NamedTuple):
     n_domains: Indices
 
 
-def compare_all(panel: Panel) -> Tested:
+def compare_all(panel: Panel, means: MeanZ | None = None) -> Tested:
     """Tests every two predictors over the settings and domains that both have.
 
     Pairs that have nothing in common are left out.
+
+    Args:
+        panel: Predictions and changes.
+        means: ``mean_z`` of the panel, where it is there already.
     """
-    usable = panel.usable()
+    means = means or mean_z(panel)
+    usable = panel.usable(means.each)
     pairs = np.column_stack(np.triu_indices(len(panel.predictors), 1)).astype(np.int64)
-    means = mean_z(panel)
     found = _differences(means, means, pairs[:, 0], pairs[:, 1])
-    _, kind = np.unique(usable.reshape(len(usable), -1), axis=0, return_inverse=True)
+    _, kind = np.unique(np.packbits(usable.reshape(len(usable), -1), axis=1), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
     unlike = np.flatnonzero(kind[pairs[:, 0]] != kind[pairs[:, 1]])
     for some in np.array_split(unlike, -(-len(unlike) // _BATCH) or 1):

@@ -34,13 +34,17 @@ class Panel:
     measured: Array
     groups: tuple[str, ...]
 
-    def usable(self) -> Mask:
+    def usable(self, each: Array | None = None) -> Mask:
         """Where a correlation has something to work with, [predictors, settings, domains].
 
         False for a whole setting in which the predictor's correlation is not defined.
+
+        Args:
+            each: Pearson's correlation in each setting, [predictors, settings], where it is there already.
         """
         present = np.isfinite(self.predicted) & np.isfinite(self.measured)
-        return present & np.isfinite(pearson(self.predicted, self.measured))[..., None]
+        each = pearson(self.predicted, self.measured) if each is None else each
+        return present & np.isfinite(each)[..., None]
 
     def rows(self, predictors: Sequence[int] | npt.NDArray[np.int64], shown: Mask) -> Panel:
         """Some predictors, seeing only what ``shown``, [settings, domains] or one such for each of them, says."""

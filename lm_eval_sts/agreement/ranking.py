@@ -20,7 +20,8 @@ def rank(panel: Panel, seed: int = 0) -> Ranking:
         panel: Predictions and changes.
         seed: Seed of the permutations.
     """
-    found, tested = mean_z(panel), compare_all(panel)
+    found = mean_z(panel)
+    tested = compare_all(panel, found)
     p_holm = holm(tested.p)
     means = _means(panel, found, seed)
     order = np.argsort(-np.nan_to_num(found.mean, nan=-np.inf), kind="stable")

@@ -60,7 +60,8 @@ def _frontier() -> dict[str, Any]:
         axis=alt.Axis(labelExpr=f"datum.value <= {_FREE} ? '0' : format(datum.value, '~s')"),
     )
     title = "correlation"
-    category = alt.Scale(domain=list(CATEGORIES))
+    legend = alt.Legend(orient="top", title=None, columns=3, symbolOpacity=1)
+    category = alt.Color("category:N", scale=alt.Scale(domain=list(CATEGORIES)), legend=legend)
     base = alt.Chart(alt.NamedData(name=ROWS)).transform_calculate(drawn=f"max(datum.cost, {_FREE})")
     best = base.transform_filter("datum.category != 'oracle'").transform_window(
         best="max(value)", sort=[alt.SortField("drawn")], frame=[None, 0]
@@ -68,15 +69,11 @@ def _frontier() -> dict[str, Any]:
     line = best.mark_line(interpolate="step-after", strokeDash=[5, 4], strokeWidth=1.5, opacity=0.8).encode(
         x=cost, y=alt.Y("best:Q", title=title)
     )
-    intervals = base.mark_rule(opacity=0.35).encode(
-        x=cost, y=alt.Y("low:Q", title=title), y2="high:Q", color=alt.Color("category:N", scale=category)
-    )
+    intervals = base.mark_rule(opacity=0.35).encode(x=cost, y=alt.Y("low:Q", title=title), y2="high:Q", color=category)
     points = base.mark_point(filled=True, size=80, opacity=1, cursor="pointer").encode(
         x=cost,
         y=alt.Y("value:Q", title=title),
-        color=alt.Color(
-            "category:N", scale=category, legend=alt.Legend(orient="top", title=None, columns=3, symbolOpacity=1)
-        ),
+        color=category,
         shape=alt.Shape("category:N", scale=alt.Scale(domain=list(CATEGORIES), range=list(_SHAPES))),
         href="page:N",
         tooltip=[

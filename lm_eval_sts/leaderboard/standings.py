@@ -121,7 +121,7 @@ def _standings(grid: Grid, target: Target, values: Values, group: Group) -> list
 
 
 def _places(panel: Panel, found: MeanZ) -> dict[str, Place]:
-    tested = compare_all(panel)
+    tested = compare_all(panel, found)
     return {place.predictor: place for place in places(panel.predictors, found.mean, tested, holm(tested.p))}
 
 

@@ -93,12 +93,17 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
         )
     try:
         # Through JSON, so that lists become the tuples of the record under strict rules.
-        return kind.model_validate_json(json.dumps(data))
+        record = kind.model_validate_json(json.dumps(data))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the record"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise RecordError(f"{where}: not a valid {kind.__name__}: {field}: {first['msg']}{more}") from error
+    try:  # what is free in a record, as settings are, may still hold what Python reads and JSON does not know
+        json.dumps(data, allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"{where}: not a valid {kind.__name__}: it holds a number that is not finite") from error
+    return record
 
 
 def save_record(record: Record, path: Path) -> None:

@@ -142,14 +142,14 @@ def loss_of_responses(plain: Plain, examples: list[dict]) -> float:
 def test_another_sft_set_reads_only_its_own_side(world, tmp_path, read, monkeypatch):
     sts = {**ENOUGH, "predictors": LOSSES, "profiles_dir": str(tmp_path)}
     first = evaluate(world, TASKS, sts=sts)["results"]
-    assert len(read) == 1 + 2 * len(SUBJECTS)
+    assert len(read) == 1 + 3 * len(SUBJECTS)
     assert evaluate(world, TASKS, sts=sts)["results"] == first
-    assert len(read) == 1 + 2 * len(SUBJECTS), "all was there"
+    assert len(read) == 1 + 3 * len(SUBJECTS), "all was there"
     other = tmp_path / "other.jsonl"
     lines = (world.root / "sft.jsonl").read_text().replace("First", "Last")
     other.write_text(lines)
     second = evaluate(world, TASKS, sts={**sts, "sft_set": str(other)})["results"]
-    assert len(read) == 2 + 3 * len(SUBJECTS), "its responses, and each domain after its demonstrations"
+    assert len(read) == 2 + 5 * len(SUBJECTS), "its responses, and each domain after its demonstrations, twice"
     for task in TASKS:
         assert second[task]["loss_gold,none"] == first[task]["loss_gold,none"]
         assert second[task]["loss_rehearsal,none"] != first[task]["loss_rehearsal,none"]

@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as running:
         # No sandbox: containers run tests as root. The pages are ours.
-        launched = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield launched
         launched.close()
 
@@ -55,7 +55,7 @@ class Opened:
 
     def __call__(self, path: str = "index.html", **options: Any) -> Any:
         context = self.browser.new_context(**({"viewport": WIDE} | options))
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         self.contexts.append(context)
         context.route(re.compile(r"^(?!file:|data:)"), self._refuse)
         page = context.new_page()

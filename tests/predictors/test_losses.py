@@ -85,6 +85,7 @@ def test_errors_are_those_of_a_mean():
         {"law": np.zeros(200, dtype=np.int64)},
         {"law": np.ones(200, dtype=np.int64)},
         {"law": np.full((1, 200), NAN)},
+        {"law": np.full((1, 200), NAN)},
         np.zeros(1),
         np.ones(1, dtype=np.int64),
     )

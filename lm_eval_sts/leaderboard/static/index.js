@@ -135,7 +135,9 @@
     if (placed.length > 1) {
       text = leading.length === placed.length
         ? `None of the ${placed.length} ranked entries is separable from the best.`
-        : `${leading.length} of ${placed.length} ranked entries lead: they are not separable from the best.`;
+        : leading.length === 1
+          ? `${entries[leading[0].entry].name} leads: each of the ${placed.length - 1} other ranked entries is separable from it.`
+          : `${leading.length} of ${placed.length} ranked entries lead: they are not separable from the best.`;
     }
     at('verdict').textContent = text + (hidden ? ` ${hidden} of ${rows.length} rows are hidden by filters; places count all.` : '');
   }
@@ -143,7 +145,7 @@
   function frontier(found) {
     const points = found.filter((row) => row.value !== null && entries[row.entry].cost !== null && row.group !== 'seen');
     const without = found.filter((row) => row.value !== null && entries[row.entry].cost === null).length;
-    at('uncosted').textContent = without ? `${without} entries do not state their cost and are not drawn.` : '';
+    at('uncosted').textContent = without ? `Not drawn, for want of a stated cost: ${without}.` : '';
     at('frontier').hidden = points.length === 0;
     if (!points.length) {
       at('uncosted').textContent = 'No entry shown has both a value and a known cost.';

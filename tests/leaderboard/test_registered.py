@@ -1,0 +1,17 @@
+"""Every outcome that ships is registered on the leaderboard, by a link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.outcomes.shipped import MICRO, PUBLISHED
+
+SETTINGS = Path(__file__).parents[2] / "leaderboard" / "settings"
+
+
+def test_what_ships_is_registered():
+    for folder, shipped in (("micro", MICRO), ("published", PUBLISHED)):
+        links = {path.name: path.resolve() for path in (SETTINGS / folder).iterdir()}
+        assert links == {path.name: path.resolve() for path in shipped.glob("*.json")}
+    assert len(read_settings(SETTINGS.parent)) == sum(1 for _ in SETTINGS.glob("*/*.json"))
