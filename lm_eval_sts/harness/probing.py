@@ -11,8 +11,6 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -100,7 +98,7 @@ class ProbingPass:
         """
         n = self._settings.probing_questions
         self._lengths = {d.task.domain: len(d.queries) for d in domains}
-        self._answered = {d.task.domain: answered_queries(self._setup.model, _first(d, n)) for d in domains}
+        self._answered = {d.task.domain: answered_queries(self._setup.model, d.first(n)) for d in domains}
         self._files = {
             name: hash_json([(query.context, query.answer) for query in answered])[:16]
             for name, answered in self._answered.items()
@@ -204,12 +202,6 @@ def _recipe(changes: dict[str, Any], steps: int) -> Recipe:
     """The intended recipe, cut to some steps that are all full ones."""
     cut = {"epochs": None, "max_steps": steps, "scheduler": "constant", "warmup_ratio": 0.0, "name": "custom"}
     return make_recipe(**changes).model_copy(update=cut)
-
-
-def _first(domain: DomainQueries, n: int) -> DomainQueries:
-    """The domain with its first n questions only."""
-    prompts = dict(islice(domain.prompts.items(), n))
-    return replace(domain, queries=domain.queries[:n], prompts=prompts, documents=domain.documents[:n])
 
 
 @contextmanager

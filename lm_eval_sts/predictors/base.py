@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from lm_eval_sts.data import Example
 from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.predictors.resampling import Array
 from lm_eval_sts.records import Category, DomainScore, Selection
-
-Array = npt.NDArray[np.float64]
 
 Target = Literal["magnitude", "delta"]
 

@@ -39,9 +39,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lm_eval_sts.predictors.base import Evidence, Gradients, Need, Scores, Target
-from lm_eval_sts.predictors.losses import mean_of
 from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores, mean_of
 from lm_eval_sts.predictors.similarity import cosine_of_mean
 
 

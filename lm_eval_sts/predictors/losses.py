@@ -35,18 +35,7 @@ from scipy.special import entr, softmax
 
 from lm_eval_sts.predictors.base import Evidence, Losses, Need, Scores, Target
 from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
-
-
-def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:
-    """The mean over those questions that have a value.
-
-    Args:
-        values: Each question's value, [questions]; NaN where it has none.
-        draws: The mean under each draw of demonstrations.
-    """
-    has = np.isfinite(values)
-    return Measured(ratio(np.where(has, values, 0.0), has.astype(np.float64)), values, draws)
+from lm_eval_sts.predictors.scoring import Measured, alone, make_scores, mean_of
 
 
 def gold(losses: Losses, domain: str) -> Measured:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm_eval_sts.predictors.base import Scores
-from lm_eval_sts.predictors.resampling import Array, Statistic, standard_error
+from lm_eval_sts.predictors.resampling import Array, Statistic, ratio, standard_error
 from lm_eval_sts.records import DomainScore
 
 
@@ -55,6 +55,17 @@ def make_scores(name: str, measured: Mapping[str, Measured], seed: int, needed: 
         questions[domain] = found.questions
     notes = (f"{name} has no score for {', '.join(without)}: it needs {needed}",) if without else ()
     return Scores(scores, questions, notes=notes)
+
+
+def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:
+    """The mean over those questions that have a value.
+
+    Args:
+        values: Each question's value, [questions]; NaN where it has none.
+        draws: The mean under each draw of demonstrations.
+    """
+    has = np.isfinite(values)
+    return Measured(ratio(np.where(has, values, 0.0), has.astype(np.float64)), values, draws)
 
 
 def alone(statistic: Statistic, n: int) -> Array:

@@ -39,9 +39,8 @@ import numpy.typing as npt
 
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Evidence, Need, Responses, Scores, Target
-from lm_eval_sts.predictors.losses import mean_of
 from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import make_scores
+from lm_eval_sts.predictors.scoring import make_scores, mean_of
 from lm_eval_sts.predictors.sts import select_features
 from lm_eval_sts.records import Selection
 
