@@ -110,7 +110,7 @@ def test_any_value_anywhere_in_a_record(tmp_path, kind, data, value):
 @QUICK
 @given(data=st.data())
 def test_a_record_that_was_cut_or_bent(tmp_path, kind, data):
-    text = example(kind).encode()
+    text = example(kind).strip().encode()  # a cut of the last line break alone would leave it whole
     at = data.draw(st.integers(0, len(text) - 1))
     path = tmp_path / "x.json"
     path.write_bytes(text[:at] + data.draw(st.binary(max_size=4)) + text[at + data.draw(st.integers(0, 20)) :])
