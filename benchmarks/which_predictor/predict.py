@@ -40,12 +40,14 @@ class Condition:
         model: A base model of ``benchmarks.base_models``, or the shipped one.
         sae: An SAE of ``benchmarks.base_models``; None for the shipped one.
         predictors: Which; None for all.
+        more_saes: Further SAEs, for predictors of several layers.
         settings: Further settings of the run.
     """
 
     model: str = SHIPPED_MODEL
     sae: str | None = None
     predictors: tuple[str, ...] | None = PAPERS
+    more_saes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +60,11 @@ CONDITIONS: Final = {
     **{f"sft-demos{t}": Condition(settings={"sft_demos": t}) for t in (1, 4, 8)},
     **{f"domain-demos{m}": Condition(settings={"domain_demos": m}) for m in (1, 3)},
     "draws1": Condition(settings={"demo_draws": 1}),
-    "tokens-last": Condition(settings={"tokens": "last"}),
+    **{f"tokens-{rule}": Condition(settings={"tokens": rule}) for rule in ("last", "special")},
+    "sft-response": Condition(settings={"sft_scored": "response"}),
+    "layers": Condition(
+        predictors=("sts_act_layers", "sts_icl_layers"), more_saes=("sae-layer0", "sae-layer1", "sae-layer3")
+    ),
 }
 """By name; ``all`` is the main one, with every predictor there is, other base models have the default ones."""
 
@@ -87,6 +93,8 @@ def sts_settings(condition: Condition, sft_set: str, places: Places) -> dict[str
         "sae": "micro/sae" if condition.sae is None else str(places.bases / condition.sae),
         **condition.settings,
     }
+    if condition.more_saes:
+        found["more_saes"] = [str(places.bases / name) for name in condition.more_saes]
     if condition.predictors is None:
         split = read_split()
         found["tuned"] = str(places.tuned[condition.model] / f"{sft_set}.seed0")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Literal
 
@@ -19,9 +19,10 @@ import numpy as np
 
 from lm_eval_sts.errors import PromptError
 
-TokensRule = Literal["suffix", "content", "last"]
+TokensRule = Literal["suffix", "content", "last", "special"]
 """``suffix``: the aligned suffix without special tokens; ``content``: of these only the tokens of the
-query's own text (no words of the chat template); ``last``: only the last of the suffix."""
+query's own text (no words of the chat template); ``last``: only the last of the suffix; ``special``:
+the suffix with its special tokens, and those with which every prompt begins (BOS)."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,32 @@ class Query:
         name: As in :class:`Prompts`.
         plain: Token ids of the plain prompt, [plain_tokens].
         contexts: Token ids of the prompts with demonstrations, one [context_tokens] a draw.
-        scored: Positions in ``plain`` of the scored tokens, ascending. In context k the same tokens
-            stand at ``position + len(contexts[k]) - len(plain)``.
+        scored: Positions in ``plain`` of the scored tokens, ascending; see :meth:`positions` for the contexts.
+        head: Positions before this one are the same in every prompt, counted from its start; the others are
+            counted from its end.
     """
 
     name: str
     plain: tuple[int, ...]
     contexts: tuple[tuple[int, ...], ...]
     scored: tuple[int, ...]
+    head: int = 0
+
+    def positions(self, length: int) -> list[int]:
+        """Where the scored tokens stand in that of the prompts which has ``length`` tokens, ascending."""
+        shift = length - len(self.plain)
+        return [p if p < self.head else p + shift for p in self.scored]
+
+    def after(self, n_tokens: int) -> Query:
+        """The same prompts, of whose scored tokens the first ``n_tokens`` of ``plain`` are left out.
+
+        Raises:
+            PromptError: None is left.
+        """
+        scored = tuple(p for p in self.scored if p >= n_tokens)
+        if not scored:
+            raise PromptError(f"question {self.name}: no token to score after its first {n_tokens}")
+        return replace(self, scored=scored)
 
     @property
     def row_id(self) -> str:
@@ -119,7 +138,12 @@ class QueryTokenizer:
                 "so there is nothing to align: does the chat template or the prompt add a text after the question?"
             )
         first = len(plain) - suffix
-        scored = [p for p in range(first, len(plain)) if plain[p] not in self.special_ids]
+        head = 0
+        if self.rule == "special":
+            head = self._special_head((plain, *contexts), first)
+            scored = [*range(head), *range(first, len(plain))]
+        else:
+            scored = [p for p in range(first, len(plain)) if plain[p] not in self.special_ids]
         if self.rule == "last":
             scored = scored[-1:]
         elif self.rule == "content":
@@ -129,7 +153,12 @@ class QueryTokenizer:
                 f"question {prompts.name}: no token to score: the aligned suffix of {suffix} tokens holds "
                 "special tokens only; is the question empty?"
             )
-        return Query(prompts.name, plain, contexts, tuple(scored))
+        return Query(prompts.name, plain, contexts, tuple(scored), head)
+
+    def _special_head(self, prompts: Sequence[tuple[int, ...]], longest: int) -> int:
+        """How many special tokens all prompts begin with, at most ``longest``."""
+        shared = takewhile(lambda ids: ids[0] in self.special_ids and len(set(ids)) == 1, zip(*prompts, strict=False))
+        return min(longest, sum(1 for _ in shared))
 
     def _content_only(self, prompts: Prompts, plain: tuple[int, ...], scored: list[int]) -> list[int]:
         assert self._offsets is not None

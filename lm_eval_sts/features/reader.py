@@ -74,7 +74,7 @@ class Reader:
         ]
         prefixes = []
         for side in sides:
-            limits = [q.scored[0] + len(ids) - len(q.plain) for q, ids in zip(queries, side, strict=True)]
+            limits = [q.positions(len(ids))[0] for q, ids in zip(queries, side, strict=True)]
             length = shared_prefix(side, limits)
             prefixes.append(self.prefixed.prefix(side[0][:length], side[0][length : length + PROBE]))
         return prefixes
@@ -164,8 +164,7 @@ class Reader:
         for first in range(0, len(ids), rows):
             activations = self.activations(ids[first : first + rows], prefix)
             for row, query, whole in zip(activations, queries[first:], ids[first:], strict=False):
-                shift = len(whole) - len(query.plain) - prefix.length
-                parts.append(row[torch.tensor(query.scored, device=row.device) + shift])
+                parts.append(row[torch.tensor(query.positions(len(whole)), device=row.device) - prefix.length])
         scored = torch.cat(parts).float()
         if not bool(torch.isfinite(scored).all()):
             raise ModelError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm_eval_sts.data import SftSet
+from lm_eval_sts.data import Example, SftSet
 from lm_eval_sts.errors import DatasetError, PromptError
 from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
 
@@ -59,6 +59,7 @@ def sft_queries(
     budget: int,
     context: int,
     seed: int,
+    response: Callable[[Example], str] | None = None,
 ) -> SftQueries:
     """Draws demonstrations and queries of an SFT set.
 
@@ -74,6 +75,8 @@ def sft_queries(
         budget: Scored tokens.
         context: The model's context length in tokens.
         seed: Seed of order and draws.
+        response: What is read after an example's prompt and scored in its place; None: the prompt itself, as in the
+            paper.
 
     Raises:
         DatasetError: The set has too few examples.
@@ -125,6 +128,7 @@ def sft_queries(
         tokenize,
         budget,
         context,
+        None if response is None else (lambda row: response(examples[row])),
     )
     if over:
         notes.append(
@@ -163,6 +167,7 @@ def _fill_budget(
     tokenize: QueryTokenizer,
     budget: int,
     context: int,
+    response: Callable[[int], str] | None,
 ) -> tuple[list[tuple[Query, Prompts, int]], int]:
     """What fits, with its row, until the budget is filled; and how many queries did not fit the context."""
     found: list[tuple[Query, Prompts, int]] = []
@@ -171,8 +176,14 @@ def _fill_budget(
         if total >= budget:
             break
         alone, *shown = turns(row)
-        text = Prompts(f"sft/{row}", render(alone), tuple(render(t) for t in shown), alone[0].prompt)
-        query = tokenize(text)
+        prompt = render(alone)
+        if response is None:
+            text = Prompts(f"sft/{row}", prompt, tuple(render(t) for t in shown), alone[0].prompt)
+            query = tokenize(text)
+        else:
+            answer = response(row)
+            text = Prompts(f"sft/{row}", prompt + answer, tuple(render(t) + answer for t in shown), answer)
+            query = tokenize(text).after(len(tokenize.encode(prompt)))
         if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
             over += 1
             continue

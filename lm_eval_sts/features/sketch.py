@@ -86,7 +86,7 @@ class GradientSketcher:
     """
 
     def __init__(
-        self, backward: Backward, *, width: int = 65_536, layers: Sequence[int] | None = None, seed: int = 0
+        self, backward: Backward, *, width: int = 131_072, layers: Sequence[int] | None = None, seed: int = 0
     ) -> None:
         self._backward = backward
         candidates = _linear_maps(backward.model, layers)

@@ -49,11 +49,10 @@ def _answered(model: HarnessModel, query: Query, prompts: Prompts, options: Sequ
     prompt = prompts.contexts[0]
     # What encode_pair gives for each option, without tokenising the prompt again.
     context = query.contexts[0] if prompt == prompt.rstrip() else tuple(model.lm.tok_encode(prompt.rstrip()))
-    shift = len(query.contexts[0]) - len(query.plain)
     return AnsweredQuery(
         query.name,
         context=context,
-        question=tuple(p + shift for p in query.scored if p + shift < len(context)),
+        question=tuple(p for p in query.positions(len(query.contexts[0])) if p < len(context)),
         options=tuple(tuple(model.lm.tok_encode(prompt + option)[len(context) :]) for option in options),
         gold=gold,
     )

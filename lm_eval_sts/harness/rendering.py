@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lm_eval_sts.data import Example
@@ -34,6 +34,14 @@ def render_for(options: PromptOptions, settings: Settings) -> Render:
         return options.chat_template(messages, add_generation_prompt=True)
 
     return plain if options.chat_template is None else chat
+
+
+def response_for(options: PromptOptions, settings: Settings) -> Callable[[Example], str] | None:
+    """What follows an SFT example's prompt where its response is scored; None where the prompt is."""
+    if settings.sft_scored == "prompt":
+        return None
+    between = settings.sft_response_delimiter if options.chat_template is None else ""
+    return lambda example: between + example.response
 
 
 def opening_of(examples: Sequence[Example], settings: Settings) -> Opening:

@@ -26,7 +26,7 @@ from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.passes import Pass, Setup, Subject, make_passes
 from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.profiling import Profiling
-from lm_eval_sts.harness.rendering import chat_template_hash, render_for
+from lm_eval_sts.harness.rendering import chat_template_hash, render_for, response_for
 from lm_eval_sts.harness.report import RunFacts, make_predictions, provenance_of, setting_of
 from lm_eval_sts.harness.samples import write_arguments
 from lm_eval_sts.harness.settings import Settings
@@ -195,6 +195,7 @@ class Run:
             budget=settings.sft_tokens,
             context=model.context,
             seed=self.seed,
+            response=response_for(options, settings),
         )
         self.domains: list[DomainQueries] = [domain_queries(t, tokenize, model.context) for t in self.tasks]
         self.notes += [*self.sft.notes, *(note for d in self.domains for note in d.notes)]

@@ -30,7 +30,8 @@ def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:
     """The prompts with demonstrations, and which tokens are scored.
 
     ``scored`` are half-open ranges of positions in the plain prompt, special tokens included in the count; in
-    context k the same tokens stand ``context_tokens[k] - plain_tokens`` further on.
+    context k the same tokens stand ``context_tokens[k] - plain_tokens`` further on, but for the special tokens at the
+    start (``tokens: special``), which stand there in every prompt.
     """
     return {
         "contexts": list(text.contexts),

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.outcomes.recipes import make_recipe
 from lm_eval_sts.predictors.embedding import DEFAULT_MODEL
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
@@ -62,8 +63,10 @@ class Settings(BaseModel):
     """Scored tokens of the SFT set (paper: 20,000)."""
     domain_tokens: int = Field(default=10_000, gt=0)
     """Scored tokens of a domain (paper: 10,000)."""
-    tokens: Literal["suffix", "content", "last"] = "suffix"
+    tokens: TokensRule = "suffix"
     """Which tokens of a query are scored."""
+    sft_scored: Literal["prompt", "response"] = "prompt"
+    """Which half of an SFT example is scored: its prompt (paper), or its response, read after the prompt."""
     unaligned_rows: int = Field(default=10_000, gt=0)
     """Rows that the unaligned variants compare (reference code: 10,000)."""
     embedding_model: str = DEFAULT_MODEL
@@ -89,7 +92,7 @@ class Settings(BaseModel):
     """Questions of each domain that a probing run measures."""
     gradient_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
     """Blocks, from 0, whose linear maps' gradients are read; None: all."""
-    gradient_width: int = Field(default=65_536, gt=0)
+    gradient_width: int = Field(default=131_072, gt=0)
     """k, numbers of a gradient's sketch; cosines between gradients have an error of 1/√k from it."""
     gradient_questions: int | None = Field(default=None, gt=0)
     """Most questions of each domain whose gradients are read; None: all that are read."""

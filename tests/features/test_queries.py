@@ -52,6 +52,41 @@ def test_the_aligned_suffix(plain, contexts, expected):
     assert scored_text(last) == expected[-1]
 
 
+@pytest.mark.parametrize(
+    ("plain", "contexts", "expected"),
+    [
+        ("^query", ("^demo query",), "^query"),
+        (
+            "^$query$",
+            ("^$demo$query$", "^$x$query$"),
+            "^$query$",
+        ),  # the $ before the query is the head's or the suffix's
+        ("^$^query", ("^$demo\nquery",), "^$query"),  # the third special token stands in one prompt only
+        ("query", ("demo query",), "query"),
+        ("^query", (), "^query"),
+        ("^que$ry", ("^demo^que$ry",), "^que$ry"),  # the whole plain prompt is the suffix
+    ],
+)
+def test_special_tokens_where_they_are_asked_for(plain, contexts, expected):
+    query = letters("special")(Prompts("q", plain, contexts))
+    for ids in (query.plain, *query.contexts):
+        assert "".join(chr(ids[p]) for p in query.positions(len(ids))) == expected
+
+
+def test_the_head_stands_at_the_start_of_every_prompt():
+    query = letters("special")(Prompts("q", "^query", ("^demo query",)))
+    assert (query.head, query.scored) == (1, (0, 1, 2, 3, 4, 5))
+    assert query.positions(11) == [0, 6, 7, 8, 9, 10]
+    assert query.row_id != letters()(Prompts("q", "^query", ("^demo query",))).row_id
+
+
+def test_what_comes_after_the_first_tokens():
+    query = letters()(Prompts("q", "^query=answer", ("^demo query=answer",)))
+    assert scored_text(query.after(7), 0) == "answer"
+    with says(PromptError, "question q: no token to score after its first 13"):
+        query.after(13)
+
+
 texts = st.text(alphabet="ab^$", max_size=8)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -100,6 +101,20 @@ def test_equals_the_direct_way(name, sae):
     assert profile.row_ids == tuple(q.row_id for q in queries)
     assert profile.tokens.tolist() == [len(q.scored) for q in queries]
     assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries))
+
+
+def test_a_token_at_the_start_of_every_prompt_counts_and_does_not_move(sae):
+    """BOS, where it is scored: no token before it differs, so demonstrations change its features by exactly nothing."""
+    model = ARCHITECTURES["llama"]()
+    block = blocks_of(model)[2]
+    without = [replace(q, scored=tuple(range(10, len(q.plain)))) for q in make_queries(6)]
+    queries = [replace(q, scored=(0, *q.scored), head=1) for q in without]
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae, token_budget=300, pad_id=VOCAB - 1)
+    profile = reader.read(queries, reader.prefixes(queries))
+    expected = direct(model, block, sae, without)
+    first = direct(model, block, sae, [replace(q, scored=(0,), contexts=()) for q in without])
+    assert all(np.abs(first[name]).max() > 0 for name in first)
+    assert_equal(profile, {name: value + first.get(name, 0.0) for name, value in expected.items()})
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 64])

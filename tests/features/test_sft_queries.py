@@ -55,6 +55,19 @@ def test_prompts_are_the_query_after_each_draws_demonstrations():
         assert "".join(chr(query.plain[p]) for p in query.scored) == asked
 
 
+def test_responses_are_scored_after_their_prompt_where_asked_for():
+    sft_set = make_set(9)
+    found, asked = draw(sft_set, response=lambda example: f"={example.response}"), draw(sft_set)
+    assert found.rows == asked.rows and found.demonstrations == asked.demonstrations
+    for whole, half, query in zip(found.prompts, asked.prompts, found.queries, strict=True):
+        assert (whole.plain, whole.content) == (half.plain + "=xxxx", "=xxxx")
+        assert whole.contexts == tuple(text + "=xxxx" for text in half.contexts)
+        for ids in (query.plain, *query.contexts):
+            assert "".join(chr(ids[p]) for p in query.positions(len(ids))) == "=xxxx"
+    with says(PromptError, "fits the model's context of 22 tokens"):
+        draw(sft_set, response=lambda example: "x" * 40, context=22, demos=1)
+
+
 def test_draws_are_disjoint_where_there_are_enough():
     found = draw(make_set(7))
     assert len({row for rows in found.demonstrations for row in rows}) == 6

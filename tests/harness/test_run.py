@@ -185,6 +185,37 @@ def test_token_rules(world, rule):
             assert text.startswith("Question:") and text.endswith("step by step.")
 
 
+def test_special_tokens_are_scored_where_asked_for(world, tmp_path):
+    """The tiny tokenizer puts one BOS before every prompt: one token a question, whose features do not move."""
+    found = {}
+    for rule in ("suffix", "special"):
+        (tmp_path / rule).mkdir()
+        run = evaluate(world, ["sts_mmlu_pro_law"], sts={"tokens": rule})
+        found[rule] = predictions_of(run, tmp_path / rule)
+    plain, special = (found[rule]["sts_icl"].domains["law"] for rule in ("suffix", "special"))
+    assert special.n_tokens == plain.n_tokens + plain.n_questions
+    assert special.score == pytest.approx(plain.score * plain.n_tokens / special.n_tokens, rel=1e-4)
+    assert found["special"]["sts_act"].domains["law"].score != found["suffix"]["sts_act"].domains["law"].score
+
+
+@pytest.mark.parametrize("templated", [False, True])
+def test_responses_of_the_sft_set_are_scored_where_asked_for(world, templated):
+    chosen = {"sft_scored": "response"}
+    lines = [
+        json.loads(line)
+        for line in sft_prompts(
+            evaluate(world, ["sts_mmlu_pro_law"], sts=chosen, apply_chat_template=templated)
+        ).read_text().splitlines()
+    ]  # fmt: skip
+    for line in lines:
+        (start, stop), *more = line["scored"]
+        assert not more and stop == line["plain_tokens"]
+        text = line["plain"].removeprefix("<bos>") if templated else line["plain"]
+        scored = text.encode()[start - 1 :].decode()  # one token a byte, and BOS
+        assert scored.strip() and (templated or scored.startswith("\n"))
+        assert text.endswith(scored) and all(context.endswith(scored) for context in line["contexts"])
+
+
 def test_settings_from_a_file_and_unknown_keys(world, results, tmp_path):
     import yaml
 
