@@ -10,7 +10,8 @@ import numpy as np
 from lm_eval_sts.errors import PromptError
 from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
 from lm_eval_sts.features.sft_queries import DEMONSTRATION_SHARE
-from lm_eval_sts.harness.task import Document, TransferTask
+from lm_eval_sts.harness.benchmark import Document
+from lm_eval_sts.harness.task import TransferTask
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.queries import common_suffix
 from lm_eval_sts.harness.answers import encode_pair
+from lm_eval_sts.harness.benchmark import Document
 from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.opening import Opening
-from lm_eval_sts.harness.task import Document
 
 _JUNCTION = 16
 """Tokens after an opening on which, beside its own, the tokens where the two meet may depend."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from lm_eval_sts.data import Example
 from lm_eval_sts.features.sft_queries import Render, Turn
+from lm_eval_sts.harness.benchmark import PromptOptions
 from lm_eval_sts.harness.model import text_hash
 from lm_eval_sts.harness.opening import Message, Opening
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.task import PromptOptions
 
 
 def render_for(options: PromptOptions, settings: Settings) -> Render:

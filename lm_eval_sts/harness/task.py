@@ -1,9 +1,6 @@
-"""The task class behind every ``sts_…`` YAML.
+"""The task class behind every ``sts_…`` YAML: ``class: !function lm_eval_sts.harness.task.TransferTask``.
 
-A YAML of ours is an ordinary lm-eval benchmark YAML (dataset, splits, prompts, few-shot rows) with
-``class: !function lm_eval_sts.harness.task.TransferTask``; or it names one of lm-eval's own with ``like:`` and takes
-everything from there. The prompts are built by lm-eval's own code; what changes is the question asked: not what the
-model answers, but which features it uses.
+What changes to an ordinary benchmark is the question asked: not what the model answers, but which features it uses.
 
 lm-eval groups the requests of all tasks by type and hands each type to a method of that name on the model. Our type
 is :data:`REQUEST_TYPE`; the method is put on lm-eval's base class, so that every model type has it and those that
@@ -12,238 +9,34 @@ cannot show hidden states say so.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from string import ascii_uppercase
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.api.samplers import ContextSampler
-from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_sts.data import load_benchmark
-from lm_eval_sts.errors import DatasetError, SettingsError
-from lm_eval_sts.harness.opening import Opening
+from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.harness.benchmark import BenchmarkTask, Document, PromptOptions
 from lm_eval_sts.harness.preflight import check_settings
-from lm_eval_sts.harness.settings import Settings, read_settings
-
-logger = logging.getLogger(__name__)
+from lm_eval_sts.harness.settings import Settings
 
 REQUEST_TYPE = "sts_read"
 
-Document = dict[str, Any]
 
-
-@dataclass(frozen=True)
-class PromptOptions:
-    """How lm-eval was told to build prompts."""
-
-    system_instruction: str | None
-    apply_chat_template: bool
-    fewshot_as_multiturn: bool
-    chat_template: Callable[..., str] | None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The options of a question.
-
-    Attributes:
-        texts: Each as it would follow the prompt.
-        gold: Index of the right one.
-    """
-
-    texts: tuple[str, ...]
-    gold: int
-
-
-class TransferTask(ConfigurableTask):  # type: ignore[misc]
+class TransferTask(BenchmarkTask):
     """One domain of a benchmark, scored by predictors of transfer.
 
     Attributes:
-        settings: The settings of the run, with the benchmark's defaults.
-        domain: The domain's name.
-        benchmark: The name of the group that the domain belongs to.
-        measured_by: The lm-eval task or group that measures the benchmark; None where the YAML names none.
-        measured_version: Its version.
-        shares_questions: Whether the questions read here are among those that it asks; None where the YAML is silent.
         results: What the run found for this domain; None until the model was read.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        """Builds the task from its YAML.
-
-        Raises:
-            SettingsError: A setting is unknown or invalid.
-            DatasetError: The benchmark cannot be loaded, or lacks a split or the domain's questions.
-        """
-        given = dict(config or {})
-        given.pop("class", None)
-        original: dict[str, Any] = {}
-        if (like := given.pop("like", None)) is not None:
-            original = _lm_eval_task(like)
-            given = {**original, **given}
-        for key in ("output_type", "generation_kwargs", "filter_list", "metric_list", "repeats"):
-            given.pop(key, None)
-        metadata = dict(given.get("metadata") or {})
-        self.settings: Settings = read_settings(metadata.get("sts"), metadata.get("sts_defaults"))
-        self.benchmark = str(metadata.get("benchmark") or given["task"])
-        self.measured_by: str | None = metadata.get("measured_by")
-        version = metadata.get("measured_version") or (original.get("metadata") or {}).get("version")
-        self.measured_version: str | None = None if version is None else str(version)
-        self.shares_questions: bool | None = metadata.get("shares_questions")
-        self.domain = str(given.get("task_alias") or given["task"])
+        """Builds the task from its YAML; raises what :class:`BenchmarkTask` does."""
         self.results: DomainResults | None = None
-        self._seed: int | None = None
-        self._shuffled: dict[int, Any] = {}
-        self.prompt_options: PromptOptions | None = None
         self._limit: int | None = None
         self._samples: list[int] | None = None
-        super().__init__(config={**given, "output_type": "loglikelihood", "metadata": metadata})
-        self.OUTPUT_TYPE = REQUEST_TYPE
-        self.config.output_type = REQUEST_TYPE
-
-    # ---- data
-
-    def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Loads the benchmark from ``benchmark_path`` or from where the YAML says."""
-        custom = self.config.custom_dataset
-        if self.settings.benchmark_path:
-            source = self.settings.benchmark_path
-            self.dataset = _load_once(source, None, {})
-        elif callable(custom):
-            source = f"{custom.__module__}.{custom.__qualname__}"
-            self.dataset = custom(**(self.config.metadata or {}), **(dataset_kwargs or {}))
-        else:
-            source = str(self.config.dataset_path)
-            self.dataset = _load_once(source, self.config.dataset_name, dataset_kwargs or {})
-        self.source = source
-        for split in (self.config.test_split, self.config.fewshot_split):
-            if split is not None and split not in self.dataset:
-                raise DatasetError(
-                    f"benchmark {source} has no split {split!r} (it has {', '.join(self.dataset)}): "
-                    f"{self.config.task} needs its questions and its worked examples"
-                )
-
-    def test_docs(self) -> Any:
-        """The domain's questions in seeded order: benchmarks are ordered by source, so first rows are no sample.
-
-        Raises:
-            DatasetError: The domain has no questions.
-        """
-        import numpy as np
-
-        seed = self.seed
-        if seed not in self._shuffled:
-            docs = super().test_docs()
-            if len(docs) == 0:
-                raise DatasetError(
-                    f"benchmark {self.source} has no questions for {self.domain}: "
-                    f"is this the right benchmark for {self.config.task}?"
-                )
-            order = np.random.default_rng(seed).permutation(len(docs))
-            self._shuffled = {seed: docs.select(order)}
-        return self._shuffled[seed]
-
-    @property
-    def seed(self) -> int:
-        """Seed of orders, draws and resamplings: the setting, else lm-eval's few-shot seed."""
-        return self.settings.seed if self.settings.seed is not None else self._seed or 0
-
-    def set_fewshot_seed(self, seed: int | None = None) -> None:
-        """Takes lm-eval's few-shot seed (``--seed``) for the run's own."""
-        super().set_fewshot_seed(seed)
-        self._seed = seed
-
-    # ---- prompts
-
-    @property
-    def n_demonstrations(self) -> int:
-        """Demonstrations before a question: the setting, else the number of shots.
-
-        Raises:
-            SettingsError: Both are zero.
-        """
-        wanted = self.settings.domain_demos or self.config.num_fewshot
-        if not wanted:
-            raise SettingsError(
-                f"{self.config.task} compares questions without and with demonstrations, and --num_fewshot is 0: "
-                "set domain_demos (the paper's is 5), which leaves other tasks at 0 shots"
-            )
-        return int(wanted)
-
-    def demonstrations(self) -> list[Document]:
-        """The domain's worked examples, in the benchmark's order.
-
-        Raises:
-            DatasetError: There are fewer than asked for.
-        """
-        docs = list(self.fewshot_docs())
-        if len(docs) < self.n_demonstrations:
-            raise DatasetError(
-                f"{self.config.task}: {self.n_demonstrations} demonstrations are asked for, but the split "
-                f"{self.config.fewshot_split!r} of {self.source} has {len(docs)} for {self.domain}: lower domain_demos"
-            )
-        return docs[: self.n_demonstrations]
-
-    def build_prompt(
-        self, doc: Document, demonstrations: Sequence[Document] = (), opening: Opening | None = None
-    ) -> str:
-        """lm-eval's own prompt for a question after the given demonstrations.
-
-        Args:
-            doc: The question.
-            demonstrations: Worked examples of the domain.
-            opening: What stands before them, after the system instruction.
-        """
-        options = self.prompt_options
-        assert options is not None, "prompts are built after build_all_requests"
-        system, template, head = options.system_instruction, options.chat_template, ""
-        if opening is not None and template is not None:
-            template = opening.before(template, options.fewshot_as_multiturn)
-        elif opening is not None:
-            head, system = f"{system}\n\n{opening.text}" if system else opening.text, None
-        self.sampler = _Fixed(list(demonstrations))
-        return head + str(
-            self.fewshot_context(
-                doc,
-                num_fewshot=len(demonstrations),
-                system_instruction=system,
-                apply_chat_template=options.apply_chat_template,
-                fewshot_as_multiturn=options.fewshot_as_multiturn,
-                chat_template=template,
-                gen_prefix=self.doc_to_prefix(doc),
-            )
-        )
-
-    def question_text(self, doc: Document) -> str:
-        """The question's own text, as it stands in its prompt."""
-        return str(self.doc_to_text(doc))
-
-    def answer_text(self, doc: Document) -> str:
-        """The right answer as the benchmark gives it: the option's text, or where it has none its letter."""
-        target = self.doc_to_target(doc)
-        if isinstance(target, int) and self.config.doc_to_choice is not None:
-            return str(self.doc_to_choice(doc)[target])
-        return str(target)
-
-    def answers(self, doc: Document) -> Answers | None:
-        """The question's options, in the form that the YAML gives under ``metadata.answers``; None where it is silent.
-
-        There, ``form`` is the text of an option (``{option}`` or its ``{letter}``), ``options`` and ``gold`` the
-        columns of the options and of the index of the right one.
-        """
-        given = (self.config.metadata or {}).get("answers")
-        if given is None:
-            return None
-        options = [str(option).strip() for option in doc[given["options"]]]
-        texts = (given["form"].format(option=o, letter=c) for o, c in zip(options, ascii_uppercase, strict=False))
-        return Answers(tuple(texts), int(doc[given["gold"]]))
-
-    # ---- requests
+        super().__init__(config, output_type=REQUEST_TYPE)
 
     def build_all_requests(
         self,
@@ -291,8 +84,6 @@ class TransferTask(ConfigurableTask):  # type: ignore[misc]
     def ordered_docs(self) -> list[tuple[int, Document]]:
         """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
         return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
-
-    # ---- results
 
     def process_results(self, doc: Document, results: Sequence[Any]) -> dict[str, float]:
         """A question's own share of each score; nothing for questions beyond the token budget."""
@@ -348,45 +139,6 @@ def dumped_metadata(
 def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
     """An aggregation that is known already."""
     return lambda items: value
-
-
-class _Fixed(ContextSampler):  # type: ignore[misc]
-    """Shows given demonstrations in the given order."""
-
-    def sample(self, n: int, eval_doc: Any = None, df: Any = None, **_: Any) -> Sequence[Document]:
-        return list(self.df)[:n]
-
-
-def _lm_eval_task(name: str) -> dict[str, Any]:
-    """The configuration of one of lm-eval's own tasks, by its YAML's name below lm-eval's task folder.
-
-    Raises:
-        DatasetError: This lm-eval has no such file.
-    """
-    import lm_eval.tasks
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    path = Path(lm_eval.tasks.__file__).parent / name
-    if not path.is_file():
-        raise DatasetError(
-            f"this lm-eval has no task file {name}: install lm-eval 0.4.13 or a release that still has it"
-        )
-    config: dict[str, Any] = dict(load_yaml(path, resolve_func=True))
-    return config
-
-
-_loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-
-
-def _load_once(source: str, name: str | None, options: dict[str, Any]) -> Mapping[str, Any]:
-    """The benchmark, loaded once for its many domains; again when a local copy has changed."""
-    path = Path(source).expanduser()
-    stamp = max((p.stat().st_mtime_ns for p in (path, *path.rglob("*"))), default=0) if path.exists() else 0
-    key = (source, name, stamp, repr(sorted(options.items())))
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = load_benchmark(source, name, **options)
-    return _loaded[key]
 
 
 def _read_requests(lm: LM, requests: list[Instance]) -> list[dict[str, float]]:
