@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.leaderboard_scale import SUBJECTS, outcome, submission
+from lm_eval_sts.leaderboard.sealing import seal
 from lm_eval_sts.records import Cost, Outcome, Scope, Scopes, Submission, Submitter, save_record
 
+SALT = "5" * 64
 TRUE = np.random.default_rng(7).normal(0, 0.03, (6, 14)) + np.random.default_rng(8).normal(0, 0.02, 14)
 NASTY = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1> `a|b` </script><!-- [x](javascript:1)"
 
@@ -40,7 +42,7 @@ def submissions(measured: dict[str, Outcome]) -> list[Submission]:
     free = Cost(forward_tokens=0, backward_tokens=0)
     return [
         made("good", noisy(0.01, 1)),
-        made("good-too", noisy(0.015, 2), cost=Cost(forward_tokens=5e5, backward_tokens=2e5)),
+        made("good-too", noisy(0.015, 2), cost=Cost(forward_tokens=5e5, backward_tokens=2e5), salt=SALT),
         made("middling", {**noisy(0.05, 3), "toy/other": dict.fromkeys(SUBJECTS, 0.0) | {"law": 1.0}}),
         made("sizes", {k: {d: abs(x) for d, x in v.items()} for k, v in noisy(0.02, 4).items()}, target="magnitude"),
         made("poor", noisy(0.4, 5), cost=None),
@@ -63,6 +65,9 @@ def write(root: Path) -> Path:
         save_record(one, root / "settings" / f"{name}.json")
     for one in submissions(measured):
         save_record(one, root / "submissions" / one.predictor / f"{one.version}.json")
+        if one.salt:
+            sealed = seal(one).model_copy(update={"created": "2026-01-01T00:00:00+00:00"})
+            save_record(sealed, root / "seals" / one.predictor / f"{one.version}.json")
     scope = Scope(name="toys", title="Toy settings", description="Five sets.", settings=("toy/set-*",))
     save_record(Scopes(scopes=(scope,)), root / "scopes.json")
     return root

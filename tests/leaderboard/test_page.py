@@ -236,6 +236,17 @@ def test_a_predictor_page_leads_to_the_board(opened: Opened) -> None:
     assert page.locator("[data-switch=target] button", has_text="size").get_attribute("aria-pressed") == "true"
 
 
+def test_what_was_sealed_before_the_outcome_is_marked(opened: Opened) -> None:
+    page = opened()
+    wait_for_rows(page)
+    marked = page.locator("#table tbody tr", has=page.locator("[title*='were sealed before the outcome']"))
+    assert [row.split()[0] for row in marked.locator(".name").all_inner_texts()] == ["good-too/1"]
+    page = opened("predictors/good-too/1.html")
+    wait_for_rows(page, "#settings")
+    assert page.locator("#settings tbody tr", has_text="sealed").count() == 5
+    assert "5 settings" in page.locator("main").inner_text()
+
+
 @pytest.mark.parametrize("path", ["index.html", "predictors/nasty/1.html", "settings/toy/set-1.html"])
 def test_markup_in_a_submission_is_text(opened: Opened, path: str) -> None:
     page = opened(path)
