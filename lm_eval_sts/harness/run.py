@@ -30,7 +30,7 @@ from lm_eval_sts.harness.rendering import chat_template_hash, render_for, respon
 from lm_eval_sts.harness.report import RunFacts, make_predictions, provenance_of, setting_of
 from lm_eval_sts.harness.samples import write_arguments
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.task import DomainResults, TransferTask
+from lm_eval_sts.harness.task import DomainResults, OwnValues, TransferTask
 from lm_eval_sts.predictors.base import Evidence, Question, Texts
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import Outcome, Prediction, Selection
@@ -38,7 +38,7 @@ from lm_eval_sts.records import Outcome, Prediction, Selection
 logger = logging.getLogger(__name__)
 
 
-def answer(lm: Any, requests: Sequence[Any]) -> list[dict[str, float]]:
+def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
     """Answers lm-eval's requests of our type.
 
     Args:
@@ -66,7 +66,7 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[dict[str, float]]:
                 f"{alone.config.task} compares the predictions of {benchmark}, and no domain of it is run: "
                 f"name {benchmark} in --tasks"
             )
-    values: dict[tuple[str, int], dict[str, float]] = {}
+    values: dict[tuple[str, int], OwnValues] = {}
     for key, group in runs.items():
         run = Run(model, group, agreements.get(key, ()))
         values |= run.execute()
@@ -85,7 +85,7 @@ class _Found:
     """
 
     predictions: list[Prediction]
-    values: dict[tuple[str, int], dict[str, float]]
+    values: dict[tuple[str, int], OwnValues]
     agreement: AgreementResults
 
 
@@ -111,7 +111,7 @@ class Run:
         self.notes: list[str] = []
         self.passes: list[Pass] = []
 
-    def execute(self) -> dict[tuple[str, int], dict[str, float]]:
+    def execute(self) -> dict[tuple[str, int], OwnValues]:
         """Reads, scores, and gives every task its results.
 
         Returns:
@@ -245,21 +245,22 @@ class Run:
 
     def _own_values(
         self, found: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
-    ) -> dict[tuple[str, int], dict[str, float]]:
-        """By (task, doc_id) that question's own value of every predictor that has one for it.
+    ) -> dict[tuple[str, int], OwnValues]:
+        """By (task, doc_id) that question's own value of every predictor, None where it has none for this one.
+
+        A question without any value has no entries: lm-eval counts those that have some, and expects the same ones of all.
 
         Args:
             found: Each predictor's values of the questions, [questions], by domain.
         """
-        return {
-            (d.task.config.task, doc_id): {
-                name: float(domains[d.task.domain][i])
-                for name, domains in found.items()
-                if d.task.domain in domains and np.isfinite(domains[d.task.domain][i])
-            }
-            for d in self.domains
-            for i, doc_id in enumerate(d.prompts)
-        }
+        own: dict[tuple[str, int], OwnValues] = {}
+        for d in self.domains:
+            here = {name: domains[d.task.domain] for name, domains in found.items() if d.task.domain in domains}
+            for i, doc_id in enumerate(d.prompts):
+                values = {name: float(each[i]) if np.isfinite(each[i]) else None for name, each in here.items()}
+                known = any(value is not None for value in values.values())
+                own[d.task.config.task, doc_id] = values if known else {}
+        return own
 
     def _note_features_that_never_moved(self, selections: Sequence[Selection]) -> None:
         still = max((d.shift.count(0.0) for s in selections for d in s.draws), default=0)

@@ -23,6 +23,9 @@ from lm_eval_sts.harness.settings import Settings
 
 REQUEST_TYPE = "sts_read"
 
+OwnValues = dict[str, float | None]
+"""A question's own share of each score by predictor; None where the predictor has none for it."""
+
 
 class TransferTask(BenchmarkTask):
     """One domain of a benchmark, scored by predictors of transfer.
@@ -85,9 +88,9 @@ class TransferTask(BenchmarkTask):
         """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
         return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
 
-    def process_results(self, doc: Document, results: Sequence[Any]) -> dict[str, float]:
+    def process_results(self, doc: Document, results: Sequence[Any]) -> OwnValues:
         """A question's own share of each score; nothing for questions beyond the token budget."""
-        values: dict[str, float] | None = results[0]
+        values: OwnValues | None = results[0]
         if not values:
             return {}
         return {key: value for name, value in values.items() for key in (name, f"{name}_stderr")}
@@ -141,7 +144,7 @@ def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
     return lambda items: value
 
 
-def _read_requests(lm: LM, requests: list[Instance]) -> list[dict[str, float]]:
+def _read_requests(lm: LM, requests: list[Instance]) -> list[OwnValues]:
     """What lm-eval calls on the model for our requests."""
     from lm_eval_sts.harness.run import answer
 

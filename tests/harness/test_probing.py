@@ -118,3 +118,15 @@ def test_refusals(world, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     with says(SettingsError, "one process on one device", "CUDA_VISIBLE_DEVICES"):
         ProbingPass(given)
+
+
+def test_questions_that_a_probing_run_leaves_out_have_no_value_of_it(plain_world, caplog):
+    """lm-eval warns where metrics of a task are of different numbers of questions."""
+    chosen = SETTINGS | {"predictors": ["sts_act", "probing_1"], "probing_steps": [1]}
+    with caplog.at_level("WARNING"):
+        found = evaluate(plain_world, LAW, sts=chosen)
+    rows = [(sample["sts_act"], sample["probing_1"]) for sample in samples_read(found, "law")]
+    assert len(rows) > 3 and [row[1] is None for row in rows] == [False] * 3 + [True] * (len(rows) - 3)
+    assert all(row[0] is not None for row in rows)
+    assert "not scored on the same number" not in caplog.text
+    assert found["n-samples"]["sts_mmlu_pro_law"]["effective"] == len(rows)
