@@ -8,16 +8,19 @@ through one decoder block is 1 / blocks of a token through the model, so that pa
 for what they are. Seconds are processor time of one thread, less those of a run that reads nothing. Fine-tuning and
 measuring, which a prediction saves, are counted in the same way.
 
-``--tuned`` is a folder of tuned models by SFT set (``lm-eval-sts micro sweep --work_dir W`` makes ``W/tuned``).
+``--tuned`` is a folder of tuned models by SFT set (``lm-eval-sts micro sweep --work_dir W`` makes ``W/tuned``);
+``--more_saes`` are SAEs of other layers (``python -m benchmarks.base_models FOLDER sae-layer0 …``), without which the
+predictors of several layers are left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,12 +83,16 @@ def counted() -> Iterator[Callable[[], Spent]]:
             handle.remove()
 
 
-def kinds() -> dict[str, list[str]]:
-    """Predictors that cost the same; those of several SAEs are left out, since the micro model ships with one."""
+def kinds(*, layers: bool) -> dict[str, list[str]]:
+    """Predictors that cost the same.
+
+    Args:
+        layers: Whether there are SAEs for those of several layers.
+    """
     found: dict[str, list[str]] = {}
     for name in names():
         needs = get_predictor(name).needs
-        if "layers" in needs:
+        if "layers" in needs and not layers:
             continue
         key = "+".join(sorted(needs))
         if "probing" in needs or name.startswith("embedding"):
@@ -94,7 +101,7 @@ def kinds() -> dict[str, list[str]]:
     return found
 
 
-def cost(lm: Any, predictors: list[str], tuned: Path) -> Spent:
+def cost(lm: Any, predictors: list[str], tuned: Path, more_saes: Sequence[Path] = ()) -> Spent:
     """One run with nothing stored beforehand."""
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {
@@ -102,6 +109,7 @@ def cost(lm: Any, predictors: list[str], tuned: Path) -> Spent:
             "predictors": predictors,
             "profiles_dir": folder,
             "sae": "micro/sae",
+            "more_saes": [str(path) for path in more_saes],
             "probing_recipe": RECIPE,
             "tuned": str(tuned / f"{SFT_SET}.seed0"),
             "development": [f"micro/{name}" for name in read_split().development],
@@ -132,19 +140,23 @@ def main() -> None:
     """Runs every kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tuned", type=Path, required=True)
+    parser.add_argument("--more_saes", type=Path, nargs="*", default=[])
+    parser.add_argument("--hardware", default=f"one thread of {platform.machine()}")
     args = parser.parse_args()
     torch.set_num_threads(1)
     lm = load_model(asset("micro/model"))
     cost(lm, ["null_constant"], args.tuned)  # imports and tokens
     nothing = cost(lm, ["null_constant"], args.tuned)
     costs: dict[str, Any] = {}
-    for key, same in kinds().items():
-        spent = cost(lm, same, args.tuned).less(nothing)
+    for key, same in kinds(layers=bool(args.more_saes)).items():
+        more = args.more_saes if "layers" in key else ()
+        spent = cost(lm, same, args.tuned, more).less(nothing)
         costs |= {name: asdict(spent) for name in same}
         sys.stdout.write(f"{key}: {spent}\n")
         sys.stdout.flush()
     content = {
-        "command": "python -m benchmarks.predictor_costs --tuned FOLDER",
+        "command": "python -m benchmarks.predictor_costs --tuned FOLDER --more_saes FOLDER ...",
+        "hardware": args.hardware,
         "what": f"sts_micro with micro/sft/{SFT_SET}, default budgets, nothing stored beforehand",
         "recipe": DOSES["main"].model_dump(mode="json", exclude_none=True),
         "finetune_and_measure": asdict(training_and_measuring()),

@@ -51,7 +51,7 @@ def submit(
     costs: Annotated[
         Path | None,
         typer.Option(
-            "--costs", help="JSON: {'predictors': {name: forward_tokens, backward_tokens, seconds, hardware}}."
+            "--costs", help="JSON: {'hardware': …, 'predictors': {name: forward_tokens, backward_tokens, seconds}}."
         ),
     ] = None,
     notes: Annotated[list[str] | None, typer.Option("--notes", help="What a reader must know; one or more.")] = None,
@@ -214,7 +214,7 @@ def own_description(name: str) -> dict[str, Any]:
 
 
 def read_costs(path: Path | None) -> dict[str, Cost]:
-    """Costs by predictor.
+    """Costs by predictor; the table's ``hardware`` is that of all which name none.
 
     Raises:
         RecordError: The file is no such table.
@@ -228,4 +228,6 @@ def read_costs(path: Path | None) -> dict[str, Cost]:
     table = data.get("predictors") if isinstance(data, dict) else None
     if not isinstance(table, dict):
         raise RecordError(f'{path}: not a table of costs: {{"predictors": {{"sts_icl": {{"forward_tokens": …}}}}}}')
-    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in table.items()}
+    hardware = {"hardware": data.get("hardware")}
+    whole = {name: hardware | each if isinstance(each, dict) else each for name, each in table.items()}
+    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in whole.items()}

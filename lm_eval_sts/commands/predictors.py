@@ -89,8 +89,8 @@ def _saved() -> str:
     costs = reference_costs()
     return (
         "Measured: tokens forward (a backward pass counts as two) and processor seconds for one setting of the micro "
-        f"world, nothing stored beforehand ({costs.what}). One fine-tuning run and its measurement, which a prediction "
-        f"saves, took {_in_words(costs.finetune_and_measure)}."
+        f"world, nothing stored beforehand ({costs.what}; {costs.hardware}). One fine-tuning run and its measurement, "
+        f"which a prediction saves, took {_in_words(costs.finetune_and_measure)}."
     )
 
 

@@ -248,7 +248,7 @@ class Run:
     ) -> dict[tuple[str, int], OwnValues]:
         """By (task, doc_id) that question's own value of every predictor, None where it has none for this one.
 
-        A question without any value has no entries: lm-eval counts those that have some, and expects the same ones of all.
+        A question without any value has no entries: lm-eval counts those that have some, and expects the same of all.
 
         Args:
             found: Each predictor's values of the questions, [questions], by domain.

@@ -32,6 +32,8 @@ class ReferenceCosts(Record):
     """Costs of all predictors for one setting of the micro world."""
 
     command: str
+    hardware: str
+    """On what the seconds were measured."""
     what: str
     """The setting that they were measured on."""
     recipe: dict[str, Any]

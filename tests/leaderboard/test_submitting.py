@@ -145,8 +145,9 @@ def test_from_a_result_file_to_the_board(root, tmp_path, monkeypatch, capsys):
     )
     two = write_results(tmp_path / "results_2.json", made.prediction(SCORES, **{**KNOWN, "content": OTHER}))
     costs = tmp_path / "costs.json"
-    cost = {"forward_tokens": 1e6, "backward_tokens": 0, "seconds": 2.5, "hardware": "a CPU"}
-    costs.write_text(json.dumps({"predictors": {"sts_icl": cost}, "command": "ours"}))
+    cost = {"forward_tokens": 1e6, "backward_tokens": 0, "seconds": 2.5}
+    table = {"sts_icl": cost, "null_constant": {**cost, "hardware": "a GPU"}}
+    costs.write_text(json.dumps({"hardware": "a CPU", "predictors": table, "command": "ours"}))
     assert call(monkeypatch, "leaderboard", "submit", one, *OPTIONS, "--root", root, "--costs", costs) == 0
     assert call(monkeypatch, "leaderboard", "submit", two, *OPTIONS, "--root", root, "--costs", costs) == 0
     shown = capsys.readouterr()
@@ -157,7 +158,8 @@ def test_from_a_result_file_to_the_board(root, tmp_path, monkeypatch, capsys):
     assert list(found["sts_icl"].settings) == ["a/one", "a/strong", "a/two"]
     assert found["sts_icl"].cost.token_equivalents == 1e6
     assert "2603.02908" in found["sts_icl"].source
-    assert found["null_constant"].category == "null" and found["null_constant"].cost is None
+    assert found["null_constant"].category == "null"
+    assert {name: each.cost.hardware for name, each in found.items()} == {"sts_icl": "a CPU", "null_constant": "a GPU"}
 
 
 def test_problems_are_printed_as_validation_does(root, tmp_path, monkeypatch, capsys):

@@ -65,7 +65,8 @@ stsBoard.table = (() => {
   }
 
   function predictor(entry, target) {
-    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), make('small', {}, entry.title));
+    const title = entry.name.startsWith(`${entry.title}/`) ? [] : [make('small', {}, entry.title)];  // no name twice
+    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), ...title);
   }
 
   function category(entry) {
