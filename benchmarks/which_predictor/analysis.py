@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_sts.agreement.correlation import spearman
+from lm_eval_sts.agreement.correlation import pearson, spearman
 from lm_eval_sts.agreement.differences import Tested, compare_all, holm, places
 from lm_eval_sts.agreement.double_centre import double_centred
 from lm_eval_sts.agreement.over_settings import mean_interval
@@ -104,6 +104,17 @@ def rows(panel: Panel, apart: Sequence[str] = ()) -> list[Row]:
             )
         )
     return table
+
+
+def pooled(panel: Panel) -> dict[str, float | None]:
+    """Pearson's correlation over all cells of all settings at once, by predictor; None where scores are constant."""
+    measured = panel.measured.ravel()
+    found = {}
+    for name, predicted in zip(panel.predictors, panel.predicted.reshape(len(panel.predictors), -1), strict=True):
+        known = np.isfinite(predicted) & np.isfinite(measured)
+        r = float(pearson(predicted[known], measured[known])) if known.any() else float("nan")
+        found[name] = r if np.isfinite(r) else None
+    return found
 
 
 def contrast(panel: Panel, a: str, b: str) -> Contrast:

@@ -1,10 +1,16 @@
 """The study's evidence: raw predictions and measured changes, as panels.
 
-It reads the leaderboard's submissions and settings, so that what the study ranks is what the board shows.
+The main comparison reads the leaderboard's submissions and settings, so that what the study ranks is what the board
+shows. Ablations read ``benchmarks/which_predictor/evidence/<condition>.json``, condensed from the prediction records
+that ``benchmarks.which_predictor.predict`` writes:
+
+    python -m benchmarks.which_predictor.evidence FOLDER CONDITION [CONDITION ...]
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.settings import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.records import Outcome, View
@@ -22,6 +29,8 @@ Array = npt.NDArray[np.float64]
 Target = Literal["magnitude", "delta"]
 
 ROOT: Final = Path(__file__).parents[2] / "leaderboard"
+ABLATIONS: Final = Path(__file__).parent / "evidence"
+_DIGITS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,24 @@ def _entry(submission: Any) -> Entry:
     )
 
 
+def ablation_entries(condition: str) -> list[Entry]:
+    """The scores of one ablation, for settings of the folder ``micro``."""
+    data = json.loads((ABLATIONS / f"{condition}.json").read_text(encoding="utf-8"))
+    domains = data["domains"]
+    return [
+        Entry(
+            name=name,
+            target=found["target"],
+            category="predictor",
+            scores={
+                f"micro/{setting}": {d: x for d, x in zip(domains, row, strict=True) if x is not None}
+                for setting, row in found["scores"].items()
+            },
+        )
+        for name, found in data["predictors"].items()
+    ]
+
+
 def settings() -> dict[str, Outcome]:
     """The leaderboard's registered settings."""
     return read_settings(ROOT)
@@ -108,3 +135,42 @@ def errors(outcomes: Mapping[str, Outcome], chosen: Sequence[str], view: View) -
     """Standard errors of the measured changes, [settings, domains]."""
     changes = [outcomes[name].changes(view) for name in chosen]
     return np.array([[c.se if c.se is not None else np.nan for c in change.values()] for change in changes])
+
+
+def condense(folder: Path, condition: str) -> None:
+    """Prediction records of one condition as one small file."""
+    files = sorted((folder / condition).glob("*.json"))
+    records = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
+    domains = list(next(iter(records.values()))[0]["domains"])
+    predictors: dict[str, Any] = {}
+    for setting, found in records.items():
+        for record in found:
+            entry = predictors.setdefault(record["predictor"], {"target": record["target"], "scores": {}})
+            entry["scores"][setting] = [_short(record["domains"].get(d)) for d in domains]
+    lines = [f'"condition": {json.dumps(condition)}', f'"domains": {json.dumps(domains)}']
+    each = ",\n".join(
+        f' {json.dumps(name)}: {{"target": "{entry["target"]}", "scores": {{\n'
+        + ",\n".join(f"  {json.dumps(setting)}: {json.dumps(row)}" for setting, row in entry["scores"].items())
+        + "}}"
+        for name, entry in predictors.items()
+    )
+    lines.append(f'"predictors": {{\n{each}}}')
+    write_atomically(ABLATIONS / f"{condition}.json", ("{" + ",\n".join(lines) + "}\n").encode())
+
+
+def _short(score: Mapping[str, Any] | None) -> float | None:
+    return None if score is None else float(f"{score['score']:.{_DIGITS}g}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("conditions", nargs="+")
+    args = parser.parse_args()
+    for condition in args.conditions:
+        condense(args.folder, condition)
+
+
+if __name__ == "__main__":
+    main()

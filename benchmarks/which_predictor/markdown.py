@@ -8,6 +8,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+CHANGED: Final = {
+    "n10": "N = 10 (100)",
+    "n30": "N = 30",
+    "n300": "N = 300",
+    "n1000": "N = 1,000, nearly all",
+    "sae-layer0": "SAE of layer 0 (2)",
+    "sae-layer1": "SAE of layer 1",
+    "sae-layer3": "SAE of layer 3, the last",
+    "sae-narrow": "SAE of 256 features (1,024)",
+    "sae-wide": "SAE of 4,096 features",
+    "sae-sparse": "SAE of k = 4 (16)",
+    "sae-dense": "SAE of k = 64",
+    "sae-seed1": "SAE of seed 1 (0)",
+    "sae-seed2": "SAE of seed 2",
+    "sft-demos1": "1 SFT demonstration (2)",
+    "sft-demos4": "4 SFT demonstrations",
+    "sft-demos8": "8 SFT demonstrations",
+    "domain-demos1": "1 worked example (5)",
+    "domain-demos3": "3 worked examples",
+    "draws1": "1 draw of demonstrations (3)",
+    "tokens-last": "only the last token",
+    "tokens-special": "special tokens too (BOS)",
+    "sft-response": "SFT responses, not prompts",
+}
+"""What each ablation changes, the default in brackets."""
+
 REPOSITORY: Final = Path(__file__).parents[2]
 DOCS: Final = REPOSITORY / "docs" / "which-predictor.md"
 README: Final = REPOSITORY / "README.md"
@@ -16,8 +42,10 @@ POWER: Final = Path(__file__).parents[1] / "results" / "which-predictor-power.js
 Found = Mapping[str, Any]
 
 _PRIMARY: Final = "Δ accuracy, double-centred"
-_SHORT: Final = 12
-"""Rows of the README's table."""
+_SIZE: Final = "|Δ| accuracy, double-centred"
+_SHORT: Final = 10
+"""Rows of the README's table, beside those that always stand in it."""
+_ALWAYS: Final = ("sts_act", "sts_icl", "tfidf_cosine", "embedding_cosine", "representation_raw_cosine", "null_random")
 
 
 def pages(found: Found) -> dict[Path, str]:
@@ -27,7 +55,12 @@ def pages(found: Found) -> dict[Path, str]:
         "primary": primary(found["primary"]),
         "development": comparison(found["development"], found["costs"]),
         "test": comparison(found["test"], found["costs"]),
+        "ranked": ranked(found["ranked"], found["test"]),
         "subsets": subsets(found["subsets"]),
+        "primary-again": primary_again(found["primary_again"]),
+        "sizes": sizes(found["sizes"]),
+        "bases": bases(found["bases"]),
+        "ablations": ablations(found["ablations"]),
         "costs": costs(found["test"], found["costs"]),
     }
     short = {"which-predictor": readme(found)}
@@ -66,6 +99,18 @@ def comparison(found: Found, entries: Found) -> str:
     return _table(head, [ceiling, *body]) + f"\n\nSeparable pairs in the first column (Holm): {told} of {pairs}."
 
 
+def ranked(found: Found, test: Found) -> str:
+    """Rank correlations and pooled ones, in the order of the primary column."""
+    kinds = ("Spearman", "pooled")
+    titles = [f"{kind}, {column}" for kind in kinds for column in (_PRIMARY, "Δ accuracy", _SIZE, "|Δ| accuracy")]
+    body = [
+        [f"`{name}`", *(_number(found[title].get(name)) for title in titles)]
+        for name in _order(test, list(test))
+        if any(found[title].get(name) is not None for title in titles)
+    ]
+    return _table(["predictor", *(title.replace(" accuracy", "") for title in titles)], body)
+
+
 def subsets(found: Found) -> str:
     """The primary view on parts of the cells."""
     titles = list(found)
@@ -73,6 +118,68 @@ def subsets(found: Found) -> str:
     names = [row["predictor"] for row in found[titles[0]]]
     body = [[f"`{name}`", *(_cell(by_name[t].get(name), interval=False) for t in titles)] for name in names]
     return _table(["predictor", *titles], [row for row in body if any(cell != "–" for cell in row[1:])])
+
+
+def bases(found: Found) -> str:
+    """The test settings on every base model, intervals for the primary column."""
+    columns = [(view, base) for view in found for base in found[view]]
+    by_name = {(v, b): {row["predictor"]: row for row in found[v][b]["rows"]} for v, b in columns}
+    names = [row["predictor"] for row in next(iter(found[_PRIMARY].values()))["rows"]]
+    ceiling = ["*perfect predictor, expected*", *(_number(found[v][b]["ceiling"]) for v, b in columns)]
+    order = ["*order of predictors, Spearman with the shipped model's*"]
+    order += [_number(found[v][b]["order"]) for v, b in columns]
+    body = [[f"`{name}`", *(_cell(by_name[c].get(name), interval=c[0] == _PRIMARY) for c in columns)] for name in names]
+    head = ["predictor", *(f"{view.split()[0]}, {base}" for view, base in columns)]
+    return _table(head, [ceiling, order, *(row for row in body if all(cell != "–" for cell in row[1:]))])
+
+
+def primary_again(found: Found) -> str:
+    """The primary contrast on every base model and SAE seed."""
+    body = []
+    for title, each in found.items():
+        told = each["contrast"]
+        body.append(
+            [
+                title,
+                _number(each["candidate"]),
+                _number(each["reference"]),
+                f"{told['z']:+.2f} [{told['low']:+.2f}, {told['high']:+.2f}]",
+                f"{told['p']:.2g}",
+            ]
+        )
+    first = next(iter(found.values()))["contrast"]
+    return _table(["", f"`{first['a']}`", f"`{first['b']}`", "difference in z", "p"], body)
+
+
+def sizes(found: Found) -> str:
+    """Contrasts in size, a column a base model."""
+    titles = list(found)
+    body = []
+    for row in zip(*found.values(), strict=True):
+        told = [f"{c['z']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.2g}" for c in row]
+        body.append([f"`{row[0]['a']}` − `{row[0]['b']}`", *told])
+    return _table(["difference in z", *titles], body)
+
+
+def ablations(found: Found) -> str:
+    """Every ablation against the default on the same settings."""
+    body = []
+    for name in ("sts_act", "sts_icl"):
+        given = [(CHANGED[condition], found[condition][name]) for condition in CHANGED if condition in found]
+        titles = [title for title in given[0][1] if isinstance(given[0][1][title], dict)]
+        whole = next(each for _, each in given if each["settings"] == max(e["settings"] for _, e in given))
+        body.append([f"`{name}`", "*default*", "1", *(f"{_number(whole[t]['default']['r'])}" for t in titles)])
+        body += [
+            [f"`{name}`", condition, f"{each['likeness']:.2f}", *(_against(each[title]) for title in titles)]
+            for condition, each in given
+        ]
+    head = ["predictor", "changed", "r with the default's scores", *titles]
+    return _table(head, body)
+
+
+def _against(found: Found) -> str:
+    """A value, and the p of its difference to the default's."""
+    return f"{_number(found['changed']['r'])} (p {found['difference']['p']:.2g})"
 
 
 def power(found: Found) -> str:
@@ -119,13 +226,21 @@ def costs(test: Found, entries: Found) -> str:
 def readme(found: Found) -> str:
     """The test-set table in short: the first of each kind, STS, and the nulls."""
     rows = found["test"][_PRIMARY]["rows"]
-    wanted = {"sts_act", "sts_icl", found["primary"]["declared"]["candidate"]}
+    sizes = {row["predictor"]: row for row in found["test"][_SIZE]["rows"]}
+    wanted = {*_ALWAYS, found["primary"]["declared"]["candidate"]}
     shown = [row for i, row in enumerate(rows) if i < _SHORT or row["predictor"] in wanted]
     costs_ = found["costs"]
     body = [
-        [_named(row["predictor"], costs_), _cell(row), _place(row), _tokens(costs_[row["predictor"]])] for row in shown
+        [
+            _named(row["predictor"], costs_),
+            _cell(row),
+            _place(row),
+            _cell(sizes[row["predictor"]]),
+            _tokens(costs_[row["predictor"]]),
+        ]
+        for row in shown
     ]
-    return _table(["predictor", "r with Δ accuracy, double-centred", "place", "token-equivalents"], body)
+    return _table(["predictor", "r with Δ", "place", "r with |Δ|", "token-equivalents"], body)
 
 
 def _order(found: Found, titles: Sequence[str]) -> list[str]:

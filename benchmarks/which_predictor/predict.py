@@ -32,6 +32,18 @@ PAPERS: Final = ("sts_act", "sts_icl")
 RECIPE: Final = {key: value for key, value in DOSES["main"].model_dump().items() if value is not None and key != "name"}
 
 
+ELSEWHERE: Final = (
+    *DEFAULT_PREDICTORS,
+    "sts_act_unaligned",
+    "sts_icl_unaligned",
+    "embedding_cosine",
+    "embedding_pairwise",
+    "embedding_mmd",
+    "probing_20",
+)
+"""What is run on other base models: no oracles, no gradients, and of the probing runs the longest."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """One way of predicting.
@@ -53,8 +65,8 @@ class Condition:
 
 CONDITIONS: Final = {
     "all": Condition(predictors=None),
-    "all-model-seed1": Condition("model-seed1", "sae-model-seed1", DEFAULT_PREDICTORS),
-    "all-model-deep": Condition("model-deep", "sae-model-deep", DEFAULT_PREDICTORS),
+    "all-model-seed1": Condition("model-seed1", "sae-model-seed1", ELSEWHERE, settings={"probing_steps": [20]}),
+    "all-model-deep": Condition("model-deep", "sae-model-deep", ELSEWHERE, settings={"probing_steps": [20]}),
     **{name: Condition(sae=name) for name, sae in SAES.items() if sae.model == SHIPPED_MODEL},
     **{f"n{n}": Condition(settings={"n_features": n}) for n in (10, 30, 300, 1000)},
     **{f"sft-demos{t}": Condition(settings={"sft_demos": t}) for t in (1, 4, 8)},
@@ -66,7 +78,7 @@ CONDITIONS: Final = {
         predictors=("sts_act_layers", "sts_icl_layers"), more_saes=("sae-layer0", "sae-layer1", "sae-layer3")
     ),
 }
-"""By name; ``all`` is the main one, with every predictor there is, other base models have the default ones."""
+"""By name; ``all`` is the main one, with every predictor but those of several layers."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,7 @@ def sts_settings(condition: Condition, sft_set: str, places: Places) -> dict[str
         "sft_set": f"micro/sft/{sft_set}",
         "profiles_dir": str(places.profiles),
         "predictors": condition.predictors or names(),
+        "probing_recipe": RECIPE,
         "sae": "micro/sae" if condition.sae is None else str(places.bases / condition.sae),
         **condition.settings,
     }
@@ -99,7 +112,6 @@ def sts_settings(condition: Condition, sft_set: str, places: Places) -> dict[str
         split = read_split()
         found["tuned"] = str(places.tuned[condition.model] / f"{sft_set}.seed0")
         found["development"] = [f"micro/{name}" for name in split.development]
-        found["probing_recipe"] = RECIPE
         found["predictors"] = [name for name in names() if not name.endswith("_layers")]
     return found
 

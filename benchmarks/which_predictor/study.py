@@ -12,133 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from benchmarks.which_predictor import markdown
-from benchmarks.which_predictor.analysis import Mask, Row, centred, contrast, masked, rows, separable_pairs
-from benchmarks.which_predictor.evidence import (
-    Entry,
-    Target,
-    board_entries,
-    errors,
-    make_panel,
-    settings,
-)
+from benchmarks.which_predictor.analysis import contrast, pooled, rows, separable_pairs
+from benchmarks.which_predictor.design import COLUMNS, PRIMARY_VIEW, Study
 from benchmarks.which_predictor.figures import save_figures
-from lm_eval_sts.agreement.correlation import fisher_z
-from lm_eval_sts.agreement.reliability import reliability_of
+from benchmarks.which_predictor.repeats import ablations, bases, primary_again, sizes
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.microworld.sft_sets import sft_specs
-from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.microworld.world import make_world
-from lm_eval_sts.records import Outcome, View
 
 PRIMARY: Final = Path(__file__).parent / "primary.json"
 RESULTS: Final = Path(__file__).parents[1] / "results" / "which-predictor.json"
-APART: Final = ("oracle",)
-"""Categories that are ranked apart."""
-
-
-@dataclass(frozen=True)
-class View_:
-    """One way of holding predictions against changes.
-
-    Attributes:
-        view: Whose change.
-        target: Size or signed.
-        centre: Whether domain means over the settings are taken out.
-    """
-
-    view: View
-    target: Target
-    centre: bool
-
-
-PRIMARY_VIEW: Final = View_("score", "delta", True)
-COLUMNS: Final = {
-    "Δ accuracy, double-centred": PRIMARY_VIEW,
-    "Δ accuracy": View_("score", "delta", False),
-    "|Δ| accuracy": View_("score", "magnitude", False),
-    "Δ log-likelihood, double-centred": View_("choice_log_likelihood", "delta", True),
-    "Δ log-likelihood": View_("choice_log_likelihood", "delta", False),
-}
-
-
-class Study:
-    """The evidence, and what is asked of it."""
-
-    def __init__(self) -> None:
-        self.outcomes: Mapping[str, Outcome] = settings()
-        self.entries: Sequence[Entry] = board_entries()
-        self.split = read_split()
-
-    @cached_property
-    def specs(self) -> Mapping[str, Any]:
-        """What each SFT set holds, by its name."""
-        return sft_specs(make_world(0))
-
-    @property
-    def apart(self) -> tuple[str, ...]:
-        """Predictors that are ranked apart."""
-        return tuple(e.name for e in self.entries if e.category in APART)
-
-    def sets(self, half: str, base: str = "micro") -> tuple[str, ...]:
-        """Registered settings of one half at the main dose."""
-        return tuple(f"{base}/{name}" for name in getattr(self.split, half))
-
-    def table(
-        self, chosen: Sequence[str], kind: View_, cells: Mask | None = None, entries: Sequence[Entry] | None = None
-    ) -> list[Row]:
-        """All predictors over the given settings, and optionally some of their cells only."""
-        return rows(self.panel(chosen, kind, cells, entries), self.apart)
-
-    def panel(
-        self, chosen: Sequence[str], kind: View_, cells: Mask | None = None, entries: Sequence[Entry] | None = None
-    ) -> Any:
-        """The panel behind a table."""
-        given = [e for e in (entries or self.entries) if all(name in e.scores for name in chosen)]
-        panel = centred(make_panel(given, self.outcomes, chosen, kind.view, kind.target), kind.centre)
-        return panel if cells is None else masked(panel, cells)
-
-    def cells(self, chosen: Sequence[str]) -> dict[str, Mask]:
-        """Parts of the test settings that are looked at separately, each [settings, domains]."""
-        domains = list(self.outcomes[chosen[0]].domains)
-        home = np.array([[self._spec(name).surface == d for d in domains] for name in chosen])
-        foreign = np.array([[not self._at_home(name)] * len(domains) for name in chosen])
-        held = np.array([[d in self.split.held_out_domains for d in domains] for _ in chosen])
-        return {
-            "all cells": np.ones_like(home),
-            "off the home domain": ~home,
-            "home surfaces": ~foreign,
-            "foreign surfaces": foreign,
-            "held-out domains": held,
-        }
-
-    def _spec(self, setting: str) -> Any:
-        return self.specs[setting.partition("/")[2]]
-
-    def _at_home(self, setting: str) -> bool:
-        return self._spec(setting).surface in self.outcomes[setting].domains
-
-    def ceiling(self, chosen: Sequence[str], kind: View_) -> float | None:
-        """Expected correlation of a predictor that knows every true signed change, tanh of the mean z over settings."""
-        if kind.target != "delta":
-            return None
-        delta = make_panel([], self.outcomes, chosen, kind.view, "delta").measured
-        se = errors(self.outcomes, chosen, kind.view)
-        if kind.centre:
-            k, n = delta.shape
-            residual = delta - delta.mean(axis=0) - delta.mean(axis=1, keepdims=True) + delta.mean()
-            share = 1 - float(np.mean(se**2)) / float((residual**2).sum() / ((k - 1) * (n - 1)))
-            return float(np.sqrt(max(share, 0.0)))
-        shares = [reliability_of(d, e).value or 0.0 for d, e in zip(delta, se, strict=True)]
-        return float(np.tanh(np.mean(fisher_z(np.sqrt(shares)))))
 
 
 def comparison(study: Study, chosen: Sequence[str]) -> dict[str, Any]:
@@ -161,6 +50,16 @@ def subsets(study: Study, chosen: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def pooled_and_ranked(study: Study, chosen: Sequence[str]) -> dict[str, Any]:
+    """Spearman's correlation, mean over settings, and Pearson's over all cells at once: by column, then predictor."""
+    found: dict[str, Any] = {}
+    for title in ("Δ accuracy, double-centred", "Δ accuracy", "|Δ| accuracy, double-centred", "|Δ| accuracy"):
+        panel = study.panel(chosen, COLUMNS[title])
+        found[f"Spearman, {title}"] = {row.predictor: row.spearman for row in rows(panel)}
+        found[f"pooled, {title}"] = pooled(panel)
+    return found
+
+
 def primary(study: Study) -> dict[str, Any]:
     """The one contrast that was declared beforehand."""
     declared = json.loads(PRIMARY.read_text(encoding="utf-8"))
@@ -172,12 +71,19 @@ def run() -> dict[str, Any]:
     """The whole study, as what is stored and shown."""
     study = Study()
     test = study.sets("test")
+    first = primary(study)
+    declared = first["declared"]
     return {
         "command": "python -m benchmarks.which_predictor.study",
-        "primary": primary(study),
+        "primary": first,
+        "primary_again": primary_again(study, declared["candidate"], declared["reference"]),
         "development": comparison(study, study.sets("development")),
         "test": comparison(study, test),
+        "ranked": pooled_and_ranked(study, test),
         "subsets": subsets(study, test),
+        "sizes": sizes(study),
+        "bases": bases(study),
+        "ablations": ablations(study),
         "costs": {
             e.name: {
                 "token_equivalents": _known(e.token_equivalents),

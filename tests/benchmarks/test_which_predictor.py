@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from benchmarks.which_predictor import markdown, study
-from benchmarks.which_predictor.analysis import centred, contrast, masked, rows
+from benchmarks.which_predictor import evidence, markdown, study
+from benchmarks.which_predictor.analysis import centred, contrast, masked, pooled, rows
 from benchmarks.which_predictor.evidence import Entry, make_panel
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.ranking import rank
@@ -76,9 +77,32 @@ def test_masked_cells_do_not_count(outcomes):
     assert one == two != rows(panel)
 
 
+def test_condensed_evidence_is_read_as_it_was(tmp_path, monkeypatch):
+    records = [
+        {"predictor": "p", "target": "delta", "domains": {"law": {"score": 1 / 3}, "math": {"score": 2e-9}}},
+        {"predictor": "q", "target": "magnitude", "domains": {"law": {"score": 5.0}}},
+    ]
+    (tmp_path / "run" / "n10").mkdir(parents=True)
+    (tmp_path / "run" / "n10" / "add-home-short.json").write_text(json.dumps(records))
+    monkeypatch.setattr(evidence, "ABLATIONS", tmp_path)
+    evidence.condense(tmp_path / "run", "n10")
+    first, second = evidence.ablation_entries("n10")
+    assert first.scores == {"micro/add-home-short": {"law": 0.333333, "math": 2e-9}}
+    assert (second.name, second.target, second.scores) == ("q", "magnitude", {"micro/add-home-short": {"law": 5.0}})
+
+
 def test_a_table_needs_its_place():
     text = "a\n<!-- table: x -->\nold\n<!-- end -->\nb\n<!-- table: y -->\n<!-- end -->"
     filled = markdown.fill(text, {"x": "new \\1"})
     assert filled == "a\n<!-- table: x -->\nnew \\1\n<!-- end -->\nb\n<!-- table: y -->\n<!-- end -->"
     with pytest.raises(ValueError, match="the table z has 0 places"):
         markdown.fill(text, {"z": ""})
+
+
+def test_pooled_correlation_is_over_all_cells_at_once(outcomes):
+    panel = make_panel([entry(outcomes, "a", 5, 1.0)], outcomes, SETS, "score", "delta")
+    shifted = replace(panel, predicted=panel.predicted + 100 * np.arange(len(SETS))[None, :, None])
+    expected = np.corrcoef(shifted.predicted.ravel(), panel.measured.ravel())[0, 1]
+    assert pooled(shifted) == {"a": pytest.approx(expected)}
+    assert pooled(panel)["a"] > abs(expected) + 0.1
+    assert pooled(replace(panel, predicted=np.ones_like(panel.predicted))) == {"a": None}
