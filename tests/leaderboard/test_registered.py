@@ -1,9 +1,10 @@
-"""Every outcome that ships is registered on the leaderboard, by a link."""
+"""The leaderboard of this repository: every outcome that ships is registered, and the board is what its files give."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from lm_eval_sts.leaderboard.publish import check
 from lm_eval_sts.leaderboard.settings import read_settings
 from lm_eval_sts.outcomes.shipped import MICRO, PUBLISHED
 
@@ -15,3 +16,8 @@ def test_what_ships_is_registered():
         links = {path.name: path.resolve() for path in (SETTINGS / folder).iterdir()}
         assert links == {path.name: path.resolve() for path in shipped.glob("*.json")}
     assert len(read_settings(SETTINGS.parent)) == sum(1 for _ in SETTINGS.glob("*/*.json"))
+
+
+def test_the_board_is_what_the_submissions_give():
+    """board.json has more digits than another processor may give."""
+    assert "BOARD.md" not in check(SETTINGS.parent)
