@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from lm_eval_sts.agreement.correlation import Array, centred_pair, pearson, spearman
 from lm_eval_sts.agreement.intervals import MIN_DOMAINS
@@ -101,7 +102,7 @@ def _magnitude(line: Array, measured: Array, se: Array, generator: np.random.Gen
     both = np.log1p(np.exp(-2 * measured * np.abs(mean) / variance))
     likelihood = np.sum(-0.5 * (np.log(variance) + (measured - np.abs(mean)) ** 2 / variance) + both, axis=1)
     cell = _cells(likelihood, generator, draws)
-    positive = 1 / (1 + np.exp(-2 * measured * mean[cell] / variance[cell]))
+    positive = expit(2 * measured * mean[cell] / variance[cell])
     signed = np.where(generator.random(positive.shape) < positive, measured, -measured)
     return np.abs(_true(_Draws(mean[cell], within[cell, None]), signed, se, generator))
 

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.records.base import FORMAT_VERSION, Finite, ModelRef, Provenance, Record, SftSetRef
 
 
@@ -48,7 +47,7 @@ class PromptRef(Record):
     system_instruction: str | None
     fewshot_as_multiturn: bool | None
     """None where it is not known: published scores."""
-    tokens: TokensRule | None
+    tokens: Literal["suffix", "content", "last", "special"] | None
     """Which of the query's tokens were scored (DESIGN, rule 2); None where it is not known: published scores."""
 
 

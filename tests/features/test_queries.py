@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +13,11 @@ from lm_eval_sts.features.queries import (
     Prompts,
     Query,
     QueryTokenizer,
+    TokensRule,
     common_suffix,
     shared_prefix,
 )
+from lm_eval_sts.records.prediction import PromptRef
 from tests.messages import says
 from tests.tiny_models import BOS, tiny_tokenizer
 
@@ -234,3 +238,9 @@ def test_shared_prefix(sequences, data):
     assert len({tuple(s[:n]) for s in sequences}) == 1
     longer = min(min(limits), n + 1)
     assert n == longer or len({tuple(s[:longer]) for s in sequences}) > 1
+
+
+def test_records_know_every_rule():
+    """Records import nothing of the features, so they name the rules again."""
+    (known,) = [kind for kind in get_args(PromptRef.model_fields["tokens"].annotation) if kind is not type(None)]
+    assert get_args(known) == get_args(TokensRule)
