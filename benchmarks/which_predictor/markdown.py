@@ -58,7 +58,7 @@ def pages(found: Found) -> dict[Path, str]:
         "ranked": ranked(found["ranked"], found["test"]),
         "subsets": subsets(found["subsets"]),
         "primary-again": primary_again(found["primary_again"]),
-        "sizes": sizes(found["sizes"]),
+        "contrasts": contrasts(found["contrasts"]),
         "bases": bases(found["bases"]),
         "ablations": ablations(found["ablations"]),
         "costs": costs(found["test"], found["costs"]),
@@ -151,13 +151,13 @@ def primary_again(found: Found) -> str:
     return _table(["", f"`{first['a']}`", f"`{first['b']}`", "difference in z", "p"], body)
 
 
-def sizes(found: Found) -> str:
-    """Contrasts in size, a column a base model."""
+def contrasts(found: Found) -> str:
+    """Pairs of predictors, a column a base model."""
     titles = list(found)
     body = []
     for row in zip(*found.values(), strict=True):
         told = [f"{c['z']:+.2f} [{c['low']:+.2f}, {c['high']:+.2f}], p {c['p']:.2g}" for c in row]
-        body.append([f"`{row[0]['a']}` − `{row[0]['b']}`", *told])
+        body.append([f"`{row[0]['a']}` − `{row[0]['b']}`, {row[0]['view'].split()[0]}", *told])
     return _table(["difference in z", *titles], body)
 
 

@@ -19,13 +19,15 @@ SAE_SEEDS: Final = ("sae-seed1", "sae-seed2")
 """Conditions with the shipped SAE's recipe and another seed."""
 BOTH: Final = ("Δ accuracy, double-centred", "|Δ| accuracy, double-centred")
 """Columns that are looked at on every base model."""
-SIZES: Final = (
-    ("sts_act", "null_random"),
-    ("sts_icl", "null_random"),
-    ("tfidf_cosine", "sts_act"),
-    ("tfidf_cosine", "sts_icl"),
+CONTRASTS: Final = (
+    (BOTH[0], "probing_20", "loss_rehearsal_alone"),
+    (BOTH[1], "sts_act", "null_random"),
+    (BOTH[1], "sts_icl", "null_random"),
+    (BOTH[1], "tfidf_cosine", "sts_act"),
+    (BOTH[1], "tfidf_cosine", "sts_icl"),
 )
-"""Pairs that are held against each other in size: is STS better than nothing, and are words better than STS?"""
+"""Signed: is training a little better than not at all? In size, as STS declares: is it better than nothing, and are
+words better than it?"""
 HELD_AGAINST: Final = (*BOTH, "|Δ| accuracy")
 """Columns of the ablations: the primary one, and those of what STS says it predicts."""
 
@@ -80,12 +82,12 @@ def _contrast(study: Study, candidate: Entry, reference: Entry, chosen: Sequence
     }
 
 
-def sizes(study: Study) -> dict[str, Any]:
-    """What STS says it predicts, sizes of changes, double-centred, on every base model: contrasts by base."""
+def contrasts(study: Study) -> dict[str, Any]:
+    """Pairs of predictors on every base model: by base, one for each of ``CONTRASTS``."""
     found = {}
     for base, title in BASES.items():
-        panel = study.panel(study.sets("test", base), COLUMNS[BOTH[1]])
-        found[title] = [asdict(contrast(panel, a, b)) for a, b in SIZES]
+        panels = {view: study.panel(study.sets("test", base), COLUMNS[view]) for view in BOTH}
+        found[title] = [{"view": view} | asdict(contrast(panels[view], a, b)) for view, a, b in CONTRASTS]
     return found
 
 

@@ -23,7 +23,7 @@ from benchmarks.which_predictor import markdown
 from benchmarks.which_predictor.analysis import contrast, pooled, rows, separable_pairs
 from benchmarks.which_predictor.design import COLUMNS, PRIMARY_VIEW, Study
 from benchmarks.which_predictor.figures import save_figures
-from benchmarks.which_predictor.repeats import ablations, bases, primary_again, sizes
+from benchmarks.which_predictor.repeats import ablations, bases, contrasts, primary_again
 from lm_eval_sts.files import write_atomically
 
 PRIMARY: Final = Path(__file__).parent / "primary.json"
@@ -81,7 +81,7 @@ def run() -> dict[str, Any]:
         "test": comparison(study, test),
         "ranked": pooled_and_ranked(study, test),
         "subsets": subsets(study, test),
-        "sizes": sizes(study),
+        "contrasts": contrasts(study),
         "bases": bases(study),
         "ablations": ablations(study),
         "costs": {
