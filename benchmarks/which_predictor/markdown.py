@@ -167,8 +167,7 @@ def ablations(found: Found) -> str:
     for name in ("sts_act", "sts_icl"):
         given = [(CHANGED[condition], found[condition][name]) for condition in CHANGED if condition in found]
         titles = [title for title in given[0][1] if isinstance(given[0][1][title], dict)]
-        whole = next(each for _, each in given if each["settings"] == max(e["settings"] for _, e in given))
-        body.append([f"`{name}`", "*default*", "1", *(f"{_number(whole[t]['default']['r'])}" for t in titles)])
+        body.append([f"`{name}`", "*default*", "1", *(_number(given[0][1][t]["default"]["r"]) for t in titles)])
         body += [
             [f"`{name}`", condition, f"{each['likeness']:.2f}", *(_against(each[title]) for title in titles)]
             for condition, each in given

@@ -8,24 +8,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from lm_eval_sts.records import Finite, Record, load_record
+from lm_eval_sts.records import Cost, Finite, Record, load_record
 
 COSTS_FILE: Final = Path(__file__).parent / "costs.json"
 
-_Count = Annotated[Finite, Field(ge=0)]
 
+class MeasuredCost(Cost):
+    """A cost whose seconds, processor time of one thread, are known."""
 
-class MeasuredCost(Record):
-    """Tokens through the whole model, and processor seconds of one thread."""
-
-    forward_tokens: _Count
-    backward_tokens: _Count
-    seconds: _Count
-
-    @property
-    def token_equivalents(self) -> float:
-        """Forward passes of one token; a backward pass counts as two."""
-        return self.forward_tokens + 2 * self.backward_tokens
+    seconds: Annotated[Finite, Field(ge=0)]
 
 
 class ReferenceCosts(Record):

@@ -55,7 +55,7 @@ class Cost(Record):
     backward_tokens: Count
     """Tokens through the model backwards."""
     seconds: Count | None = None
-    """Measured wall-clock time."""
+    """Measured: of the wall clock, or of the processor where one thread did the work."""
     hardware: Line | None = None
     """What the seconds were measured on."""
 

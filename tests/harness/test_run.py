@@ -201,19 +201,14 @@ def test_special_tokens_are_scored_where_asked_for(world, tmp_path):
 @pytest.mark.parametrize("templated", [False, True])
 def test_responses_of_the_sft_set_are_scored_where_asked_for(world, templated):
     chosen = {"sft_scored": "response"}
-    lines = [
-        json.loads(line)
-        for line in sft_prompts(
-            evaluate(world, ["sts_mmlu_pro_law"], sts=chosen, apply_chat_template=templated)
-        ).read_text().splitlines()
-    ]  # fmt: skip
-    for line in lines:
-        (start, stop), *more = line["scored"]
-        assert not more and stop == line["plain_tokens"]
-        text = line["plain"].removeprefix("<bos>") if templated else line["plain"]
-        scored = text.encode()[start - 1 :].decode()  # one token a byte, and BOS
-        assert scored.strip() and (templated or scored.startswith("\n"))
-        assert text.endswith(scored) and all(context.endswith(scored) for context in line["contexts"])
+    results = evaluate(world, ["sts_mmlu_pro_law"], sts=chosen, apply_chat_template=templated)
+    rows = [json.loads(line) for line in Path(world.settings["sft_set"]).read_text().splitlines()]
+    for line in map(json.loads, sft_prompts(results).read_text().splitlines()):
+        ((start, stop),) = line["scored"]
+        response = rows[int(line["name"].removeprefix("sft/"))]["response"]
+        expected = response if templated else f"\n{response}"
+        assert stop == line["plain_tokens"] and stop - start == len(expected.encode())  # one token a byte
+        assert all(text.endswith(expected) for text in (line["plain"], *line["contexts"]))
 
 
 def test_settings_from_a_file_and_unknown_keys(world, results, tmp_path):
