@@ -89,7 +89,7 @@ def _saved() -> str:
     costs = reference_costs()
     return (
         "Measured: tokens forward (a backward pass counts as two) and processor seconds for one setting of the micro "
-        f"world, nothing stored beforehand ({costs.what}; {costs.hardware}). One fine-tuning run and its measurement, "
+        f"world ({costs.what}; {costs.hardware}). One fine-tuning run and its measurement, "
         f"which a prediction saves, took {_in_words(costs.finetune_and_measure)}."
     )
 
