@@ -50,3 +50,7 @@ class TrainingError(StsError):
 
 class RecordError(StsError):
     """A record on disk is missing, of another version, or not valid."""
+
+
+class BusyError(StsError):
+    """Another process is writing the same folder."""

@@ -1,16 +1,26 @@
-"""Files: atomic writes and content hashes; and the command that wrote them."""
+"""Files: atomic writes, one lock for each folder that is written, content hashes; and the command that wrote them."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shlex
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Final
+
+from lm_eval_sts.errors import BusyError
+
+logger = logging.getLogger(__name__)
+
+LOCK: Final = ".lm_eval_sts.lock"
+"""The file in a folder that whoever writes there holds; it stays when the lock is given up."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,6 +45,39 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Holds a folder against every other process that writes there.
+
+    The lock goes with the process that holds it, also when that is killed. In one process it can be taken again by
+    the thread that holds it.
+
+    Args:
+        folder: Made where it is missing.
+        wait: Seconds to wait for another holder: short for quick writes, 0 for work that would be done twice.
+
+    Raises:
+        BusyError: Another process holds it.
+        OSError: The folder cannot be made or written.
+    """
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK, is_singleton=True)
+    try:
+        lock.acquire(timeout=wait)
+    except filelock.Timeout as error:
+        raise BusyError(
+            f"another process is writing to {folder}: wait until it is done, or choose another folder"
+        ) from error
+    except NotImplementedError:  # a file system without locks
+        logger.warning("%s cannot be locked: make sure that only one process writes there", folder)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def hash_json(value: object) -> str:

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_sts.files import hash_json, write_atomically
+from lm_eval_sts.errors import BusyError
+from lm_eval_sts.files import hash_json, locked, write_atomically
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -92,3 +93,28 @@ def test_hash_does_not_depend_on_the_order_of_keys(value):
 def test_hash_tells_values_apart():
     values = [[], {}, None, 0, "0", [0], ["0"], [[0]], {"0": 0}, ["ab"], ["a", "b"], "é", "e"]
     assert len({hash_json(v) for v in values}) == len(values)
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from lm_eval_sts.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another process is writing to"), locked(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with locked(tmp_path), locked(tmp_path):  # a killed holder leaves nothing behind; the same thread may nest
+        pass
+    with locked(tmp_path):
+        pass
