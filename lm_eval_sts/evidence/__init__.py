@@ -1,0 +1,1 @@
+"""What is known of a setting: kinds of evidence, each read once, stored and reused."""
