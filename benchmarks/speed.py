@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 from floor import count
+from lm_eval_sts.features.reading import read_set
+from lm_eval_sts.features.store import ProfileFolder
 from shapes import SHAPES, Shape, build_model, build_queries, build_sae, hook_point
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -34,9 +36,7 @@ from lm_eval_sts.features.hooks import HookPoint, find_blocks
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
-from lm_eval_sts.features.reading import read_set
 from lm_eval_sts.features.sae import LoadedSae
-from lm_eval_sts.features.store import ProfileFolder
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -77,10 +77,10 @@ def finetune(
     from rich.console import Console
 
     from lm_eval_sts.data import load_sft_set
-    from lm_eval_sts.harness.shipped import resolve, shipped_name
     from lm_eval_sts.outcomes.finetune import finetune as train
     from lm_eval_sts.outcomes.recipes import RECIPE_NOTES, make_recipe
     from lm_eval_sts.outcomes.trainer_setup import require_trl
+    from lm_eval_sts.shipped import resolve, shipped_name
 
     require_trl()
     chosen = make_recipe(

@@ -78,12 +78,12 @@ def measure(
 
     from lm_eval_sts.commands.outcomes import show_outcome
     from lm_eval_sts.commands.tables import WIDTH
-    from lm_eval_sts.harness.shipped import resolve
     from lm_eval_sts.outcomes.lm_eval_run import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_output, write_outcome
     from lm_eval_sts.outcomes.pairing import pair
     from lm_eval_sts.outcomes.sides import find_side
+    from lm_eval_sts.shipped import resolve
 
     check_output(output, overwrite=overwrite)
     base_side, *tuned_sides = [find_side(resolve(given)) for given in (base, *tuned)]
@@ -172,8 +172,8 @@ class _Measuring:
         return {**asked, **shared, "model_args": {key: str(value) for key, value in self.model_args.items()}}
 
     def _evaluate(self, args: dict[str, Any], pretrained: str, base: ModelRef | None) -> Run:
-        from lm_eval_sts.harness.shipped import shipped_name
         from lm_eval_sts.outcomes.measure import evaluate_model
+        from lm_eval_sts.shipped import shipped_name
 
         return evaluate_model(
             args,

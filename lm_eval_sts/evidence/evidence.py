@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lm_eval_sts.data import Example
 from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.records import Provenance, SaeRef, Setting
 
 Array = npt.NDArray[np.float64]
 
@@ -129,6 +130,21 @@ class AnswerGradients:
     decode: Callable[[npt.NDArray[np.int64]], Array]
 
 
+@dataclass(frozen=True)
+class About:
+    """What the evidence is about, for the records of predictions.
+
+    Attributes:
+        setting: Base model, SFT set and benchmark.
+        sae: The SAE; None where none was read with.
+        provenance: Where the numbers come from.
+    """
+
+    setting: Setting
+    sae: SaeRef | None
+    provenance: Provenance
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """All that was read for a setting; told apart by identity, so that what is worked out from it can be kept.
@@ -139,6 +155,7 @@ class Evidence:
         seed: Seed of every resampling.
         read: Name of a kind of evidence to what was read: only what the chosen predictors need.
         embedding_model: Name or folder of the sentence-embedding model.
+        about: What it is about; None where no record is to be made.
     """
 
     texts: Texts
@@ -146,6 +163,7 @@ class Evidence:
     seed: int
     read: Mapping[str, Any] = field(default_factory=dict)
     embedding_model: str | None = None
+    about: About | None = None
 
     def __getitem__(self, kind: str) -> Any:
         """What was read of one kind.

@@ -14,10 +14,10 @@ from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_sts.harness.benchmark import Document
+from lm_eval_sts.evidence.domain import Document
+from lm_eval_sts.evidence.setup import sft_set_ref
 from lm_eval_sts.harness.measured import AgreementResults, load_measured, measured_in
 from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.report import sft_set_ref
 from lm_eval_sts.harness.settings import Settings, read_settings
 from lm_eval_sts.harness.task import REQUEST_TYPE, always, dumped_metadata
 from lm_eval_sts.records import UNKNOWN, BenchmarkRef, ModelRef, Outcome, PromptRef, Setting

@@ -6,8 +6,7 @@ lm-eval's own with ``like:`` and takes everything from there. The prompts are bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
@@ -17,33 +16,10 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_sts.data import load_benchmark
 from lm_eval_sts.errors import DatasetError, SettingsError
-from lm_eval_sts.harness.opening import Opening
+from lm_eval_sts.evidence.domain import Document, Options
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.harness.settings import Settings, read_settings
-
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PromptOptions:
-    """How lm-eval was told to build prompts."""
-
-    system_instruction: str | None
-    apply_chat_template: bool
-    fewshot_as_multiturn: bool
-    chat_template: Callable[..., str] | None
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The options of a question.
-
-    Attributes:
-        texts: Each as it would follow the prompt.
-        gold: Index of the right one.
-    """
-
-    texts: tuple[str, ...]
-    gold: int
+from lm_eval_sts.records import BenchmarkRef
 
 
 class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
@@ -145,6 +121,18 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         self._seed = seed
 
     @property
+    def benchmark_ref(self) -> BenchmarkRef:
+        """The benchmark for the record."""
+        return BenchmarkRef(
+            name=self.benchmark,
+            source=self.source,
+            version=str(self.VERSION),
+            measured_by=self.measured_by,
+            measured_version=self.measured_version,
+            shares_questions=self.shares_questions,
+        )
+
+    @property
     def n_demonstrations(self) -> int:
         """Demonstrations before a question: the setting, else the number of shots.
 
@@ -159,7 +147,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
             )
         return int(wanted)
 
-    def demonstrations(self) -> list[Document]:
+    def worked_examples(self) -> list[Document]:
         """The domain's worked examples, in the benchmark's order.
 
         Raises:
@@ -203,10 +191,6 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
             )
         )
 
-    def question_text(self, doc: Document) -> str:
-        """The question's own text, as it stands in its prompt."""
-        return str(self.doc_to_text(doc))
-
     def answer_text(self, doc: Document) -> str:
         """The right answer as the benchmark gives it: the option's text, or where it has none its letter."""
         target = self.doc_to_target(doc)
@@ -214,7 +198,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
             return str(self.doc_to_choice(doc)[target])
         return str(target)
 
-    def answers(self, doc: Document) -> Answers | None:
+    def options(self, doc: Document) -> Options | None:
         """The question's options, in the form that the YAML gives under ``metadata.answers``; None where it is silent.
 
         There, ``form`` is the text of an option (``{option}`` or its ``{letter}``), ``options`` and ``gold`` the
@@ -225,7 +209,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
             return None
         options = [str(option).strip() for option in doc[given["options"]]]
         texts = (given["form"].format(option=o, letter=c) for o, c in zip(options, ascii_uppercase, strict=False))
-        return Answers(tuple(texts), int(doc[given["gold"]]))
+        return Options(tuple(texts), int(doc[given["gold"]]))
 
 
 class _Fixed(ContextSampler):  # type: ignore[misc]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from lm_eval_sts.errors import StsError
 from lm_eval_sts.harness.results import read_predictions
-from lm_eval_sts.harness.shipped import resolve
 from lm_eval_sts.records import Prediction
+from lm_eval_sts.shipped import resolve
 
 _SHOWN = 5
 

@@ -16,7 +16,7 @@ from lm_eval_sts.agreement.selection import choose_domains
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.outcomes.shipped import load_outcomes
-from lm_eval_sts.records import Agreement, Outcome, Prediction, Provenance, Setting, Target
+from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target
 
 _TARGETS: Final[tuple[Target, ...]] = ("magnitude", "delta")
 _TOLD: Final = 4
@@ -93,7 +93,7 @@ def check_domains(outcomes: Sequence[Outcome], domains: Collection[str]) -> None
 
 
 def hold_against(
-    predictions: Sequence[Prediction], outcomes: Sequence[Outcome], shown: Collection[str], provenance: Provenance
+    predictions: Sequence[Prediction], outcomes: Sequence[Outcome], shown: Collection[str]
 ) -> AgreementResults:
     """Compares a run's predictions with outcomes, each predictor with what it declares to predict.
 
@@ -104,7 +104,6 @@ def hold_against(
         predictions: Of one setting.
         outcomes: Measured in it.
         shown: Predictors that stand in the table.
-        provenance: The run's.
     """
     usable = [p for p in predictions if all(set(p.domains) & set(outcome.domains) for outcome in outcomes)]
     for prediction in predictions:
@@ -116,7 +115,8 @@ def hold_against(
         declaring = [prediction for prediction in usable if prediction.target == target]
         if declaring:
             rules = Rules(target=target)
-            ours = provenance.model_copy(update={"seed": rules.seed, "settings": asdict(rules), "notes": ()})
+            changes = {"seed": rules.seed, "settings": asdict(rules), "notes": ()}
+            ours = declaring[0].provenance.model_copy(update=changes)
             found = compare(declaring, outcomes, rules, ours)
             metrics |= _metrics(found, shown)
             records[target] = found.model_dump(mode="json")

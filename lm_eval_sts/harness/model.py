@@ -1,39 +1,30 @@
-"""What the run needs of an lm-eval model."""
+"""lm-eval's model as the engine reads it."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.identity import weights_hash
-from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
-from lm_eval_sts.features.reading import Shard
-from lm_eval_sts.harness.shipped import shipped_name
-from lm_eval_sts.records import UNKNOWN, ModelRef
+from lm_eval_sts.evidence.model import Model, Shard, Source
+from lm_eval_sts.records import UNKNOWN
 
 
-@dataclass(frozen=True)
-class HarnessModel:
+class LmEvalModel(Model):
     """An lm-eval model whose hidden states can be read.
 
-    Attributes:
+    Args:
         lm: The lm-eval model.
 
     Raises:
         ModelError: It shows no hidden states, or is no decoder.
     """
 
-    lm: Any
-
-    def __post_init__(self) -> None:
-        model = getattr(self.lm, "model", None)
-        kind = type(self.lm).__name__
+    def __init__(self, lm: Any) -> None:
+        model: Any = getattr(lm, "model", None)
+        kind = type(lm).__name__
         if not isinstance(model, PreTrainedModel) and not isinstance(
             getattr(model, "base_model", None), PreTrainedModel
         ):
@@ -41,82 +32,49 @@ class HarnessModel:
                 f"sts tasks read hidden states, which lm-eval's model class {kind} does not give: use a Hugging Face "
                 "model in this process (--model hf), also with parallelize=True, peft=…, or accelerate launch"
             )
-        if getattr(self.lm, "backend", "causal") != "causal":
-            raise ModelError(f"sts tasks need a decoder-only model, and {self.name} is an encoder-decoder")
-        if getattr(self.lm, "tokenizer", None) is None:
+        given = getattr(lm, "pretrained", None)
+        name = given if isinstance(given, str) else None
+        if getattr(lm, "backend", "causal") != "causal":
+            raise ModelError(f"sts tasks need a decoder-only model, and {name or kind} is an encoder-decoder")
+        if getattr(lm, "tokenizer", None) is None:
             raise ModelError(f"sts tasks need the model's tokenizer, and {kind} has none")
-
-    @property
-    def model(self) -> PreTrainedModel:
-        """The model, in eval mode."""
-        model: PreTrainedModel = self.lm.model
-        return model
-
-    @property
-    def name(self) -> str:
-        """Hub id or path, as given to lm-eval; ``micro/model`` for the shipped one."""
-        given = getattr(self.lm, "pretrained", None)
-        if not isinstance(given, str):
-            given = str(getattr(self.lm.model.config, "_name_or_path", "") or UNKNOWN)
-        return shipped_name(given)
-
-    @cached_property
-    def reference(self) -> ModelRef:
-        """The model for the record."""
-        return ModelRef(
-            name=self.name,
-            revision=_cached_commit(self.name, str(getattr(self.lm, "revision", None) or "main")),
-            weights_hash=weights_hash(self.model),
-            dtype=str(self.model.dtype).removeprefix("torch."),
+        size = getattr(lm, "batch_size", 1)
+        super().__init__(
+            model,
+            lm.tokenizer,
+            name=name,
+            context=int(lm.max_length),
+            max_rows=int(size) if str(size).isdigit() else None,  # "auto": what the memory holds
         )
+        self.lm = lm
+        self.shard = Shard(int(lm.rank), int(lm.world_size))
 
     @property
-    def n_layers(self) -> int:
-        """Number of decoder blocks."""
-        return int(self.model.config.get_text_config(decoder=True).num_hidden_layers)
+    def revision(self) -> str:
+        """Commit of the hub snapshot that it was loaded from; ``unknown`` for a local folder."""
+        return _cached_commit(self.name, str(getattr(self.lm, "revision", None) or "main"))
 
-    @property
-    def context(self) -> int:
-        """Most tokens of a prompt."""
-        return int(self.lm.max_length)
+    def encode(self, text: str) -> list[int]:
+        """Token ids exactly as lm-eval makes them for this model."""
+        ids: list[int] = self.lm.tok_encode(text)
+        return ids
 
-    @property
-    def max_rows(self) -> int | None:
-        """``--batch_size`` where it is a number; None for ``auto``."""
-        size = getattr(self.lm, "batch_size", 1)
-        return int(size) if str(size).isdigit() else None
-
-    @property
-    def shard(self) -> Shard:
-        """This process's share of the work."""
-        return Shard(int(self.lm.rank), int(self.lm.world_size))
-
-    def tokenizer(self, rule: TokensRule) -> QueryTokenizer:
-        """Tokenises exactly as lm-eval does for this model."""
-        tokenizer = self.lm.tokenizer
-        special = {int(i) for i in tokenizer.all_special_ids}
-        added = getattr(tokenizer, "added_tokens_decoder", {})
-        special |= {int(i) for i, token in added.items() if getattr(token, "special", False)}
-
-        def offsets(text: str) -> tuple[list[int], list[tuple[int, int]]]:
-            ids = self.lm.tok_encode(text)
-            for add_special in (True, False):
-                encoded = tokenizer(text, add_special_tokens=add_special, return_offsets_mapping=True)
-                if encoded["input_ids"] == ids:
-                    return ids, encoded["offset_mapping"]
-            return [], []
-
-        return QueryTokenizer(
-            self.lm.tok_encode,
-            frozenset(special),
-            rule,
-            offsets if getattr(tokenizer, "is_fast", False) else None,
-        )
-
-    @property
-    def pad_id(self) -> int:
-        """A valid id for padding."""
-        return int(self.lm.tokenizer.pad_token_id or 0)
+    def source(self, reason: str) -> Source:
+        """Where the model comes from."""
+        lm = self.lm
+        path = getattr(lm, "pretrained", None)
+        obstacle = None
+        if not isinstance(path, str):
+            obstacle = "it was given to lm-eval as an object, not by its name"
+        elif not isinstance(self.model, PreTrainedModel) or getattr(lm, "peft", None):
+            obstacle = "an adapter was put on it (peft): merge it, save the model, and give that folder as pretrained"
+        elif getattr(lm, "delta", None):
+            obstacle = "delta weights were put on it: save the sum, and give that folder as pretrained"
+        elif getattr(self.model.config, "quantization_config", None) is not None:
+            obstacle = "it is quantised: load it with dtype=bfloat16"
+        if obstacle is not None:
+            raise ModelError(f"{reason} loads {self.name} a second time, which cannot be done: {obstacle}")
+        return Source(str(path), str(getattr(lm, "revision", None) or "main"))
 
     def gather(self, value: Any) -> list[Any] | None:
         """Every rank's value on rank 0; None elsewhere."""
@@ -144,8 +102,3 @@ def _cached_commit(name: str, revision: str) -> str:
     except HFValidationError:  # a path, not a repository's name
         return UNKNOWN
     return Path(file).parent.name if isinstance(file, str) else UNKNOWN
-
-
-def text_hash(text: str | None) -> str | None:
-    """SHA-256 of a text, 64 hex digits; None for None."""
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()

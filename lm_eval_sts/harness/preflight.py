@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.shipped import resolve
 from lm_eval_sts.predictors.registry import get_predictor
+from lm_eval_sts.shipped import resolve
 
 
 def check_settings(settings: Settings) -> None:
@@ -23,8 +23,8 @@ def check_settings(settings: Settings) -> None:
         SaeError: The SAE does not exist.
         StsError: A predictor lacks a library, a setting or a model of its own.
     """
+    from lm_eval_sts.evidence.kinds import check_kinds
     from lm_eval_sts.features.sae_source import parse_spec
-    from lm_eval_sts.harness.passes import check_passes
     from lm_eval_sts.predictors.embedding import Embedding, load
 
     sft_set_of(settings)
@@ -35,7 +35,7 @@ def check_settings(settings: Settings) -> None:
         check = getattr(predictor, "check", None)
         if check is not None:
             check()
-    check_passes(settings, frozenset(need for predictor in chosen for need in predictor.needs))
+    check_kinds(settings, frozenset(need for predictor in chosen for need in predictor.needs))
     if any(isinstance(predictor, Embedding) and predictor.model is None for predictor in chosen):
         load(settings.embedding_model)
 

@@ -4,100 +4,26 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ValidationError, field_validator
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.features.queries import TokensRule
-from lm_eval_sts.outcomes.recipes import make_recipe
-from lm_eval_sts.predictors.embedding import DEFAULT_MODEL
+from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
 
 
-class Settings(BaseModel):
-    """All settings of a run, each with its default."""
+class Settings(ReadSettings):
+    """All settings of a run: what is read, what is made of it, and what that is compared with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sae: str | None = None
-    """``release/sae_id`` of SAELens, or a local folder; None: found by the model's name."""
-    hook_name: str | None = None
-    """Hook point, where the SAE's metadata names none or a wrong one."""
-    layer: int | None = Field(default=None, ge=0)
-    """Layer, from 0, to which the SAE that is found by the model's name should be nearest; None: three quarters of the
-    depth."""
-    more_saes: tuple[str, ...] = ()
-    """Further SAEs, as ``sae``, for predictors that read several layers."""
-    sft_set: str = "GAIR/LIMO"
-    """The SFT set: hub id, file or folder. The default is the paper's."""
-    sft_columns: tuple[str, str] | None = None
-    """Its prompt and response columns, where they are not recognised."""
-    sft_split: str | None = None
-    """Its split; ``train`` or the only one by default."""
-    sft_name: str | None = None
-    """Its configuration on the hub, where it has several (``main`` of ``gsm8k``)."""
-    sft_revision: str | None = None
-    """Its hub revision."""
-    sft_response_delimiter: str = "\n"
-    """Between prompt and response of a demonstration, without a chat template."""
-    sft_example_delimiter: str = "\n\n"
-    """Between demonstrations, without a chat template."""
-    benchmark_path: str | None = None
-    """A local copy of the benchmark in place of the hub's."""
     predictors: tuple[str, ...] = DEFAULT_PREDICTORS
     """Which predictors to report; by default all that need no more than forward passes of the model."""
-    n_features: int = Field(default=100, gt=0)
-    """N, how many shifted features are selected (paper: 100)."""
-    sft_demos: int = Field(default=2, gt=0)
-    """t, demonstrations before an SFT query (paper: 2)."""
-    domain_demos: int | None = Field(default=None, gt=0)
-    """m, demonstrations before a domain's question (paper: 5); None: the benchmark's number of shots."""
-    demo_draws: int = Field(default=3, gt=0)
-    """Draws of demonstrations; scores are means over them."""
-    sft_tokens: int = Field(default=20_000, gt=0)
-    """Scored tokens of the SFT set (paper: 20,000)."""
-    domain_tokens: int = Field(default=10_000, gt=0)
-    """Scored tokens of a domain (paper: 10,000)."""
-    tokens: TokensRule = "suffix"
-    """Which tokens of a query are scored."""
-    sft_scored: Literal["prompt", "response"] = "prompt"
-    """Which half of an SFT example is scored: its prompt (paper), or its response, read after the prompt."""
-    unaligned_rows: int = Field(default=10_000, gt=0)
-    """Rows that the unaligned variants compare (reference code: 10,000)."""
-    embedding_model: str = DEFAULT_MODEL
-    """Sentence-transformers model of the embedding predictors: hub id, a name below ``sentence-transformers/``, or a
-    folder."""
-    token_budget: int | None = Field(default=None, gt=0)
-    """Most tokens a forward pass; None: from the free memory."""
-    profiles_dir: str | None = None
-    """Where profiles are kept; None: ``lm_eval_sts/profiles`` in the user's cache folder."""
-    tuned: str | None = None
-    """Folder of the tuned model or adapter, for oracles."""
-    development: tuple[str, ...] = ()
-    """Measured outcomes of other SFT sets, for predictors that remember them: files, folders, shipped names, or
-    patterns of these."""
     outcome: tuple[str, ...] = ()
     """What fine-tuning on this run's own SFT set did, where it was measured: the predictions are held against it when
     all is scored. As ``development``; one name, or several."""
-    probing_recipe: dict[str, Any] = {}
-    """Recipe of the probing runs: ``name`` of a recipe (``default``), and what is to be changed in it."""
-    probing_steps: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1, 5, 20), min_length=1)
-    """Optimiser steps after which a probing run is measured."""
-    probing_questions: int = Field(default=32, gt=0)
-    """Questions of each domain that a probing run measures."""
-    gradient_layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
-    """Blocks, from 0, whose linear maps' gradients are read; None: all."""
-    gradient_width: int = Field(default=131_072, gt=0)
-    """k, numbers of a gradient's sketch; cosines between gradients have an error of 1/√k from it."""
-    gradient_questions: int | None = Field(default=None, gt=0)
-    """Most questions of each domain whose gradients are read; None: all that are read."""
-    seed: int | None = Field(default=None, ge=0)
-    """Seed of every draw and resampling; None: lm-eval's few-shot seed (``--seed``)."""
 
     @field_validator("predictors")
     @classmethod
@@ -108,53 +34,15 @@ class Settings(BaseModel):
             get_predictor(name)
         return tuple(dict.fromkeys(names))
 
-    @field_validator("layer")
-    @classmethod
-    def _chooses(cls, layer: int | None, info: ValidationInfo) -> int | None:
-        if layer is not None and info.data.get("sae") is not None:
-            raise ValueError(f"chooses an SAE, and sae names {info.data['sae']}: leave one of them out (sae: null)")
-        return layer
-
     @field_validator("outcome", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return (given,) if isinstance(given, str) else given
 
-    @field_validator("probing_recipe")
-    @classmethod
-    def _is_a_recipe(cls, changes: dict[str, Any]) -> dict[str, Any]:
-        try:
-            make_recipe(**changes)
-        except SettingsError as error:
-            raise ValueError(str(error)) from error
-        except (TypeError, OverflowError, ValidationError) as error:
-            raise ValueError("a value has the wrong type: give numbers as numbers") from error
-        return changes
-
-    @field_validator("sae", "sft_set", "benchmark_path", "profiles_dir", "tuned", "embedding_model")
-    @classmethod
-    def _can_be_a_name(cls, name: str | None) -> str | None:
-        if name is not None:
-            if not name.strip() or "\0" in name:
-                raise ValueError("must not be empty")
-            try:
-                Path(name).expanduser()
-            except RuntimeError as error:
-                raise ValueError("the home folder of that user is not known") from error
-        return name
-
     @property
     def shown(self) -> tuple[str, ...]:
         """Predictors in lm-eval's table: those that were named, else a few of the default; the records hold all."""
         return self.predictors if "predictors" in self.model_fields_set else SHOWN
-
-    @property
-    def profiles_path(self) -> Path:
-        """Where profiles are kept, as an absolute path."""
-        if self.profiles_dir:
-            return Path(self.profiles_dir).expanduser().absolute()
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        return Path(cache).expanduser() / "lm_eval_sts" / "profiles"
 
 
 def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, Any] | None = None) -> Settings:

@@ -17,7 +17,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from lm_eval_sts.errors import DatasetError
-from lm_eval_sts.harness.benchmark import BenchmarkTask, Document, PromptOptions
+from lm_eval_sts.evidence.domain import Document, Options
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions
+from lm_eval_sts.harness.benchmark import BenchmarkTask
 from lm_eval_sts.harness.preflight import check_settings
 from lm_eval_sts.harness.settings import Settings
 
@@ -115,6 +117,46 @@ class TransferTask(BenchmarkTask):
         dumped: dict[str, Any] = super().dump_config()
         found = self.results.dump if self.results is not None else None
         return {**dumped, "metadata": dumped_metadata(dumped.get("metadata"), self.settings, found)}
+
+
+class TaskDomain:
+    """A task of ours as the engine's ``Domain``.
+
+    Args:
+        task: The task, after lm-eval has built its requests.
+    """
+
+    def __init__(self, task: TransferTask) -> None:
+        self.name, self.label = task.domain, str(task.config.task)
+        self._task = task
+
+    def questions(self) -> list[tuple[int, Document]]:
+        """In the run's seeded order."""
+        return self._task.ordered_docs()
+
+    def n_questions(self) -> int:
+        """All of the domain's."""
+        return len(self._task.test_docs())
+
+    def demonstrations(self) -> list[Document]:
+        """From the few-shot split."""
+        return self._task.worked_examples()
+
+    def prompt(self, doc: Document, shown: Sequence[Document] = (), opening: Opening | None = None) -> str:
+        """lm-eval's own."""
+        return self._task.build_prompt(doc, shown, opening)
+
+    def text(self, doc: Document) -> str:
+        """As it stands in its prompt."""
+        return str(self._task.doc_to_text(doc))
+
+    def answer(self, doc: Document) -> str:
+        """As the benchmark gives it."""
+        return self._task.answer_text(doc)
+
+    def options(self, doc: Document) -> Options | None:
+        """As the YAML says."""
+        return self._task.options(doc)
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lm_eval_sts.features.reading import CHUNK, Shard, n_tokens, read_set, stored, stored_whole
+from lm_eval_sts.features.store import ProfileFolder
 
 from lm_eval_sts.errors import ModelError, ProfileError
 from lm_eval_sts.features import reading
@@ -11,9 +13,7 @@ from lm_eval_sts.features.hooks import resolve_hook_point
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
-from lm_eval_sts.features.reading import CHUNK, Shard, n_tokens, read_set, stored, stored_whole
 from lm_eval_sts.features.sae import load_sae
-from lm_eval_sts.features.store import ProfileFolder
 from tests.features.test_profiles import assert_identical
 from tests.features.test_reader import make_queries
 from tests.messages import says

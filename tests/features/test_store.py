@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lm_eval_sts.features.store import ProfileFolder, check_space
 
 from lm_eval_sts.errors import ProfileError
-from lm_eval_sts.features.store import ProfileFolder, check_space
 from tests.features.test_profiles import assert_identical, make_profile
 from tests.messages import says
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lm_eval_sts.harness.passes import Setup, Subject
+
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.harness.model import HarnessModel
-from lm_eval_sts.harness.passes import Setup, Subject
 from lm_eval_sts.harness.settings import read_settings
 from tests.harness.world import World
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from lm_eval_sts.harness.development import DevelopmentPass
 
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.harness.development import DevelopmentPass
 from lm_eval_sts.records import save_record
 from tests.agreement.made import outcome
 from tests.harness.setups import setup

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from lm_eval_sts.harness.gradients import GradientPass
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.features.sketch import GradientSketcher
-from lm_eval_sts.harness.gradients import GradientPass
 from tests.harness.setups import setup
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lm_eval_sts.harness.losses import LossPass
+from lm_eval_sts.harness.rehearsal import Rehearsal
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.features.likelihood import LikelihoodReader
-from lm_eval_sts.harness.losses import LossPass
-from lm_eval_sts.harness.rehearsal import Rehearsal
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate, make_world
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lm_eval_sts.harness.probing import ProbingPass
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.harness.probing import ProbingPass
 from tests.harness.setups import setup
 from tests.harness.test_run import predictions_of, samples_read
 from tests.harness.world import evaluate, make_world

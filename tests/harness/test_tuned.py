@@ -116,6 +116,7 @@ def test_a_second_run_reads_nothing_again(world, adapter, results, monkeypatch):
 
 def test_what_does_not_belong_here_is_refused(world, adapter, tmp_path):
     from lm_eval_sts.harness.tuned import TunedPass
+
     from tests.harness.setups import setup
 
     ours = setup(world, needs={"profiles", "tuned"})
@@ -147,6 +148,7 @@ def test_what_does_not_belong_here_is_refused(world, adapter, tmp_path):
 
 def test_a_model_that_cannot_be_loaded_again_is_refused(world, adapter):
     from lm_eval_sts.harness.tuned import TunedPass
+
     from tests.harness.setups import setup
 
     given = setup(world, tuned=str(adapter))
@@ -165,6 +167,7 @@ def test_a_model_that_cannot_be_loaded_again_is_refused(world, adapter):
 
 def test_another_model_than_lm_evals_is_not_taken_for_it(world, adapter):
     from lm_eval_sts.harness.tuned_models import load_tuned, source_of
+
     from tests.harness.setups import setup
 
     given = setup(world, tuned=str(adapter))

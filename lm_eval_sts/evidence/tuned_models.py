@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
+from lm_eval_sts.evidence.model import Model, Source
 from lm_eval_sts.features.identity import weights_hash
-from lm_eval_sts.harness.model import HarnessModel
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where lm-eval's model can be loaded from once more.
-
-    Attributes:
-        path: Hub id or folder.
-        revision: Hub revision.
-    """
-
-    path: str
-    revision: str
-
-
-def source_of(model: HarnessModel, reason: str) -> Source:
-    """Where the model comes from.
-
-    Args:
-        model: The model.
-        reason: What it is loaded again for.
-
-    Raises:
-        ModelError: It is more than what was loaded from one place: an adapter was put on it, or it is quantised.
-    """
-    lm, loaded = model.lm, model.model
-    path = getattr(lm, "pretrained", None)
-    obstacle = None
-    if not isinstance(path, str):
-        obstacle = "it was given to lm-eval as an object, not by its name"
-    elif not isinstance(loaded, PreTrainedModel) or getattr(lm, "peft", None):
-        obstacle = "an adapter was put on it (peft): merge it, save the model, and give that folder as pretrained"
-    elif getattr(lm, "delta", None):
-        obstacle = "delta weights were put on it: save the sum, and give that folder as pretrained"
-    elif getattr(loaded.config, "quantization_config", None) is not None:
-        obstacle = "it is quantised: load it with dtype=bfloat16"
-    if obstacle is not None:
-        raise ModelError(f"{reason} loads {model.name} a second time, which cannot be done: {obstacle}")
-    return Source(str(path), str(getattr(lm, "revision", None) or "main"))
-
-
-def load_tuned(model: HarnessModel, source: Source, folder: Path) -> PreTrainedModel:
+def load_tuned(model: Model, source: Source, folder: Path) -> PreTrainedModel:
     """What fine-tuning made of the model, in its dtype and on its devices, in eval mode.
 
     Args:
@@ -78,7 +38,7 @@ def load_tuned(model: HarnessModel, source: Source, folder: Path) -> PreTrainedM
     return cast(PreTrainedModel, tuned)
 
 
-def _load(model: HarnessModel, path: str, revision: str | None) -> PreTrainedModel:
+def _load(model: Model, path: str, revision: str | None) -> PreTrainedModel:
     loaded: Any = model.model
     try:
         found = AutoModelForCausalLM.from_pretrained(

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.features.sft_queries import SftQueries
-from lm_eval_sts.harness.domains import DomainQueries
-from lm_eval_sts.harness.passes import Setup
-from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.evidence.kinds import Kind
+from lm_eval_sts.evidence.reading import Reading
+from lm_eval_sts.evidence.settings import ReadSettings
+from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.outcomes.shipped import load_outcomes
 from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
 
 
-class DevelopmentPass:
-    """Reads the development outcomes; making one leaves out those that the run must not know, or cannot use.
+class DevelopmentKind(Kind):
+    """Name of each development outcome to the change of the run's domains, in the task's own metric.
 
     Left out are outcomes of the run's own SFT set (so that no setting is predicted from itself), of an SFT set whose
     content is not known, and of another base model.
-
-    Args:
-        setup: Model, settings and subject.
-
-    Attributes:
-        notes: What a reader must know.
-
-    Raises:
-        SettingsError: No outcome is named, or none is left.
-        RecordError: One cannot be read, or two have one name.
     """
 
     def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
         outcomes = _outcomes(setup.settings.development)
         reasons = {name: self._obstacle(setup, outcome) for name, outcome in outcomes.items()}
         self._outcomes = [outcome for name, outcome in outcomes.items() if reasons[name] is None]
         left_out = [reason for reason in dict.fromkeys(reasons.values()) if reason is not None]
-        self.notes = [
+        self.notes += [
             f"development outcomes left out, {reason}: {', '.join(n for n, why in reasons.items() if why == reason)}"
             for reason in left_out
         ]
@@ -45,7 +36,7 @@ class DevelopmentPass:
             raise SettingsError(f"none of {len(outcomes)} development outcomes can be used: {'; '.join(self.notes)}")
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: ReadSettings) -> None:
         """Whether outcomes are named, and can be read.
 
         Raises:
@@ -58,25 +49,21 @@ class DevelopmentPass:
     def _obstacle(setup: Setup, outcome: Outcome) -> str | None:
         if outcome.sft_set is None or outcome.sft_set.content_hash == UNKNOWN:
             return "measured after an SFT set whose content is not known"
-        if outcome.sft_set.content_hash == setup.subject.sft_set.content_hash:
+        if outcome.sft_set.content_hash == setup.sft_set.content_hash:
             return "measured after this run's own SFT set"
         return None if _same_model(outcome.model, setup.model.reference) else "measured on another base model"
 
-    def plan(self, sft: SftQueries, domains: Sequence[DomainQueries]) -> None:
-        """Takes note of the domains."""
-        self._domains = [d.task.domain for d in domains]
+    def plan(self, queries: Queries) -> list[Reading[Any]]:
+        """Nothing is read of texts."""
+        self._domains = [domain.name for domain in queries.domains]
+        return []
 
-    def read(self) -> None:
-        """Nothing: all was read when it was made."""
-
-    def evidence(self) -> dict[str, Any]:
-        """Name of each outcome to the change of the run's domains, in the task's own metric."""
+    def evidence(self) -> dict[str, dict[str, float]]:
+        """The changes."""
         changes = {outcome.name: outcome.changes() for outcome in self._outcomes}
         return {
-            "development": {
-                name: {domain: found[domain].delta for domain in self._domains if domain in found}
-                for name, found in changes.items()
-            }
+            name: {domain: found[domain].delta for domain in self._domains if domain in found}
+            for name, found in changes.items()
         }
 
 

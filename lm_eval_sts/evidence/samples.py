@@ -6,24 +6,9 @@ queries in ``prompts-….jsonl`` beside their profile, which the result file nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from lm_eval_sts.features.queries import Prompts, Query
-
-
-def write_arguments(requests: Sequence[Any], prompts: dict[tuple[str, int], tuple[Prompts, Query]]) -> None:
-    """Puts a question's prompts and scored tokens into its request, which lm-eval logs.
-
-    Args:
-        requests: lm-eval's requests.
-        prompts: (task, doc_id) to the prompts of every question that was read.
-    """
-    for request in requests:
-        found = prompts.get((request.owner.config.task, request.doc_id))
-        if found is not None:
-            text, query = found
-            request.arguments = (text.plain, prompt_facts(text, query))
 
 
 def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lm_eval_sts.evidence.domain import Document, DomainQueries
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.rendering import Opening
 from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.queries import common_suffix
-from lm_eval_sts.harness.answers import encode_pair
-from lm_eval_sts.harness.benchmark import Document
-from lm_eval_sts.harness.domains import DomainQueries
-from lm_eval_sts.harness.model import HarnessModel
-from lm_eval_sts.harness.opening import Opening
 
 _JUNCTION = 16
 """Tokens after an opening on which, beside its own, the tokens where the two meet may depend."""
@@ -61,13 +59,14 @@ class Rehearsal:
 
     def __init__(
         self,
-        model: HarnessModel,
+        model: Model,
         domain: DomainQueries,
         answered: Sequence[AnsweredQuery],
         demonstrations: Sequence[Document],
     ) -> None:
         self._model, self._domain, self._answered = model, domain, answered
         self._demonstrations = demonstrations
+        self._options = domain.options()
 
     def after(self, openings: Sequence[Opening]) -> list[Rehearsed]:
         """Each question after the first of the openings that fits.
@@ -109,8 +108,6 @@ class Rehearsal:
 
     def _whole(self, i: int, opening: Opening) -> Continuation:
         """Question i after an opening, tokenised as one text."""
-        task, doc = self._domain.task, self._domain.documents[i]
-        answers = task.answers(doc)
-        assert answers is not None, "a task without answers has no answered queries"
-        prompt = task.build_prompt(doc, self._demonstrations, opening)
-        return Continuation(*encode_pair(self._model, prompt, answers.texts[answers.gold]))
+        prompt = self._domain.domain.prompt(self._domain.documents[i], self._demonstrations, opening)
+        options = self._options[i]
+        return Continuation(*self._model.encode_pair(prompt, options.texts[options.gold]))

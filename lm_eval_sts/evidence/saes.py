@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import LoadedSae, check_sae, load_sae
 from lm_eval_sts.features.sae_directory import find_sae
-from lm_eval_sts.harness.model import HarnessModel
-from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.shipped import resolve, shipped_name
+from lm_eval_sts.records import SaeRef
+from lm_eval_sts.shipped import resolve, shipped_name
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,24 @@ class RunSae:
     name: str
     chosen_because: str | None = None
 
-    def reader(self, model: HarnessModel, settings: Settings) -> Reader:
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a number depends on that was read with it."""
+        return {"name": self.name, "weights": self.sae.content_hash, "hook_name": self.sae.hook_name}
+
+    @property
+    def record(self) -> SaeRef:
+        """The SAE for the record."""
+        return SaeRef(
+            name=self.name,
+            hook_name=self.sae.hook_name,
+            d_sae=self.sae.d_sae,
+            architecture=self.sae.architecture,
+            weights_hash=self.sae.content_hash,
+            chosen_because=self.chosen_because,
+        )
+
+    def reader(self, model: Model, settings: ReadSettings) -> Reader:
         """Reads the model's activations with this SAE."""
         return Reader(
             model.model,
@@ -41,7 +60,7 @@ class RunSae:
         )
 
 
-def run_sae(model: HarnessModel, settings: Settings) -> RunSae:
+def run_sae(model: Model, settings: ReadSettings) -> RunSae:
     """The run's SAE: the one that its settings name, else the one that is found by the model's name.
 
     Raises:
@@ -54,7 +73,7 @@ def run_sae(model: HarnessModel, settings: Settings) -> RunSae:
     return replace(loaded, chosen_because=choice.why)
 
 
-def load_run_sae(model: HarnessModel, spec: str, hook_name: str | None = None) -> RunSae:
+def load_run_sae(model: Model, spec: str, hook_name: str | None = None) -> RunSae:
     """Loads an SAE for the model.
 
     Args:

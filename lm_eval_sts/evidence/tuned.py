@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.evidence.evidence import Profiles
+from lm_eval_sts.evidence.kinds import Kind
+from lm_eval_sts.evidence.profiles import profile_readings, profiles_of
+from lm_eval_sts.evidence.reading import Reading
+from lm_eval_sts.evidence.settings import ReadSettings
+from lm_eval_sts.evidence.setup import Queries, Setup
+from lm_eval_sts.evidence.tuned_models import load_tuned
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.features.pair_reader import PairReader, paired
-from lm_eval_sts.features.sft_queries import SftQueries
-from lm_eval_sts.harness.domains import DomainQueries
-from lm_eval_sts.harness.passes import Setup
-from lm_eval_sts.harness.profile_sets import SFT, by_label, load_sets, profile_sets, read_sets
-from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.harness.tuned_models import load_tuned, source_of
+from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.outcomes.tuned import TunedManifest, check_adapter_base, read_tuned
-from lm_eval_sts.predictors.base import Profiles
 from lm_eval_sts.records import UNKNOWN
 
 _PARTS = ("adapter_config.json", "config.json")
 """One of these stands in the folder of an adapter or a model."""
 
 
-class TunedPass:
-    """Reads with both models; making one checks that the tuned model belongs to this setting.
+class TunedKind(Kind):
+    """Profiles whose one draw is the tuned model, in which nothing is shown: a :class:`Profiles`.
 
-    Args:
-        setup: Model, settings and subject.
-
-    Attributes:
-        notes: What a reader must know.
-
-    Raises:
-        SettingsError: No tuned model is named, there is none, or it was tuned on another SFT set.
-        ModelError: It was tuned from another base model, or the base model cannot be loaded a second time.
+    Making one checks that the tuned model belongs to this setting.
     """
 
     def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self.notes: list[str] = []
+        super().__init__(setup)
         self._folder = _folder(setup.settings.tuned)
-        self._source = source_of(setup.model, "the setting tuned")
-        base = setup.model.reference
+        self._source = setup.model.source("the setting tuned")
         manifest = read_tuned(self._folder)
-        check_adapter_base(self._folder, base, path=self._source.path)
+        check_adapter_base(self._folder, setup.model.reference, path=self._source.path)
         if manifest is None:
             self.notes.append(f"tuned model {self._folder} has no manifest: what it was tuned on is not known")
         else:
             self._check(manifest)
 
     @staticmethod
-    def check(settings: Settings) -> None:
+    def check(settings: ReadSettings) -> None:
         """Whether a tuned model is named and there.
 
         Raises:
@@ -61,40 +50,33 @@ class TunedPass:
 
     def _check(self, manifest: TunedManifest) -> None:
         """Whether it was tuned from this base on this SFT set, as far as the manifest tells."""
-        ours, base = self._setup.model.reference, manifest.base
+        ours, base = self.setup.model.reference, manifest.base
         hashes = (ours.weights_hash, base.weights_hash)
         if ours.dtype == base.dtype and UNKNOWN not in hashes and hashes[0] != hashes[1]:
             raise ModelError(
                 f"tuned model {self._folder} was tuned from {base.name} (weights {hashes[1][:12]}), not from "
                 f"{ours.name} (weights {hashes[0][:12]}): give one that was tuned from the model of this run"
             )
-        sft_set = self._setup.subject.sft_set
+        sft_set = self.setup.sft_set
         if manifest.sft_set.content_hash != sft_set.content_hash:
             raise SettingsError(
                 f"tuned model {self._folder} was tuned on {manifest.sft_set.name}, and this run's SFT set is "
                 f"{sft_set.name} (of other content): give the one that was tuned on it"
             )
 
-    def plan(self, sft: SftQueries, domains: Sequence[DomainQueries]) -> None:
-        """Takes the queries, without their demonstrations."""
-        plain = by_label(sft.queries, domains)
-        self._queries = {label: [paired(query) for query in queries] for label, queries in plain.items()}
-
-    def read(self) -> None:
-        """Reads what is not stored yet, this rank its part, and brings all of it to rank 0.
-
-        Raises:
-            StsError: The tuned model cannot be loaded or read.
-        """
-        setup, sae = self._setup, self._setup.sae
+    def plan(self, queries: Queries) -> list[Reading[Profile]]:
+        """The queries without their demonstrations, read by both models."""
+        setup, sae = self.setup, self.setup.sae
         tuned = load_tuned(setup.model, self._source, self._folder)
-        self._sets = profile_sets(setup, sae, self._queries, {"tuned": weights_hash(tuned)})
-        read_sets(setup.model, PairReader(sae.reader(setup.model, setup.settings), tuned), self._sets)
+        asked = {label: [paired(query) for query in of] for label, of in queries.by_label().items()}
+        key = {"sae": sae.key, "context": {"tuned": weights_hash(tuned)}}
+        reader = PairReader(sae.reader(setup.model, setup.settings), tuned)
+        self._readings = profile_readings(setup, sae, asked, key, lambda: reader)
+        return list(self._readings.values())
 
-    def evidence(self) -> dict[str, Any]:
-        """Profiles whose one draw is the tuned model; nothing is shown in it."""
-        found = load_sets(self._sets)
-        return {"tuned": Profiles(found.pop(SFT), ((),), found)}
+    def evidence(self) -> Profiles:
+        """The profiles."""
+        return profiles_of(self._readings, ((),))
 
 
 def _folder(name: str | None) -> Path:

@@ -1,0 +1,94 @@
+"""A domain's questions with their options, and the SFT set's pairs, as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lm_eval_sts.evidence.domain import DomainQueries, Options
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
+from lm_eval_sts.features.queries import Prompts, Query
+from lm_eval_sts.files import hash_json
+from lm_eval_sts.outcomes.training_data import IGNORED, LengthLimit, tokenise
+
+
+def answered_queries(model: Model, domain: DomainQueries) -> list[AnsweredQuery]:
+    """The domain's questions as the benchmark asks them: after its own worked examples, in their own order.
+
+    Raises:
+        SettingsError: The benchmark does not say what an answer looks like.
+    """
+    return [
+        _answered(model, query, prompts, options)
+        for query, prompts, options in zip(domain.queries, domain.prompts.values(), domain.options(), strict=True)
+    ]
+
+
+def answered_alone(model: Model, domain: DomainQueries) -> list[AnsweredQuery]:
+    """The domain's questions without its worked examples, with their right options only, in their own order.
+
+    Raises:
+        SettingsError: The benchmark does not say what an answer looks like.
+    """
+    found = []
+    for query, prompts, options in zip(domain.queries, domain.prompts.values(), domain.options(), strict=True):
+        context, gold = model.encode_pair(prompts.plain, options.texts[options.gold])
+        own = tuple(p for p in query.scored if p < len(context))
+        found.append(AnsweredQuery(query.name, context=context, question=own, options=(gold,), gold=0))
+    return found
+
+
+def _answered(model: Model, query: Query, prompts: Prompts, options: Options) -> AnsweredQuery:
+    prompt = prompts.contexts[0]
+    # What encode_pair gives for each option, without tokenising the prompt again.
+    context = query.contexts[0] if prompt == prompt.rstrip() else tuple(model.encode(prompt.rstrip()))
+    return AnsweredQuery(
+        query.name,
+        context=context,
+        question=tuple(p for p in query.positions(len(query.contexts[0])) if p < len(context)),
+        options=tuple(tuple(model.encode(prompt + option)[len(context) :]) for option in options.texts),
+        gold=options.gold,
+    )
+
+
+def question_ids(domain: DomainQueries) -> list[str]:
+    """What decides the tokens of each question with its right option.
+
+    Raises:
+        SettingsError: The benchmark does not say what an answer looks like.
+    """
+    return [
+        f"{query.row_id}|{options.texts[options.gold]}"
+        for query, options in zip(domain.queries, domain.options(), strict=True)
+    ]
+
+
+def training_pairs(setup: Setup, rows: Sequence[int]) -> list[TrainingPair]:
+    """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
+
+    Args:
+        setup: Model and SFT set.
+        rows: Which of the set.
+
+    Raises:
+        DatasetError: None has a response that fits.
+    """
+    chosen = replace(setup.sft_set, examples=tuple(setup.sft_set.examples[row] for row in rows))
+    data = tokenise(
+        chosen,
+        setup.model.tokenizer,
+        LengthLimit(setup.model.context, "the model's context"),
+        response_delimiter=setup.settings.sft_response_delimiter,
+        long_examples="truncate",
+    )
+    return [
+        TrainingPair(example.input_ids, next(i for i, label in enumerate(example.labels) if label != IGNORED))
+        for example in data.examples
+    ]
+
+
+def pair_ids(pairs: Sequence[TrainingPair]) -> list[str]:
+    """What decides the tokens of each pair: their hash."""
+    return [hash_json([pair.ids, pair.first]) for pair in pairs]

@@ -1,0 +1,166 @@
+"""The frozen model that is read, with its tokenizer and its share of the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from lm_eval_sts.errors import ModelError
+from lm_eval_sts.features.backward import Backward
+from lm_eval_sts.features.identity import weights_hash
+from lm_eval_sts.features.likelihood import LikelihoodReader
+from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
+from lm_eval_sts.records import UNKNOWN, ModelRef
+from lm_eval_sts.shipped import shipped_name
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This process's share of the work.
+
+    Attributes:
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model can be loaded from once more.
+
+    Attributes:
+        path: Hub id or folder.
+        revision: Hub revision.
+    """
+
+    path: str
+    revision: str
+
+
+class Model:
+    """A causal language model whose hidden states can be read.
+
+    Args:
+        model: The model, on any device or split over several; it is put into eval mode.
+        tokenizer: Its tokenizer.
+        name: Hub id or path; what the model was loaded from by default.
+        context: Most tokens of a prompt; as the model's configuration says by default.
+        max_rows: Most prompts a forward pass; None: as many as the memory holds.
+
+    Raises:
+        ModelError: It is no decoder, or has no tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        context: int | None = None,
+        max_rows: int | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = shipped_name(name or str(getattr(model.config, "_name_or_path", "") or UNKNOWN))
+        self.max_rows = max_rows
+        self.shard = Shard()
+        if tokenizer is None:
+            raise ModelError(f"{self.name} needs its tokenizer: give it beside the model")
+        if getattr(model.config, "is_encoder_decoder", False):
+            raise ModelError(f"predictors need a decoder-only model, and {self.name} is an encoder-decoder")
+        limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        self.context: int = context or int(limit or tokenizer.model_max_length)
+
+    @cached_property
+    def reference(self) -> ModelRef:
+        """The model for the record."""
+        return ModelRef(
+            name=self.name,
+            revision=self.revision,
+            weights_hash=weights_hash(self.model),
+            dtype=str(self.model.dtype).removeprefix("torch."),
+        )
+
+    @property
+    def revision(self) -> str:
+        """Commit of the hub snapshot that it was loaded from; ``unknown`` for a local folder."""
+        return str(getattr(self.model.config, "_commit_hash", None) or UNKNOWN)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return int(self.model.config.get_text_config(decoder=True).num_hidden_layers)
+
+    @property
+    def pad_id(self) -> int:
+        """A valid id for padding."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt, with the special tokens that the model expects."""
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        return ids
+
+    def encode_pair(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a context and of what follows it, as lm-eval splits them for log-likelihoods."""
+        first = self.encode(context.rstrip())  # spaces at its end belong to what follows
+        return tuple(first), tuple(self.encode(context + continuation)[len(first) :])
+
+    def query_tokenizer(self, rule: TokensRule) -> QueryTokenizer:
+        """What turns prompts into aligned queries."""
+        special = {int(i) for i in self.tokenizer.all_special_ids}
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        special |= {int(i) for i, token in added.items() if getattr(token, "special", False)}
+
+        def offsets(text: str) -> tuple[list[int], list[tuple[int, int]]]:
+            ids = self.encode(text)
+            for add_special in (True, False):
+                encoded = self.tokenizer(text, add_special_tokens=add_special, return_offsets_mapping=True)
+                if encoded["input_ids"] == ids:
+                    return ids, encoded["offset_mapping"]
+            return [], []
+
+        return QueryTokenizer(
+            self.encode, frozenset(special), rule, offsets if getattr(self.tokenizer, "is_fast", False) else None
+        )
+
+    def backward(self, token_budget: int | None) -> Backward:
+        """Runs the model forward and backward."""
+        return Backward(self.model, token_budget=token_budget, **self._limits)
+
+    def likelihood(self, token_budget: int | None, model: PreTrainedModel | None = None) -> LikelihoodReader:
+        """Reads log-likelihoods, under this model or under another one with its tokenizer."""
+        return LikelihoodReader(model or self.model, token_budget=token_budget, **self._limits)
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        return {"max_rows": self.max_rows, "max_length": self.context, "pad_id": self.pad_id}
+
+    def source(self, reason: str) -> Source:
+        """Where the model can be loaded from a second time.
+
+        Args:
+            reason: What it is loaded again for.
+
+        Raises:
+            ModelError: It is more than what was loaded from one place.
+        """
+        raise ModelError(
+            f"{reason} loads {self.name} a second time, which cannot be done: it was given as an object, not by its "
+            "name"
+        )
+
+    def gather(self, value: Any) -> list[Any] | None:
+        """Every rank's value on rank 0; None elsewhere."""
+        return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value on every rank."""
+        return value

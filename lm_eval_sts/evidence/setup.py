@@ -1,0 +1,132 @@
+"""What all kinds of evidence are made from, and the keys under which what they read is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from lm_eval_sts.data import SftSet
+from lm_eval_sts.evidence.domain import DomainQueries
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.evidence.saes import RunSae, load_run_sae, run_sae
+from lm_eval_sts.evidence.settings import ReadSettings
+from lm_eval_sts.evidence.store import Store
+from lm_eval_sts.features.queries import Query
+from lm_eval_sts.features.sft_queries import SftQueries
+from lm_eval_sts.files import package_version
+from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting, SftSetRef
+
+SFT: Final = "sft"
+"""Label of the SFT set's own queries among the sets that are read."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is read: texts as tokens.
+
+    Attributes:
+        sft: Of the SFT set.
+        domains: Of every domain.
+    """
+
+    sft: SftQueries
+    domains: list[DomainQueries]
+
+    def by_label(self) -> dict[str, list[Query]]:
+        """The queries of the SFT set and of every domain, by label."""
+        return {SFT: self.sft.queries, **{d.name: d.queries for d in self.domains}}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is read, by what, and how.
+
+    Attributes:
+        model: The model.
+        settings: How it is read.
+        sft_set: The SFT set.
+        benchmark: The benchmark.
+        options: How prompts are built.
+        seed: Seed of every draw.
+    """
+
+    model: Model
+    settings: ReadSettings
+    sft_set: SftSet
+    benchmark: BenchmarkRef
+    options: PromptOptions
+    seed: int
+
+    @cached_property
+    def sae(self) -> RunSae:
+        """The SAE.
+
+        Raises:
+            StsError: It cannot be found, or does not fit the model.
+        """
+        return run_sae(self.model, self.settings)
+
+    @cached_property
+    def more_saes(self) -> list[RunSae]:
+        """Further SAEs.
+
+        Raises:
+            StsError: One cannot be found, or does not fit the model.
+        """
+        return [load_run_sae(self.model, spec) for spec in self.settings.more_saes]
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """Hash of the chat template that is applied."""
+        return self.options.template_hash(self.model.tokenizer)
+
+    @cached_property
+    def setting(self) -> Setting:
+        """What predictions from here are about."""
+        return Setting(
+            model=self.model.reference,
+            sft_set=sft_set_ref(self.sft_set),
+            benchmark=self.benchmark,
+            prompt=PromptRef(
+                chat_template_hash=self.chat_template,
+                system_instruction=self.options.system_instruction,
+                fewshot_as_multiturn=self.options.fewshot_as_multiturn,
+                tokens=self.settings.tokens,
+            ),
+        )
+
+    def store(self, label: str, key: Mapping[str, Any], texts: str | None = None) -> Store:
+        """Where something that is read is kept: under all that it depends on but the texts' tokens.
+
+        Args:
+            label: Readable start of the folder's name.
+            key: What it depends on beside the model, the chat template and where texts come from.
+            texts: ``SFT``, or a domain, whose texts are read; None: the key says what is read.
+
+        Raises:
+            ProfileError: The folder cannot be made or written.
+        """
+        model = self.model.reference
+        whole: dict[str, Any] = {
+            "package": package_version("lm-eval-sts"),
+            "model": {"name": model.name, "revision": model.revision, "weights": model.weights_hash},
+            "chat_template": self.chat_template,
+        }
+        if texts == SFT:
+            whole |= {"sft_set": self.sft_set.content_hash, "tokens": self.settings.tokens}
+        elif texts is not None:
+            whole |= {"benchmark": self.benchmark.source, "domain": texts, "tokens": self.settings.tokens}
+        return Store(self.settings.profiles_path, f"{self.benchmark.name}-{label}", {**whole, **key})
+
+
+def sft_set_ref(sft_set: SftSet) -> SftSetRef:
+    """An SFT set for the record."""
+    return SftSetRef(
+        name=sft_set.name,
+        revision=sft_set.revision,
+        content_hash=sft_set.content_hash,
+        n_examples=len(sft_set.examples),
+    )

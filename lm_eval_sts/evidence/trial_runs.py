@@ -1,0 +1,168 @@
+"""Trial runs: a few optimiser steps of the intended recipe, and what they do to the domains' answers.
+
+The model is fine-tuned by :func:`lm_eval_sts.outcomes.finetune.finetune`, once for each number of steps, and measured
+as it was loaded. Tuned models are temporary; what was measured is kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.evidence.answers import answered_queries
+from lm_eval_sts.evidence.evidence import Array
+from lm_eval_sts.evidence.kinds import Kind
+from lm_eval_sts.evidence.reading import Reading, Rows
+from lm_eval_sts.evidence.settings import ReadSettings
+from lm_eval_sts.evidence.setup import Queries, Setup
+from lm_eval_sts.evidence.store import Store
+from lm_eval_sts.evidence.tuned_models import load_tuned
+from lm_eval_sts.features.likelihood import Continuation
+from lm_eval_sts.files import hash_json
+from lm_eval_sts.outcomes.recipes import make_recipe
+from lm_eval_sts.outcomes.trainer_setup import require_trl
+from lm_eval_sts.records import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+class TrialRunsKind(Kind):
+    """Steps to each question's change in nats, [questions] by domain; NaN for questions that were not measured.
+
+    Making one checks that a model can be trained here.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        settings = setup.settings
+        self.check(settings)
+        if setup.model.shard.world_size > 1 or torch.accelerator.device_count() > 1:
+            raise SettingsError(
+                "trial runs train in one process on one device: run the predictors probing_… alone, without accelerate "
+                "launch and with one visible accelerator (CUDA_VISIBLE_DEVICES=0)"
+            )
+        self._source = setup.model.source("a trial run")
+        recipe = _recipe(settings.probing_recipe, 1)
+        self.notes.append(
+            f"trial runs: {', '.join(map(str, settings.probing_steps))} optimiser steps ({recipe.method}, "
+            f"{recipe.batch_size} examples a step, learning rate {recipe.learning_rate:g} held constant without "
+            f"warm-up), the first {settings.probing_questions} questions of a domain measured"
+        )
+
+    @staticmethod
+    def check(settings: ReadSettings) -> None:
+        """Whether it can train at all.
+
+        Raises:
+            SettingsError: TRL is not installed.
+        """
+        require_trl()
+
+    def plan(self, queries: Queries) -> list[Reading[Array]]:
+        """The first questions of every domain, under the base model and after each number of steps."""
+        setup, settings = self.setup, self.setup.settings
+        self._lengths = {domain.name: len(domain.queries) for domain in queries.domains}
+        answered = {d.name: answered_queries(setup.model, d.first(settings.probing_questions)) for d in queries.domains}
+        self._measured = {name: len(of) for name, of in answered.items()}
+        asked = [Continuation(query.context, query.answer) for of in answered.values() for query in of]
+
+        def reading(label: str, store: Store, model: Callable[[], PreTrainedModel]) -> Reading[Array]:
+            def start() -> Callable[[slice], Array]:
+                reader = setup.model.likelihood(settings.token_budget, model())
+                return lambda part: reader.log_likelihoods(asked[part])
+
+            ids = [hash_json([c.context, c.ids]) for c in asked]
+            tokens = [len(c.context) + len(c.ids) for c in asked]
+            return Reading(label, store, ids, start, Rows(), chunk=None, tokens=tokens)
+
+        def store(key: dict[str, Any]) -> Store:
+            return setup.store("trial-runs", {"trial_runs": {"benchmark": setup.benchmark.source, **key}})
+
+        self._before = reading("answers before trial runs", store({}), lambda: setup.model.model)
+        self._after = {}
+        for steps in settings.probing_steps:
+            recipe = _recipe(settings.probing_recipe, steps)
+            self._after[steps] = reading(
+                f"answers after {steps} steps",
+                store(self._training_key(recipe)),
+                lambda recipe=recipe: self._trained(recipe),  # type: ignore[misc]
+            )
+        return [self._before, *self._after.values()]
+
+    def evidence(self) -> dict[int, dict[str, Array]]:
+        """The changes."""
+        before = self._before.load()
+        return {steps: self._by_domain(after.load() - before) for steps, after in self._after.items()}
+
+    def _by_domain(self, changes: Array) -> dict[str, Array]:
+        parts = np.split(changes, np.cumsum(list(self._measured.values()))[:-1])
+        return {
+            name: np.concatenate([part, np.full(self._lengths[name] - len(part), np.nan)])
+            for name, part in zip(self._measured, parts, strict=True)
+        }
+
+    def _trained(self, recipe: Recipe) -> PreTrainedModel:
+        """The model after a few steps."""
+        from lm_eval_sts.outcomes.finetune import finetune
+
+        setup, model = self.setup, self.setup.model
+        logger.info("trial run: %d optimiser steps on %s", recipe.max_steps, setup.sft_set.name)
+        with TemporaryDirectory(prefix="trial-run-", dir=setup.settings.profiles_path) as folder:
+            with _randomness_kept(), torch.enable_grad():
+                manifest = finetune(
+                    self._source.path,
+                    setup.sft_set,
+                    Path(folder),
+                    recipe,
+                    setup.seed,
+                    model_name=model.name,
+                    revision=self._source.revision,
+                    response_delimiter=setup.settings.sft_response_delimiter,
+                    long_examples="truncate",
+                    save_steps=0,
+                )
+            trained, ours = manifest.base, model.reference
+            if trained.dtype == ours.dtype and trained.weights_hash != ours.weights_hash:
+                raise ModelError(
+                    f"{self._source.path} loaded again for a trial run is not the model that lm-eval loaded: save "
+                    "that model, and give its folder as pretrained"
+                )
+            gc.collect()  # the trainer's reference cycles hold a model in the device's memory
+            return load_tuned(model, self._source, Path(folder))
+
+    def _training_key(self, recipe: Recipe) -> dict[str, Any]:
+        return {
+            "sft_set": self.setup.sft_set.content_hash,
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": self.setup.seed,
+            "response_delimiter": self.setup.settings.sft_response_delimiter,
+        }
+
+
+def _recipe(changes: dict[str, Any], steps: int) -> Recipe:
+    """The intended recipe, cut to some steps that are all full ones."""
+    cut = {"epochs": None, "max_steps": steps, "scheduler": "constant", "warmup_ratio": 0.0, "name": "custom"}
+    return make_recipe(**changes).model_copy(update=cut)
+
+
+@contextmanager
+def _randomness_kept() -> Iterator[None]:
+    """Leaves the global random generators, which training seeds anew, as they were: other tasks may sample after us."""
+    plain, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global one is what training seeds
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            np.random.set_state(arrays)  # noqa: NPY002
