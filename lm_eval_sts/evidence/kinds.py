@@ -56,7 +56,7 @@ class Kind(ABC):
 
     @staticmethod
     def check(settings: ReadSettings) -> None:
-        """Raises an ``StsError`` for what can be known to be wrong before any model runs; most have nothing to check."""
+        """Raises an ``StsError`` for what can be known to be wrong before any model runs; by default nothing."""
         return
 
     @abstractmethod

@@ -1,27 +1,27 @@
-"""What passes are made from, without a run."""
+"""What kinds of evidence are made from, without a run."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lm_eval_sts.harness.passes import Setup, Subject
-
 from lm_eval_sts.data import load_sft_set
-from lm_eval_sts.harness.model import HarnessModel
+from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.harness.model import LmEvalModel
 from lm_eval_sts.harness.settings import read_settings
+from lm_eval_sts.records import BenchmarkRef
 from tests.harness.world import World
 
 
-def setup(world: World, needs: Any = (), **settings: Any) -> Setup:
+def setup(world: World, **settings: Any) -> Setup:
     """A setup on the world's model and SFT set."""
     from lm_eval.models.huggingface import HFLM
 
-    subject = Subject(
-        benchmark="sts_test",
-        source="somewhere",
+    return Setup(
+        model=LmEvalModel(HFLM(pretrained=world.model, device="cpu")),
+        settings=read_settings({**world.settings, **settings}),
         sft_set=load_sft_set(world.settings["sft_set"]),
-        chat_template=None,
+        benchmark=BenchmarkRef(name="sts_test", source="somewhere", version="1"),
+        options=PromptOptions(),
         seed=1234,
     )
-    model = HarnessModel(HFLM(pretrained=world.model, device="cpu"))
-    return Setup(model, read_settings({**world.settings, **settings}), subject, frozenset(needs))

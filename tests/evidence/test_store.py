@@ -1,4 +1,4 @@
-"""Profiles on disk: what is damaged, stale, half-written or in the way."""
+"""What was read, on disk: what is damaged, stale, half-written or in the way."""
 
 from __future__ import annotations
 
@@ -13,27 +13,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lm_eval_sts.features.store import ProfileFolder, check_space
 
 from lm_eval_sts.errors import ProfileError
+from lm_eval_sts.evidence.profiles import PROFILES
+from lm_eval_sts.evidence.store import Store, check_space
 from tests.features.test_profiles import assert_identical, make_profile
 from tests.messages import says
 
 KEY = {"model": {"name": "org/model", "weights": "ab"}, "tokens": "suffix"}
 
 
-def folder(root: Path, **changes) -> ProfileFolder:
-    return ProfileFolder(root, "sts_mmlu_pro-law", {**KEY, **changes})
+def folder(root: Path, **changes) -> Store:
+    return Store(root, "sts_mmlu_pro-law", {**KEY, **changes})
+
+
+def write(store: Store, profile, name: str = "part") -> Path:
+    store.write(name, PROFILES.pack(profile))
+    return store.path / f"{name}.safetensors"
+
+
+def load(store: Store, name: str = "part"):
+    tensors = store.load(name)
+    return None if tensors is None else PROFILES.unpack(tensors)
 
 
 def test_round_trip(tmp_path):
     profile = make_profile(5)
     store = folder(tmp_path)
-    assert store.load() is None and store.row_ids() == set()
-    path = store.write(profile)
+    assert load(store) is None and not store.has("part")
+    path = write(store, profile)
     again = folder(tmp_path)
-    assert_identical(again.load(), profile)
-    assert again.row_ids() == set(profile.row_ids)
+    assert_identical(load(again), profile)
+    assert again.has("part")
     assert store.path.parent == tmp_path and store.path.name.startswith("sts_mmlu_pro-law-")
     assert json.loads((store.path / "header.json").read_text())["key"]["model"]["name"] == "org/model"
     assert sorted(p.name for p in store.path.iterdir()) == ["header.json", path.name]
@@ -43,17 +54,18 @@ def test_a_profile_without_draws_or_without_active_features(tmp_path):
     plain = make_profile(2, draws=0)
     silent = make_profile(2, d_sae=1, seed=4)
     for name, profile in (("a", plain), ("b", silent)):
-        folder(tmp_path, tokens=name).write(profile)
-        assert_identical(folder(tmp_path, tokens=name).load(), profile)
+        write(folder(tmp_path, tokens=name), profile)
+        assert_identical(load(folder(tmp_path, tokens=name)), profile)
 
 
-def test_parts_make_one_profile(tmp_path):
-    profile = make_profile(9)
-    for rows in ([7, 8], [0, 1, 2], [3, 4, 5, 6], [0, 1, 2]):
-        folder(tmp_path).write(profile.take(rows))
-    loaded = folder(tmp_path).load()
-    assert len(loaded) == 9
-    assert_identical(loaded.select(profile.row_ids), profile)
+def test_arrays_keep_their_dtype_and_shape(tmp_path):
+    store = folder(tmp_path)
+    arrays = {"wide": np.random.default_rng(0).normal(size=(2, 7)), "none": np.zeros((0, 3), np.float32)}
+    store.write("arrays", arrays)
+    loaded = folder(tmp_path).load("arrays")
+    for name, array in arrays.items():
+        assert (loaded[name].dtype, loaded[name].shape) == (array.dtype, array.shape)
+        assert loaded[name].tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -66,14 +78,14 @@ def test_parts_make_one_profile(tmp_path):
     ],
 )
 def test_another_key_is_another_folder(tmp_path, changes):
-    folder(tmp_path).write(make_profile(2))
+    write(folder(tmp_path), make_profile(2))
     other = folder(tmp_path, **changes)
-    assert other.path != folder(tmp_path).path and other.load() is None
+    assert other.path != folder(tmp_path).path and load(other) is None
 
 
 @pytest.mark.parametrize("label", ["../../out", "..", "", "a/b", "über law", "x" * 300, ".hidden"])
 def test_a_label_never_leaves_the_root(tmp_path, label):
-    store = ProfileFolder(tmp_path / "root", label, KEY)
+    store = Store(tmp_path / "root", label, KEY)
     assert store.path.parent == tmp_path / "root" and store.path.is_dir()
     assert not store.path.name.startswith(".")
 
@@ -85,7 +97,7 @@ def test_every_flipped_byte_is_found(tmp_path, caplog):
     """Whatever byte is damaged, header included: the part is dropped, or the numbers are the same."""
     profile = make_profile(2, d_sae=3, d_in=1, draws=1)
     store = folder(tmp_path)
-    path = store.write(profile)
+    path = write(store, profile)
     good = path.read_bytes()
     unchanged = 0
     for at in range(len(good)):
@@ -93,7 +105,7 @@ def test_every_flipped_byte_is_found(tmp_path, caplog):
         bad[at] ^= 1
         path.write_bytes(bad)
         caplog.clear()
-        loaded = store.load()
+        loaded = load(store)
         if loaded is None:
             assert not path.exists() and "dropped" in caplog.text and path.name in caplog.text
         else:
@@ -104,50 +116,49 @@ def test_every_flipped_byte_is_found(tmp_path, caplog):
 
 def test_every_truncation_is_found(tmp_path):
     store = folder(tmp_path)
-    path = store.write(make_profile(2, d_sae=3, d_in=1, draws=1))
+    path = write(store, make_profile(2, d_sae=3, d_in=1, draws=1))
     good = path.read_bytes()
     for length in range(0, len(good), 7):
         path.write_bytes(good[:length])
-        assert store.row_ids() == set() and not path.exists()
+        assert load(store) is None and not path.exists()
 
 
-def test_a_damaged_part_leaves_the_others(tmp_path, caplog):
+def test_a_damaged_file_leaves_the_others(tmp_path, caplog):
     profile = make_profile(6)
     store = folder(tmp_path)
-    bad, _ = store.write(profile.take([0, 1, 2])), store.write(profile.take([3, 4, 5]))
+    bad, _ = write(store, profile.take([0, 1, 2]), "a"), write(store, profile.take([3, 4, 5]), "b")
     bad.write_bytes(bad.read_bytes()[:-1] + b"?")
-    assert store.row_ids() == set(profile.row_ids[3:])
+    assert load(store, "a") is None
+    assert_identical(load(store, "b"), profile.take([3, 4, 5]))
     assert caplog.text.count("dropped") == 1 and str(bad) in caplog.text
-    store.write(profile.take([0, 1, 2]))
-    assert_identical(store.load().select(profile.row_ids), profile)
 
 
 @pytest.mark.parametrize("content", [b"{}", b"", b"\xff\xfe", b'{"key": {}, "digest": "0"}'])
 def test_a_header_that_is_not_the_keys_own_drops_the_parts(tmp_path, caplog, content):
     store = folder(tmp_path)
-    store.write(make_profile(3))
+    write(store, make_profile(3))
     (store.path / "header.json").write_bytes(content)
     again = folder(tmp_path)
-    assert again.load() is None
+    assert load(again) is None
     assert str(store.path) in caplog.text and "read again" in caplog.text
-    again.write(make_profile(3))
-    assert_identical(folder(tmp_path).load(), make_profile(3))
+    write(again, make_profile(3))
+    assert_identical(load(folder(tmp_path)), make_profile(3))
 
 
 def test_a_part_of_another_key_is_dropped(tmp_path, caplog):
     other, mine = folder(tmp_path, tokens="last"), folder(tmp_path)
-    shutil.copy(other.write(make_profile(3)), mine.path)
-    assert mine.load() is None and "stale" in caplog.text
-    assert len(other.load()) == 3
+    shutil.copy(write(other, make_profile(3)), mine.path)
+    assert load(mine) is None and "stale" in caplog.text
+    assert len(load(other)) == 3
 
 
 def test_leftovers_of_killed_writes_are_no_parts(tmp_path, caplog):
     store = folder(tmp_path)
-    path = store.write(make_profile(3))
+    path = write(store, make_profile(3))
     (store.path / f".{path.name}.0011223344556677.tmp").write_bytes(path.read_bytes()[:50])
     (store.path / ".header.json.aa.tmp").write_bytes(b"{")
     with caplog.at_level(logging.WARNING):
-        assert_identical(folder(tmp_path).load(), make_profile(3))
+        assert_identical(load(folder(tmp_path)), make_profile(3))
     assert not caplog.text
 
 
@@ -157,15 +168,14 @@ WRITER = """
 import sys
 from pathlib import Path
 from tests.features.test_profiles import make_profile
-from tests.features.test_store import folder
+from tests.evidence.test_store import folder, load, write
 profile, seed = make_profile(60), int(sys.argv[2])
 for turn in range(4):
     order = list(range(0, 60, 3))
     for start in order if seed else reversed(order):
         store = folder(Path(sys.argv[1]))
-        store.write(profile.take([start, start + 1, start + 2]))
-    loaded = store.load()
-    assert set(loaded.row_ids) == set(profile.row_ids), len(loaded)
+        write(store, profile.take([start, start + 1, start + 2]), str(start))
+    assert all(load(store, str(start)) is not None for start in order)
 """
 
 
@@ -180,7 +190,8 @@ def test_two_processes_write_one_folder(tmp_path):
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0 and not errors, errors
     profile = make_profile(60)
-    assert_identical(folder(tmp_path).load().select(profile.row_ids), profile)
+    for start in range(0, 60, 3):
+        assert_identical(load(folder(tmp_path), str(start)), profile.take([start, start + 1, start + 2]))
     assert not list(folder(tmp_path).path.glob("*.tmp")) and not list(folder(tmp_path).path.glob(".*"))
 
 
@@ -191,23 +202,22 @@ def test_two_processes_write_one_folder(tmp_path):
 def test_a_full_disk(tmp_path, monkeypatch, code):
     store = folder(tmp_path)
     profile = make_profile(4)
-    store.write(profile.take([0, 1]))
+    write(store, profile.take([0, 1]))
 
     def full(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", full)
     writes = [
-        lambda: store.write(profile.take([2, 3])),
+        lambda: write(store, profile.take([2, 3]), "more"),
         lambda: store.write_prompts([{"name": "a"}]),
-        lambda: store.write_vectors("v", np.zeros((1, 2))),
         lambda: folder(tmp_path, tokens="last"),
     ]
-    for write in writes:
+    for attempt in writes:
         with says(ProfileError, "disk is full", tmp_path, "profiles_dir"):
-            write()
+            attempt()
     monkeypatch.undo()
-    assert_identical(folder(tmp_path).load(), profile.take([0, 1]))
+    assert_identical(load(folder(tmp_path)), profile.take([0, 1]))
     assert sorted(p.suffix for p in store.path.iterdir()) == [".json", ".safetensors"]
 
 
@@ -222,10 +232,10 @@ def test_a_root_that_cannot_be_written(tmp_path):
 def test_a_folder_that_disappears(tmp_path):
     store = folder(tmp_path)
     shutil.rmtree(store.path)
-    assert store.load() is None
+    assert load(store) is None
     store.path.write_text("in the way")
     with says(ProfileError, store.path, "profiles_dir"):
-        store.write(make_profile(1))
+        write(store, make_profile(1))
 
 
 def test_space_is_checked_before(tmp_path):
@@ -244,25 +254,3 @@ def test_prompts(tmp_path):
     lines = [{"name": "a", "plain": "one\ntwo \u2028 ü"}, {"name": "b", "scored": [[0, 2]]}]
     path = store.write_prompts(lines)
     assert [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]] == lines
-    assert store.load() is None
-
-
-def test_vectors(tmp_path, caplog):
-    store = folder(tmp_path)
-    vectors = np.random.default_rng(0).normal(size=(2, 7))
-    assert store.load_vectors("unaligned-10") is None and not caplog.text
-    store.write_vectors("unaligned-10", vectors)
-    loaded = folder(tmp_path).load_vectors("unaligned-10")
-    assert loaded.dtype == np.float64 and loaded.tobytes() == vectors.tobytes()
-    assert store.load() is None and not caplog.text  # no rows of queries
-    path = store.path / "unaligned-10.safetensors"
-    good = path.read_bytes()
-    for content in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), b"", good.replace(b"sha256", b"sha257")):
-        path.write_bytes(content)
-        caplog.clear()
-        assert store.load_vectors("unaligned-10") is None
-        assert not path.exists() and str(path) in caplog.text and "again" in caplog.text
-    other = folder(tmp_path, tokens="last")
-    path.write_bytes(good)
-    shutil.copy(path, other.path)
-    assert other.load_vectors("unaligned-10") is None
