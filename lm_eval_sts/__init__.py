@@ -1,5 +1,25 @@
-"""SAE-based Transferability Score (STS) for lm-evaluation-harness.
+"""Predicts, before fine-tuning, where an SFT set will move a model's benchmark scores.
 
-Kept empty on purpose: importing the package must cost nothing (the start-up
-hook imports it in every interpreter). Import what you need from its modules.
+The Python API is exported here, each name imported when it is first used: the start-up hook imports this package in
+every interpreter, and importing it must cost nothing.
 """
+
+_API = (
+    *("Comparison", "Evidence", "Model", "Outcome", "Prediction", "Question"),
+    *("compare", "load_domains", "load_outcome", "load_sae", "load_sft_set", "predict", "read"),
+)
+
+
+def __getattr__(name: str) -> object:
+    """A name of the API."""
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module("lm_eval_sts.api"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """What a completion offers."""
+    return [*globals(), *_API]

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from lm_eval_sts.errors import PromptError, SettingsError
-from lm_eval_sts.evidence.rendering import Opening
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
 from lm_eval_sts.features.sft_queries import DEMONSTRATION_SHARE
+from lm_eval_sts.records import BenchmarkRef
 
 Document = Mapping[str, Any]
 """A question or worked example as its benchmark has it; only the benchmark looks into it."""
@@ -52,7 +53,9 @@ class Domain(Protocol):
     def demonstrations(self) -> Sequence[Document]:
         """The worked examples that stand before a question, in the benchmark's order."""
 
-    def prompt(self, doc: Document, shown: Sequence[Document] = (), opening: Opening | None = None) -> str:
+    def prompt(
+        self, doc: Document, options: PromptOptions, shown: Sequence[Document] = (), opening: Opening | None = None
+    ) -> str:
         """A question's prompt after worked examples of the domain, and before them what opens it."""
 
     def text(self, doc: Document) -> str:
@@ -63,6 +66,21 @@ class Domain(Protocol):
 
     def options(self, doc: Document) -> Options | None:
         """Its options; None where the benchmark does not say what an answer looks like."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Domains that are scored together.
+
+    Attributes:
+        ref: The benchmark for the record.
+        domains: Its domains.
+        seed: Seed of the order of their questions.
+    """
+
+    ref: BenchmarkRef
+    domains: tuple[Domain, ...]
+    seed: int = 1234
 
 
 @dataclass(frozen=True)
@@ -112,7 +130,7 @@ class DomainQueries:
 
 
 def domain_queries(
-    domain: Domain, settings: ReadSettings, tokenize: QueryTokenizer, context: int, seed: int
+    domain: Domain, options: PromptOptions, settings: ReadSettings, tokenize: QueryTokenizer, context: int, seed: int
 ) -> DomainQueries:
     """Chooses and tokenises a domain's questions.
 
@@ -122,6 +140,7 @@ def domain_queries(
 
     Args:
         domain: The domain.
+        options: How prompts are built.
         settings: Draws and token budget.
         tokenize: Prompts to queries.
         context: The model's context length in tokens.
@@ -132,7 +151,7 @@ def domain_queries(
     """
     docs = domain.questions()
     notes: list[str] = []
-    demonstrations = _fitting(domain, docs[0][1], tokenize, context, notes)
+    demonstrations = _fitting(domain, docs[0][1], options, tokenize, context, notes)
     draws = _orders(demonstrations, settings.demo_draws, seed)
     queries: list[Query] = []
     prompts: dict[int, Prompts] = {}
@@ -143,8 +162,8 @@ def domain_queries(
             break
         text = Prompts(
             f"{domain.name}/{doc.get('question_id', number)}",
-            domain.prompt(doc),
-            tuple(domain.prompt(doc, shown) for shown in draws),
+            domain.prompt(doc, options),
+            tuple(domain.prompt(doc, options, shown) for shown in draws),
             domain.text(doc),
         )
         query = tokenize(text)
@@ -165,13 +184,15 @@ def domain_queries(
     return DomainQueries(domain, queries, prompts, documents, demonstrations, tuple(notes))
 
 
-def _fitting(domain: Domain, doc: Document, tokenize: QueryTokenizer, context: int, notes: list[str]) -> list[Document]:
+def _fitting(
+    domain: Domain, doc: Document, options: PromptOptions, tokenize: QueryTokenizer, context: int, notes: list[str]
+) -> list[Document]:
     """The first demonstrations that fit their share of the context together."""
     demonstrations = list(domain.demonstrations())
     room = int(DEMONSTRATION_SHARE * context)
-    alone = len(tokenize.encode(domain.prompt(doc)))
+    alone = len(tokenize.encode(domain.prompt(doc, options)))
     kept = demonstrations
-    while kept and len(tokenize.encode(domain.prompt(doc, kept))) - alone > room:
+    while kept and len(tokenize.encode(domain.prompt(doc, options, kept))) - alone > room:
         kept = kept[:-1]
     if not kept:
         raise PromptError(

@@ -23,10 +23,12 @@ class Question:
     Attributes:
         text: As it stands in its prompt.
         answer: Its right answer, as the benchmark gives it; empty where the benchmark's form is not known.
+        options: The answers to choose from, where there are such.
     """
 
     text: str
     answer: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class LossesKind(Kind):
             name, answered = domain.name, self._answered[domain.name]
             options = [Continuation(query.context, option) for query in answered for option in query.options]
             self._options[name] = self._reading(name, self._base, options)
-            after_own = Rehearsal(setup.model, domain, answered, domain.demonstrations)
-            instead = Rehearsal(setup.model, domain, answered_alone(setup.model, domain), ())
+            after_own = Rehearsal(setup.model, domain, answered, domain.demonstrations, setup.options)
+            instead = Rehearsal(setup.model, domain, answered_alone(setup.model, domain), (), setup.options)
             self._rehearsed[name] = self._rehearse(name, after_own, openings)
             self._alone[name] = self._rehearse(name, instead, openings)
         rehearsals = [part[name][1] for name in self._answered for part in (self._rehearsed, self._alone)]

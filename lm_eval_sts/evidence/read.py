@@ -98,7 +98,9 @@ def _queries(setup: Setup, domains: Sequence[Domain]) -> Queries:
         seed=setup.seed,
         response=response_for(setup.options, settings),
     )
-    return Queries(sft, [domain_queries(d, settings, tokenize, model.context, setup.seed) for d in domains])
+    return Queries(
+        sft, [domain_queries(d, setup.options, settings, tokenize, model.context, setup.seed) for d in domains]
+    )
 
 
 def _texts(setup: Setup, queries: Queries) -> Texts:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lm_eval_sts.evidence.domain import Document, DomainQueries
 from lm_eval_sts.evidence.model import Model
-from lm_eval_sts.evidence.rendering import Opening
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.queries import common_suffix
@@ -55,6 +55,7 @@ class Rehearsal:
         domain: The domain.
         answered: Its questions after ``demonstrations``.
         demonstrations: The domain's own worked examples that stay between the SFT demonstrations and a question.
+        prompts: How prompts are built.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Rehearsal:
         domain: DomainQueries,
         answered: Sequence[AnsweredQuery],
         demonstrations: Sequence[Document],
+        prompts: PromptOptions,
     ) -> None:
         self._model, self._domain, self._answered = model, domain, answered
-        self._demonstrations = demonstrations
+        self._demonstrations, self._prompts = demonstrations, prompts
         self._options = domain.options()
 
     def after(self, openings: Sequence[Opening]) -> list[Rehearsed]:
@@ -108,6 +110,7 @@ class Rehearsal:
 
     def _whole(self, i: int, opening: Opening) -> Continuation:
         """Question i after an opening, tokenised as one text."""
-        prompt = self._domain.domain.prompt(self._domain.documents[i], self._demonstrations, opening)
+        doc = self._domain.documents[i]
+        prompt = self._domain.domain.prompt(doc, self._prompts, self._demonstrations, opening)
         options = self._options[i]
         return Continuation(*self._model.encode_pair(prompt, options.texts[options.gold]))

@@ -84,10 +84,17 @@ def load_run_sae(model: Model, spec: str, hook_name: str | None = None) -> RunSa
     Raises:
         StsError: It cannot be found, or does not fit the model.
     """
-    name = shipped_name(spec)
-    loaded = load_sae(resolve(spec), hook_name=hook_name).for_model(model.model)
-    sae = replace(loaded, id=name)
+    return attach(model, replace(load_sae(resolve(spec), hook_name=hook_name), id=shipped_name(spec)))
+
+
+def attach(model: Model, loaded: LoadedSae) -> RunSae:
+    """Puts a loaded SAE on the model's device.
+
+    Raises:
+        StsError: It does not fit the model.
+    """
+    sae = loaded.for_model(model.model)
     point = resolve_hook_point(model.model, sae.hook_name)
     check_sae(sae, model.model, model.name, point=point)
     sae.sae.to(point.device)
-    return RunSae(sae, point, name)
+    return RunSae(sae, point, sae.id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -125,3 +127,33 @@ class ReadSettings(BaseModel):
             return Path(self.profiles_dir).expanduser().absolute()
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         return Path(cache).expanduser() / "lm_eval_sts" / "profiles"
+
+
+S = TypeVar("S", bound=ReadSettings)
+
+
+def validated(kind: type[S], given: Mapping[str, Any], where: str) -> S:
+    """Settings of a kind.
+
+    Args:
+        kind: The kind.
+        given: Names to values.
+        where: Where they stand, for messages.
+
+    Raises:
+        SettingsError: A key is unknown (names the nearest known one), or a value has the wrong type or range.
+    """
+    known = kind.model_fields
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SettingsError(f"unknown key {key!r} in {where}: {hint}known: {', '.join(known)}")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors():
+            name = ".".join(map(str, e["loc"]))
+            problems.append(f"{name}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})")
+        raise SettingsError(f"{where}: " + "; ".join(problems)) from error

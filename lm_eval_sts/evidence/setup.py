@@ -11,10 +11,11 @@ from lm_eval_sts.data import SftSet
 from lm_eval_sts.evidence.domain import DomainQueries
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.evidence.saes import RunSae, load_run_sae, run_sae
+from lm_eval_sts.evidence.saes import RunSae, attach, load_run_sae, run_sae
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.queries import Query
+from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.files import package_version
 from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting, SftSetRef
@@ -51,6 +52,7 @@ class Setup:
         benchmark: The benchmark.
         options: How prompts are built.
         seed: Seed of every draw.
+        given_sae: The SAE, where it is loaded already; else the settings name it.
     """
 
     model: Model
@@ -59,14 +61,17 @@ class Setup:
     benchmark: BenchmarkRef
     options: PromptOptions
     seed: int
+    given_sae: LoadedSae | None = None
 
     @cached_property
     def sae(self) -> RunSae:
-        """The SAE.
+        """The SAE; found, loaded and checked when it is first asked for.
 
         Raises:
             StsError: It cannot be found, or does not fit the model.
         """
+        if self.given_sae is not None:
+            return attach(self.model, self.given_sae)
         return run_sae(self.model, self.settings)
 
     @cached_property

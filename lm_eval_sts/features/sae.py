@@ -20,7 +20,7 @@ from torch import Tensor
 from lm_eval_sts.errors import SaeError
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point, uses_layer_norm
 from lm_eval_sts.features.model_names import same_model
-from lm_eval_sts.features.sae_source import HubSource, LocalSource, load_from_source, parse_spec
+from lm_eval_sts.features.sae_source import HubSource, load_from_source, parse_spec
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -121,12 +121,32 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | 
     """
     source = parse_spec(spec)
     sae = load_from_source(source, str(device))
+    loaded = wrap_sae(sae, source.id, device=device, hook_name=hook_name)
+    if isinstance(source, HubSource):
+        return dataclasses.replace(loaded, release=source.release, sae_id=source.sae_id)
+    return loaded
+
+
+def wrap_sae(
+    sae: SAE[Any], name: str, *, device: str | torch.device = "cpu", hook_name: str | None = None
+) -> LoadedSae:
+    """Makes an SAE of SAELens ready to encode, in float32.
+
+    Args:
+        sae: The SAE; it is moved and converted in place.
+        name: What messages and records call it.
+        device: Where it goes.
+        hook_name: The hook point, if its metadata has none or another is meant.
+
+    Raises:
+        SaeError: It cannot encode single tokens of raw activations, or names no hook point.
+    """
     sae = sae.to(device=str(device), dtype=torch.float32).eval().requires_grad_(False)
     metadata = sae.cfg.metadata
     hook = hook_name or metadata.hook_name
     if not hook:
         raise SaeError(
-            f"SAE {spec!r}: its metadata names no hook point: give the setting `hook_name`, "
+            f"SAE {name!r}: its metadata names no hook point: give the setting `hook_name`, "
             "for example blocks.25.hook_resid_post"
         )
     architecture = sae.cfg.architecture()
@@ -136,9 +156,9 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | 
     centered = isinstance(trained_with, dict) and trained_with.get("center_writing_weights") is True
     return LoadedSae(
         sae=sae,
-        id=source.id,
-        release=source.release if isinstance(source, HubSource) else None,
-        sae_id=source.sae_id if isinstance(source, HubSource) else None,
+        id=name,
+        release=None,
+        sae_id=None,
         hook_name=str(hook),
         d_in=int(sae.cfg.d_in),
         d_sae=int(sae.cfg.d_sae),
@@ -149,7 +169,7 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | 
         prepend_bos=metadata.prepend_bos if isinstance(metadata.prepend_bos, bool) else None,
         centered=centered,
         center_input=centered and not str(hook).endswith("hook_z"),
-        warnings=tuple(_usable(sae, source, architecture)),
+        warnings=tuple(_usable(sae, name, architecture)),
     )
 
 
@@ -157,15 +177,15 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _usable(sae: SAE[Any], source: HubSource | LocalSource, architecture: str) -> list[str]:
+def _usable(sae: SAE[Any], name: str, architecture: str) -> list[str]:
     """Refuses SAEs that cannot encode single tokens of raw activations; gives warnings."""
     if architecture == "temporal":
         raise SaeError(
-            f"SAE {source.id!r} is temporal: it encodes whole texts, not single tokens; use an SAE of another kind"
+            f"SAE {name!r} is temporal: it encodes whole texts, not single tokens; use an SAE of another kind"
         )
     if sae.cfg.metadata.hook_head_index is not None:
         raise SaeError(
-            f"SAE {source.id!r} reads a single attention head ({sae.cfg.metadata.hook_head_index}): "
+            f"SAE {name!r} reads a single attention head ({sae.cfg.metadata.hook_head_index}): "
             "only SAEs of the whole width can be used"
         )
     scaling = sae.cfg.normalize_activations
@@ -174,12 +194,12 @@ def _usable(sae: SAE[Any], source: HubSource | LocalSource, architecture: str) -
         return []
     if scaling == "expected_average_only_in":
         return [
-            f"SAE {source.id} expects activations scaled to a mean norm of sqrt(d_in) and does not say by "
+            f"SAE {name} expects activations scaled to a mean norm of sqrt(d_in) and does not say by "
             "what factor: they are encoded unscaled, so features are off unless the norm is near that; "
             "fold the factor with SAELens' fold_activation_norm_scaling_factor and save the SAE"
         ]
     raise SaeError(
-        f"SAE {source.id!r} needs its inputs normalised by {scaling!r}, which is not folded into its "
+        f"SAE {name!r} needs its inputs normalised by {scaling!r}, which is not folded into its "
         "weights: fold it with SAELens and save the SAE again"
     )
 

@@ -162,17 +162,20 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         return docs[: self.n_demonstrations]
 
     def build_prompt(
-        self, doc: Document, demonstrations: Sequence[Document] = (), opening: Opening | None = None
+        self,
+        doc: Document,
+        options: PromptOptions,
+        demonstrations: Sequence[Document] = (),
+        opening: Opening | None = None,
     ) -> str:
         """lm-eval's own prompt for a question after the given demonstrations.
 
         Args:
             doc: The question.
+            options: How prompts are built.
             demonstrations: Worked examples of the domain.
             opening: What stands before them, after the system instruction.
         """
-        options = self.prompt_options
-        assert options is not None, "prompts are built after build_all_requests"
         system, template, head = options.system_instruction, options.chat_template, ""
         if opening is not None and template is not None:
             template = opening.before(template, options.fewshot_as_multiturn)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError, field_validator
+from pydantic import field_validator
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.evidence.settings import ReadSettings
+from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
 
 
@@ -64,20 +63,7 @@ def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, 
         given = _read_file(given)
     if not isinstance(given, Mapping):
         raise SettingsError(f"{where} must be a mapping of names to values, not {type(given).__name__}")
-    known = Settings.model_fields
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise SettingsError(f"unknown key {key!r} in {where}: {hint}known: {', '.join(known)}")
-    try:
-        return Settings.model_validate({**(defaults or {}), **given})
-    except ValidationError as error:
-        problems = []
-        for e in error.errors():
-            name = ".".join(map(str, e["loc"]))
-            problems.append(f"{name}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})")
-        raise SettingsError(f"{where}: " + "; ".join(problems)) from error
+    return validated(Settings, {**(defaults or {}), **given}, where)
 
 
 def _read_file(name: str) -> Any:

@@ -9,6 +9,7 @@ cannot show hidden states say so.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from lm_eval_sts.errors import DatasetError
-from lm_eval_sts.evidence.domain import Document, Options
+from lm_eval_sts.errors import DatasetError, SettingsError
+from lm_eval_sts.evidence.domain import Benchmark, Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.harness.benchmark import BenchmarkTask
+from lm_eval_sts.harness.discovery import plugin_task_paths, tasks_path
 from lm_eval_sts.harness.preflight import check_settings
 from lm_eval_sts.harness.settings import Settings
 
@@ -62,7 +64,7 @@ class TransferTask(BenchmarkTask):
 
         Requests are never taken from lm-eval's request cache: they cost nothing, and the profiles are the cache.
         """
-        self.prompt_options = PromptOptions(
+        options = self.prompt_options = PromptOptions(
             system_instruction,
             apply_chat_template,
             bool(fewshot_as_multiturn),  # lm-eval's CLI gives None where no chat template is applied
@@ -73,7 +75,8 @@ class TransferTask(BenchmarkTask):
         self.set_config("num_fewshot", self.n_demonstrations)
         self._instances = []
         for doc_id, doc in self.doc_iterator(rank=rank, limit=limit, samples=samples, world_size=world_size):
-            instance = self.construct_requests(doc, self.build_prompt(doc), metadata=(self.config.task, doc_id, 1))
+            prompt = self.build_prompt(doc, options)
+            instance = self.construct_requests(doc, prompt, metadata=(self.config.task, doc_id, 1))
             instance.owner = self
             self._instances.append(instance)
         if not self._instances:
@@ -85,6 +88,11 @@ class TransferTask(BenchmarkTask):
     def construct_requests(self, doc: Document, ctx: str, **kwargs: Any) -> Instance:
         """A request to read one question; ``ctx`` is its plain prompt."""
         return Instance(request_type=REQUEST_TYPE, doc=doc, arguments=(ctx,), idx=0, metadata=kwargs["metadata"])
+
+    def restrict(self, *, limit: int | None, seed: int) -> None:
+        """Says which questions may be read, and in which order, where lm-eval builds no requests."""
+        self._limit = limit
+        self.set_fewshot_seed(seed)
 
     def ordered_docs(self) -> list[tuple[int, Document]]:
         """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
@@ -142,9 +150,11 @@ class TaskDomain:
         """From the few-shot split."""
         return self._task.worked_examples()
 
-    def prompt(self, doc: Document, shown: Sequence[Document] = (), opening: Opening | None = None) -> str:
+    def prompt(
+        self, doc: Document, options: PromptOptions, shown: Sequence[Document] = (), opening: Opening | None = None
+    ) -> str:
         """lm-eval's own."""
-        return self._task.build_prompt(doc, shown, opening)
+        return self._task.build_prompt(doc, options, shown, opening)
 
     def text(self, doc: Document) -> str:
         """As it stands in its prompt."""
@@ -157,6 +167,36 @@ class TaskDomain:
     def options(self, doc: Document) -> Options | None:
         """As the YAML says."""
         return self._task.options(doc)
+
+
+def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int | None, seed: int) -> Benchmark:
+    """The domains of a group of our tasks, or of one of them, without a run of lm-eval.
+
+    Args:
+        name: The group or task.
+        settings: Settings of the tasks.
+        limit: Most questions of a domain.
+        seed: Seed of the order of questions.
+
+    Raises:
+        StsError: There is no such group, or its questions cannot be loaded.
+    """
+    from lm_eval.tasks import TaskManager
+
+    paths = dict.fromkeys([tasks_path(), *(path.resolve() for path in plugin_task_paths())])
+    manager = TaskManager(
+        include_path=[str(path) for path in paths], include_defaults=False, metadata={"sts": dict(settings)}
+    )
+    if name not in manager.all_tasks:
+        near = difflib.get_close_matches(name, manager.all_tasks, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SettingsError(f"there is no benchmark {name!r}: {hint}known groups: {', '.join(manager.all_groups)}")
+    tasks = [task for task in manager.load([name])["tasks"].values() if isinstance(task, TransferTask)]
+    if not tasks:
+        raise SettingsError(f"{name} has no domain that predictors can score: choose a group sts_…")
+    for task in tasks:
+        task.restrict(limit=limit, seed=seed)
+    return Benchmark(tasks[0].benchmark_ref, tuple(TaskDomain(task) for task in tasks), seed)
 
 
 @dataclass

@@ -168,7 +168,7 @@ def test_alone_it_is_refused(world, files):
     ],
 )
 def test_an_outcome_of_another_setting_is_refused_before_anything_is_read(name, kind, parts, world, files, monkeypatch):
-    monkeypatch.setattr("lm_eval_sts.harness.run.make_passes", lambda setup: pytest.fail("began to read"))
+    monkeypatch.setattr("lm_eval_sts.harness.run.read", lambda *given: pytest.fail("began to read"))
     sts = {"predictors": ["sts_icl"], "outcome": files.get(name, name)}
     with says(kind, *parts):
         evaluate(world, [*SOME, ROW], sts=sts, limit=3)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lm_eval_sts.harness.layers import side_by_side
 
+from lm_eval_sts.evidence.profiles import side_by_side
 from lm_eval_sts.predictors.base import Profiles
 from lm_eval_sts.predictors.registry import get_predictor
 from tests.predictors.made import Tokens, make_evidence

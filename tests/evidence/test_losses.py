@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lm_eval_sts.harness.losses import LossPass
-from lm_eval_sts.harness.rehearsal import Rehearsal
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lm_eval_sts.evidence.losses import LossesKind
+from lm_eval_sts.evidence.rehearsal import Rehearsal
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate, make_world
@@ -26,16 +26,16 @@ LOSSES = [
 
 
 @pytest.fixture
-def passes(monkeypatch) -> list[LossPass]:
-    """The passes of the runs of a test."""
-    made: list[LossPass] = []
-    plain = LossPass.__init__
+def kinds(monkeypatch) -> list[LossesKind]:
+    """Those of the runs of a test."""
+    made: list[LossesKind] = []
+    plain = LossesKind.__init__
 
     def noted(self, setup):
         plain(self, setup)
         made.append(self)
 
-    monkeypatch.setattr(LossPass, "__init__", noted)
+    monkeypatch.setattr(LossesKind, "__init__", noted)
     return made
 
 
@@ -168,11 +168,11 @@ CHAT = {"apply_chat_template": True, **SYSTEM}
         ({**CHAT, "fewshot_as_multiturn": False}, "<bos>[SYS]Be brief."),
     ],
 )
-def test_where_the_sft_examples_stand(world, tmp_path, passes, monkeypatch, options, start):
+def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, options, start):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "profiles_dir": str(tmp_path)}
     evaluate(world, TASKS[:1], sts=sts, **options)
     tokenizer = AutoTokenizer.from_pretrained(world.model)
-    law, own = passes[0]._rehearsed["law"], passes[0]._answered["law"]
+    law, own = kinds[0]._rehearsed["law"][0], kinds[0]._answered["law"]
     assert len(law) == 2 and len(law[0]) == len(own) > 2
     for after, query in zip(law[0], own, strict=True):
         text, alone = tokenizer.decode(after.context), tokenizer.decode(query.context)
@@ -189,13 +189,13 @@ def test_where_the_sft_examples_stand(world, tmp_path, passes, monkeypatch, opti
     # Joined tokens are those of the whole text, for every question.
     monkeypatch.setattr(Rehearsal, "_head", lambda self, opening: None)
     evaluate(world, TASKS[:1], sts=sts, **options)
-    assert passes[1]._rehearsed == passes[0]._rehearsed
+    assert kinds[1]._rehearsed["law"][0] == kinds[0]._rehearsed["law"][0]
 
 
-def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, passes):
+def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, kinds):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    (draw,), own = passes[0]._rehearsed["law"], passes[0]._answered["law"]
+    (draw,), own = kinds[0]._rehearsed["law"][0], kinds[0]._answered["law"]
     longest = max(len(c.context) + len(c.ids) for c in draw)
     alone = max(len(query.context) + len(query.answer) for query in own)
     between = (longest + alone) // 2
@@ -205,32 +205,32 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, p
         sts={**sts, "profiles_dir": str(tmp_path / "b")},
         model_args={"pretrained": world.model, "max_length": between},
     )
-    (cut,) = passes[1]._rehearsed["law"]
+    (cut,) = kinds[1]._rehearsed["law"][0]
     left = [len(a.context) - len(b.context) for a, b in zip(draw, cut, strict=True) if b is not None]
     assert left and all(n >= 0 for n in left) and any(left)
     assert all(len(c.context) + len(c.ids) <= between for c in cut if c is not None)
     for before, after in zip(draw, cut, strict=True):
         if after is not None and len(after.context) < len(before.context):
             assert before.context[-len(after.context) + 1 :] == after.context[1:], "BOS, then the end of the same"
-    (note,) = [n for n in passes[1].notes if "rehearsed questions did not fit" in n]
+    (note,) = [n for n in kinds[1].notes if "rehearsed questions did not fit" in n]
     (record,) = predictions_of(shorter, tmp_path).values()
     assert note in record.provenance.notes
 
 
-def test_no_example_fits(world, tmp_path, passes):
+def test_no_example_fits(world, tmp_path, kinds):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    alone = max(len(query.context) + len(query.answer) for query in passes[0]._answered["law"])
+    alone = max(len(query.context) + len(query.answer) for query in kinds[0]._answered["law"])
     results = evaluate(
         world,
         TASKS[:1],
         sts={**sts, "profiles_dir": str(tmp_path / "b")},
         model_args={"pretrained": world.model, "max_length": alone},
     )
-    losses = passes[1].evidence()["losses"]
+    losses = kinds[1].evidence()
     missing = np.isnan(losses.rehearsed["law"])
     assert missing.any() and np.isfinite(losses.gold_log_likelihood("law")).all()
-    assert f"all of them before {missing.sum()}" in passes[1].notes[0]
+    assert f"all of them before {missing.sum()}" in kinds[1].notes[0]
     assert np.isfinite(results["results"][TASKS[0]]["loss_gold,none"])
 
 
@@ -239,7 +239,7 @@ def test_a_task_that_is_silent_about_answers(world, tmp_path, monkeypatch):
     from lm_eval_sts.harness.task import TransferTask
     from tests.messages import says
 
-    monkeypatch.setattr(TransferTask, "answers", lambda self, doc: None)
+    monkeypatch.setattr(TransferTask, "options", lambda self, doc: None)
     with says(SettingsError, "sts_mmlu_pro_law does not say what an answer looks like", "metadata.answers"):
         evaluate(world, TASKS[:1], sts={"predictors": ["loss_gold"], "profiles_dir": str(tmp_path)})
 

@@ -115,41 +115,39 @@ def test_a_second_run_reads_nothing_again(world, adapter, results, monkeypatch):
 
 
 def test_what_does_not_belong_here_is_refused(world, adapter, tmp_path):
-    from lm_eval_sts.harness.tuned import TunedPass
+    from lm_eval_sts.evidence.tuned import TunedKind
+    from tests.evidence.setups import setup
 
-    from tests.harness.setups import setup
-
-    ours = setup(world, needs={"profiles", "tuned"})
+    ours = setup(world)
     with says(SettingsError, "oracles need the tuned model", "set tuned"):
-        TunedPass(ours)
+        TunedKind(ours)
     with says(SettingsError, str(tmp_path), "neither an adapter nor a model"):
-        TunedPass(setup(world, tuned=str(tmp_path)))
+        TunedKind(setup(world, tuned=str(tmp_path)))
     folder = tmp_path / "adapter"
     folder.mkdir()
     for file in adapter.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     given = setup(world, tuned=str(folder))
-    base, sft_set = given.model.reference, given.subject.sft_set
+    base, sft_set = given.model.reference, given.sft_set
     right = SftSetRef(name="mine", content_hash=sft_set.content_hash, n_examples=40)
 
     def written(reference: ModelRef, on: SftSetRef) -> None:
         save_record(manifest(reference).model_copy(update={"sft_set": on}), folder / MANIFEST)
 
     written(base, right)
-    assert TunedPass(given).notes == []
+    assert TunedKind(given).notes == []
     written(base, right.model_copy(update={"name": "other", "content_hash": "f" * 64}))
     with says(SettingsError, "was tuned on other", sft_set.name):
-        TunedPass(given)
+        TunedKind(given)
     other = base.model_copy(update={"weights_hash": "e" * 64})
     written(other, right)
     with says(ModelError, "eeeeeeeeeeee", base.weights_hash[:12]):
-        TunedPass(given)
+        TunedKind(given)
 
 
 def test_a_model_that_cannot_be_loaded_again_is_refused(world, adapter):
-    from lm_eval_sts.harness.tuned import TunedPass
-
-    from tests.harness.setups import setup
+    from lm_eval_sts.evidence.tuned import TunedKind
+    from tests.evidence.setups import setup
 
     given = setup(world, tuned=str(adapter))
     lm = given.model.lm
@@ -161,17 +159,16 @@ def test_a_model_that_cannot_be_loaded_again_is_refused(world, adapter):
         before = getattr(lm, name)
         setattr(lm, name, value)
         with says(ModelError, "a second time", part):
-            TunedPass(given)
+            TunedKind(given)
         setattr(lm, name, before)
 
 
 def test_another_model_than_lm_evals_is_not_taken_for_it(world, adapter):
-    from lm_eval_sts.harness.tuned_models import load_tuned, source_of
-
-    from tests.harness.setups import setup
+    from lm_eval_sts.evidence.tuned_models import load_tuned
+    from tests.evidence.setups import setup
 
     given = setup(world, tuned=str(adapter))
-    source = source_of(given.model, "a test")
+    source = given.model.source("a test")
     with torch.no_grad():
         given.model.model.lm_head.weight[VOCAB - 1] += 1.0
     with says(ModelError, "is not the model that lm-eval loaded"):

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from lm_eval_sts.harness.gradients import GradientPass
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.gradients import GradientsKind
 from lm_eval_sts.features.sketch import GradientSketcher
-from tests.harness.setups import setup
+from tests.evidence.setups import setup
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate
 from tests.messages import says
@@ -127,4 +127,4 @@ def test_the_first_questions_only(world, tmp_path):
 
 def test_a_block_that_is_not_there(world, tmp_path):
     with says(SettingsError, "gradient_layers: 4", "4 blocks, 0 to 3"):
-        GradientPass(setup(world, {"gradients"}, gradient_layers=[4], profiles_dir=str(tmp_path)))
+        GradientsKind(setup(world, gradient_layers=[4], profiles_dir=str(tmp_path)))

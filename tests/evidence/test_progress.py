@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from lm_eval_sts.harness.progress import reading_progress
+from lm_eval_sts.evidence.progress import reading_progress
 with reading_progress(100) as progress:
     advance = progress.start("law")
     advance(50)

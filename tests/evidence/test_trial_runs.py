@@ -1,4 +1,4 @@
-"""Probing runs: against fine-tuning in plain PyTorch."""
+"""Trial runs: against fine-tuning in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lm_eval_sts.harness.probing import ProbingPass
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from tests.harness.setups import setup
+from lm_eval_sts.evidence.trial_runs import TrialRunsKind
+from lm_eval_sts.harness.preflight import check_settings
+from tests.evidence.setups import setup
 from tests.harness.test_run import predictions_of, samples_read
 from tests.harness.world import evaluate, make_world
 from tests.messages import says
@@ -95,7 +96,7 @@ def test_the_record_says_how(results, tmp_path):
 def test_tuned_models_are_removed_and_a_second_run_trains_nothing(plain_world, results, monkeypatch):
     from lm_eval_sts.outcomes import finetune as module
 
-    left = list(Path(plain_world.settings["profiles_dir"]).glob("probing-*"))
+    left = list(Path(plain_world.settings["profiles_dir"]).glob("trial-run-*"))
     assert not left
     monkeypatch.setattr(module, "finetune", lambda *a, **k: pytest.fail("trained again"))
     again = evaluate(plain_world, LAW, sts=SETTINGS, batch_size="auto")
@@ -108,19 +109,19 @@ def test_the_global_generators_are_left_as_they_were(results):
 
 
 def test_refusals(world, monkeypatch):
-    with says(SettingsError, "probing_20 reads a probing run of 20 steps", "1, 5"):
-        ProbingPass(setup(world, predictors=["probing_20"], probing_steps=[1, 5]))
+    with says(SettingsError, "probing_20 reads a trial run of 20 steps", "1, 5"):
+        check_settings(setup(world, predictors=["probing_20"], probing_steps=[1, 5]).settings)
     given = setup(world, predictors=["probing_1"])
     given.model.lm.peft = "adapter"
-    with says(ModelError, "a probing run loads", "merge it"):
-        ProbingPass(given)
+    with says(ModelError, "a trial run loads", "merge it"):
+        TrialRunsKind(given)
     given.model.lm.peft = None
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     with says(SettingsError, "one process on one device", "CUDA_VISIBLE_DEVICES"):
-        ProbingPass(given)
+        TrialRunsKind(given)
 
 
-def test_questions_that_a_probing_run_leaves_out_have_no_value_of_it(plain_world, caplog):
+def test_questions_that_a_trial_run_leaves_out_have_no_value_of_it(plain_world, caplog):
     """lm-eval warns where metrics of a task are of different numbers of questions."""
     chosen = SETTINGS | {"predictors": ["sts_act", "probing_1"], "probing_steps": [1]}
     with caplog.at_level("WARNING"):

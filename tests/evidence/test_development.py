@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from lm_eval_sts.harness.development import DevelopmentPass
 
 from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.evidence.development import DevelopmentKind
+from lm_eval_sts.evidence.setup import Queries
 from lm_eval_sts.records import save_record
 from tests.agreement.made import outcome
-from tests.harness.setups import setup
+from tests.evidence.setups import setup
 from tests.harness.test_run import predictions_of
 from tests.harness.world import evaluate
 from tests.messages import says
@@ -19,7 +20,7 @@ LAW = ["sts_mmlu_pro_law"]
 @pytest.fixture
 def outcomes(world, tmp_path):
     """A folder of outcomes: two to be used, and one for every reason to leave it out."""
-    own = setup(world).subject.sft_set.content_hash
+    own = setup(world).sft_set.content_hash
     kinds = {
         "first": {"content": "a"},
         "second": {"content": "b"},
@@ -52,25 +53,25 @@ def test_weights_decide_where_they_are_known(world, tmp_path):
         record = outcome({"law": 0.1}, name=name, content="a", model="renamed", weights=weights)
         model = record.model.model_copy(update={"dtype": reference.dtype})
         save_record(record.model_copy(update={"model": model}), tmp_path / f"{name}.json")
-    found = DevelopmentPass(setup(world, development=[str(tmp_path)]))
-    found.plan(None, [])
-    assert list(found.evidence()["development"]) == ["same"]
+    found = DevelopmentKind(setup(world, development=[str(tmp_path)]))
+    found.plan(Queries(None, []))
+    assert list(found.evidence()) == ["same"]
 
 
 def test_refusals(world, outcomes, tmp_path):
     with says(SettingsError, "set development"):
-        DevelopmentPass(setup(world))
+        DevelopmentKind(setup(world))
     with says(SettingsError, "none of 1 development outcomes", "own SFT set: own-set"):
-        DevelopmentPass(setup(world, development=[str(outcomes / "own-set.json")]))
+        DevelopmentKind(setup(world, development=[str(outcomes / "own-set.json")]))
     save_record(outcome({"law": 0.9}, name="first", content="a", model=world.model), tmp_path / "again.json")
     twice = [str(outcomes / "first.json"), str(tmp_path / "again.json")]
     with says(RecordError, "two development outcomes are named 'first'"):
-        DevelopmentPass(setup(world, development=twice))
+        DevelopmentKind(setup(world, development=twice))
     with says(RecordError, "no outcome in none-*"):
-        DevelopmentPass(setup(world, development=["none-*"]))
+        DevelopmentKind(setup(world, development=["none-*"]))
 
 
 def test_the_same_outcome_twice_counts_once(world, outcomes):
-    found = DevelopmentPass(setup(world, development=[str(outcomes), str(outcomes / "first.json")]))
-    found.plan(None, [])
-    assert list(found.evidence()["development"]) == ["first", "second"]
+    found = DevelopmentKind(setup(world, development=[str(outcomes), str(outcomes / "first.json")]))
+    found.plan(Queries(None, []))
+    assert list(found.evidence()) == ["first", "second"]

@@ -11,7 +11,7 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import SaeError, SettingsError
-from tests.harness.setups import setup
+from tests.evidence.setups import setup
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import evaluate
 from tests.messages import says
@@ -70,17 +70,17 @@ def test_it_equals_transformers_and_saelens_alone(world, other_sae, results, tmp
 
 
 def test_without_more_saes_it_is_refused(world):
-    from lm_eval_sts.harness.layers import LayersPass
+    from lm_eval_sts.evidence.profiles import LayersKind
 
     with says(SettingsError, "set more_saes"):
-        LayersPass(setup(world))
+        LayersKind(setup(world))
     with says(SettingsError, "set more_saes"):
         evaluate(world, LAW, sts={"predictors": NAMES}, model="dummy")
 
 
 def test_one_that_does_not_fit_is_refused(world, tmp_path):
-    from lm_eval_sts.harness.layers import LayersPass
+    from lm_eval_sts.evidence.profiles import LayersKind
 
     wide = save_tiny_sae(tmp_path / "wide", d_in=40)
     with says(SaeError, "width 40", "48"):
-        LayersPass(setup(world, more_saes=[str(wide)]))
+        LayersKind(setup(world, more_saes=[str(wide)]))

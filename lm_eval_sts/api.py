@@ -1,0 +1,262 @@
+"""The Python API: what the command line and lm-eval's tasks do, as functions and objects.
+
+``import lm_eval_sts as sts`` gives all of it, each name imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_sts.agreement.compare import Rules
+from lm_eval_sts.agreement.compare import compare as _compare
+from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import load_sft_set as _load_sft_set
+from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.domain import Benchmark
+from lm_eval_sts.evidence.evidence import Evidence, Question
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.own import own_benchmark
+from lm_eval_sts.evidence.read import read as _read
+from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.evidence.settings import ReadSettings, validated
+from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.features.sae import LoadedSae, wrap_sae
+from lm_eval_sts.features.sae import load_sae as _load_sae
+from lm_eval_sts.files import package_version, this_command
+from lm_eval_sts.outcomes.shipped import load_outcome
+from lm_eval_sts.predictors.predict import score
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
+from lm_eval_sts.records import Agreement, Outcome, Prediction, Provenance
+from lm_eval_sts.shipped import resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Comparison",
+    "Evidence",
+    "Model",
+    "Outcome",
+    "Prediction",
+    "Question",
+    "compare",
+    "load_domains",
+    "load_outcome",
+    "load_sae",
+    "load_sft_set",
+    "predict",
+    "read",
+]
+
+_DEMONSTRATIONS = 5
+
+
+def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> LoadedSae:
+    """Loads an SAE.
+
+    Args:
+        source: ``release/sae_id`` of SAELens, a folder, a shipped name (``micro/sae``), or an SAE object of SAELens.
+        hook_name: Its hook point, where its metadata name none or a wrong one.
+
+    Raises:
+        SaeError: It cannot be found or used.
+    """
+    if isinstance(source, (str, Path)):
+        return _load_sae(resolve(str(source)), hook_name=hook_name)
+    return wrap_sae(source, "an SAE object", hook_name=hook_name)
+
+
+def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any) -> SftSet:
+    """Loads an SFT set.
+
+    Args:
+        source: Hub id, file, folder, shipped name (``micro/sft/…``), or (prompt, response) pairs.
+        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``.
+
+    Raises:
+        DatasetError: It cannot be found or used.
+    """
+    if isinstance(source, (str, Path)):
+        return _load_sft_set(resolve(str(source)), **options)
+    return SftSet("given pairs", tuple(Example(prompt, response) for prompt, response in source))
+
+
+def load_domains(
+    benchmark: str,
+    *,
+    path: str | Path | None = None,
+    demonstrations: int | None = None,
+    limit: int | None = None,
+    seed: int = 1234,
+) -> Benchmark:
+    """Loads the domains of a benchmark that lm-eval knows as a group of our tasks.
+
+    Args:
+        benchmark: The group, for instance ``sts_mmlu_pro``, or one of its tasks.
+        path: A local copy of its questions.
+        demonstrations: Worked examples before a question; by default as many as the benchmark shows.
+        limit: Most questions of a domain.
+        seed: Seed of the order of questions; lm-eval's own default.
+
+    Raises:
+        StsError: There is no such group, or its questions cannot be loaded.
+    """
+    from lm_eval_sts.harness.task import load_benchmark_domains
+
+    settings: dict[str, Any] = {"domain_demos": demonstrations, "benchmark_path": None if path is None else str(path)}
+    return load_benchmark_domains(benchmark, settings, limit=limit, seed=seed)
+
+
+def read(
+    model: Model,
+    sae: LoadedSae | str | None,
+    sft_set: SftSet,
+    domains: Benchmark | Mapping[str, Sequence[Question]],
+    *,
+    predictors: Sequence[str] = DEFAULT_PREDICTORS,
+    apply_chat_template: bool = False,
+    system_instruction: str | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> Evidence:
+    """Reads the frozen model once: everything that some predictors need; what is stored is not read again.
+
+    Args:
+        model: The model.
+        sae: The SAE, or its name; None: found by the model's name.
+        sft_set: The SFT set.
+        domains: A benchmark, or questions of your own by domain, the first five of which serve as worked examples
+            (``domain_demos`` of them where given).
+        predictors: Predictors that shall be able to score.
+        apply_chat_template: Put prompts as conversations, worked examples as turns of their own.
+        system_instruction: System message.
+        seed: Seed of every draw; by default that of the benchmark's order of questions.
+        settings: Further settings (docs/settings.md): ``sft_tokens``, ``domain_tokens``, ``demo_draws``, …
+
+    Raises:
+        StsError: Anything that can be put right; before any reading where it can be known before.
+    """
+    if isinstance(sae, str):
+        settings["sae"] = sae
+    options = validated(ReadSettings, settings, "the settings of read()")
+    if not isinstance(domains, Benchmark):
+        domains = own_benchmark(domains, options.domain_demos or _DEMONSTRATIONS)
+    chosen = [get_predictor(name) for name in predictors]
+    for predictor in chosen:
+        if (check := getattr(predictor, "check", None)) is not None:
+            check(options)
+    setup = Setup(
+        model=model,
+        settings=options,
+        sft_set=sft_set,
+        benchmark=domains.ref,
+        options=_prompt_options(model, apply_chat_template, system_instruction),
+        seed=domains.seed if seed is None else seed,
+        given_sae=None if isinstance(sae, str) else sae,
+    )
+    needs = {need for predictor in chosen for need in predictor.needs}
+    found = _read(setup, domains.domains, needs, sft_set.notes).evidence
+    assert found is not None, "one process has all evidence"
+    return found
+
+
+def _prompt_options(model: Model, apply_chat_template: bool, system_instruction: str | None) -> PromptOptions:
+    if not apply_chat_template:
+        return PromptOptions(system_instruction)
+
+    def template(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        return str(
+            model.tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    return PromptOptions(system_instruction, True, True, template)
+
+
+def predict(evidence: Evidence, predictor: str) -> Prediction:
+    """Scores every domain.
+
+    Args:
+        evidence: From :func:`read`.
+        predictor: A predictor's name (``lm-eval-sts predictors`` lists them).
+
+    Raises:
+        SettingsError: There is no such predictor, it has no score for any domain, or what it needs was not read.
+    """
+    scored = score(evidence, [get_predictor(predictor)])
+    if not scored.predictions:
+        raise SettingsError(f"{predictor} has no score for any domain: {'; '.join(scored.scores[predictor].notes)}")
+    return scored.predictions[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Predictions compared with outcomes.
+
+    Attributes:
+        agreement: The whole record.
+    """
+
+    agreement: Agreement
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each predictor and outcome: Pearson's and Spearman's correlation with their 95% intervals."""
+        import pandas as pd
+
+        rows = []
+        for found in self.agreement.settings:
+            row: dict[str, Any] = {"predictor": found.predictor, "outcome": found.outcome, "domains": len(found.points)}
+            for name in ("pearson", "spearman"):
+                value = getattr(found, name)
+                row[name] = value.value
+                row[f"{name}_low"] = value.interval.low if value.interval else None
+                row[f"{name}_high"] = value.interval.high if value.interval else None
+                row[f"{name}_ceiling"] = value.ceiling.value if value.ceiling else None
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        html: str = self.to_frame().to_html(index=False, float_format="{:.2f}".format)
+        return html
+
+    def plot(self) -> Any:
+        """An Altair chart: predicted against measured, one panel for each predictor and outcome.
+
+        Raises:
+            SettingsError: Altair is not installed.
+        """
+        from lm_eval_sts.agreement.figure import check_figure, make_chart
+
+        check_figure(Path("figure.svg"))
+        return make_chart(self.agreement)
+
+
+def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **rules: Any) -> Comparison:
+    """Compares predictions with measured changes.
+
+    Args:
+        predictions: Of one or many predictors, for one or many settings.
+        outcomes: The measured changes.
+        rules: As of :class:`lm_eval_sts.agreement.compare.Rules`: ``target``, ``view``, ``domains``, ``interval``, …
+
+    Raises:
+        RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.
+    """
+    chosen = Rules(**rules)
+    provenance = Provenance(
+        package_versions={name: package_version(name) for name in ("lm-eval-sts", "numpy", "scipy")},
+        command=this_command(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=chosen.seed,
+        settings=asdict(chosen),
+    )
+    return Comparison(_compare(predictions, outcomes, chosen, provenance))
