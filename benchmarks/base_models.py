@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.microworld.corpus import CorpusConfig, documents
-from lm_eval_sts.microworld.figures import measure
-from lm_eval_sts.microworld.packing import Rows, pack
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.microworld.sae import SaeConfig, sae_quality, train_sae
-from lm_eval_sts.microworld.training import TrainingConfig, train
-from lm_eval_sts.microworld.world import World, make_world
+from microworld.corpus import CorpusConfig, documents
+from microworld.figures import measure
+from microworld.packing import Rows, pack
+from microworld.sae import SaeConfig, sae_quality, train_sae
+from microworld.training import TrainingConfig, train
+from microworld.world import World, make_world
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

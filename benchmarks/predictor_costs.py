@@ -8,7 +8,7 @@ through one decoder block is 1 / blocks of a token through the model, so that pa
 for what they are. Seconds are processor time of one thread, less those of a run that reads nothing. Fine-tuning and
 measuring, which a prediction saves, are counted in the same way.
 
-``--tuned`` is a folder of tuned models by SFT set (``lm-eval-sts micro sweep --work_dir W`` makes ``W/tuned``);
+``--tuned`` is a folder of tuned models by SFT set (``python -m microworld sweep --work_dir W`` makes ``W/tuned``);
 ``--more_saes`` are SAEs of other layers (``python -m benchmarks.base_models FOLDER sae-layer0 …``), without which the
 predictors of several layers are left out.
 """
@@ -34,8 +34,8 @@ from benchmarks.which_predictor.predict import RECIPE, load_model, predict
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.microworld.sweep import DOSES, Job
 from lm_eval_sts.predictors.registry import get_predictor, names
+from microworld.sweep import DOSES, Job
 
 OUTPUT: Final = Path(__file__).parents[1] / "lm_eval_sts" / "predictors" / "costs.json"
 SFT_SET: Final = "add-home-short"
@@ -122,9 +122,9 @@ def cost(lm: Any, predictors: list[str], tuned: Path, more_saes: Sequence[Path] 
 
 
 def training_and_measuring() -> Spent:
-    """One fine-tuning run of the sweep and its measurement, as ``lm-eval-sts micro sweep`` makes them."""
-    from lm_eval_sts.commands.micro_sweep import our_tasks
-    from lm_eval_sts.microworld import sweep as sweeping
+    """One fine-tuning run of the sweep and its measurement, as ``python -m microworld sweep`` makes them."""
+    from lm_eval_sts.harness.discovery import our_tasks
+    from microworld import sweep as sweeping
 
     with tempfile.TemporaryDirectory() as folder, counted() as spent:
         work = Path(folder)

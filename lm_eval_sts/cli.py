@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +18,10 @@ from lm_eval_sts.commands.compare import compare
 from lm_eval_sts.commands.finetune import finetune
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
-from lm_eval_sts.commands.micro_sweep import micro_sweep
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.commands.spread import SpreadCommand
-from lm_eval_sts.errors import StsError
+from lm_eval_sts.errors import SettingsError, StsError
 
 app = typer.Typer(
     help="Predict, before fine-tuning, where an SFT set will move a model's benchmark scores.",
@@ -28,8 +29,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-micro = typer.Typer(help="The embedded micro world.", no_args_is_help=True)
-app.add_typer(micro, name="micro")
 app.add_typer(leaderboard, name="leaderboard")
 
 
@@ -77,15 +76,13 @@ def demo(
     run_demo(output)
 
 
-@micro.command("build")
-def micro_build(
-    output: Annotated[Path, typer.Option(help="Folder for the world, its model and its SAE.")],
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
-) -> None:
-    """Make the micro world again from a seed: questions, SFT sets, model and SAE."""
-    from lm_eval_sts.microworld.build import build
-
-    build(output, seed)
+@app.command("micro", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def micro() -> None:
+    """Says where the generator of the micro world went."""
+    raise SettingsError(
+        "the generator of the micro world is no part of the package any more: in a clone of the repository run "
+        "python -m microworld build (or sweep)"
+    )
 
 
 app.command("finetune")(finetune)
@@ -93,13 +90,19 @@ app.command("measure")(measure)
 app.command("compare", cls=SpreadCommand)(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
-micro.command("sweep")(micro_sweep)
 
 
-def main() -> None:
-    """Entry point: an error that the user can put right is one line and exit code 1."""
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """An error that the user can put right is one line and exit code 1."""
     try:
-        app()
+        yield
     except StsError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+
+
+def main() -> None:
+    """Entry point."""
+    with one_line_errors():
+        app()

@@ -4,7 +4,7 @@
 
 writes ``FOLDER/<condition>/<SFT set>.json``, one file of prediction records a setting; what is there is left as it is,
 so a killed run goes on. Other base models and SAEs come from ``--bases`` (benchmarks/base_models.py), tuned models for
-the oracles and outcomes of other base models from the folders of ``lm-eval-sts micro sweep``.
+the oracles and outcomes of other base models from the folders of ``python -m microworld sweep``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.base_models import SAES, SHIPPED_MODEL, model_path
-from lm_eval_sts.commands.micro_sweep import our_tasks
 from lm_eval_sts.files import write_atomically
+from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.microworld.sweep import DOSES
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, names
+from microworld.sweep import DOSES
 
 PAPERS: Final = ("sts_act", "sts_icl")
 RECIPE: Final = {key: value for key, value in DOSES["main"].model_dump().items() if value is not None and key != "name"}

@@ -21,7 +21,7 @@ from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.evidence.domain import Benchmark, Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.harness.benchmark import BenchmarkTask
-from lm_eval_sts.harness.discovery import plugin_task_paths, tasks_path
+from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.preflight import check_settings
 from lm_eval_sts.harness.settings import Settings
 
@@ -181,12 +181,7 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
     Raises:
         StsError: There is no such group, or its questions cannot be loaded.
     """
-    from lm_eval.tasks import TaskManager
-
-    paths = dict.fromkeys([tasks_path(), *(path.resolve() for path in plugin_task_paths())])
-    manager = TaskManager(
-        include_path=[str(path) for path in paths], include_defaults=False, metadata={"sts": dict(settings)}
-    )
+    manager = our_tasks(settings)
     if name not in manager.all_tasks:
         near = difflib.get_close_matches(name, manager.all_tasks, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lm_eval_sts.cli import app
-from lm_eval_sts.commands.micro_sweep import our_tasks
+from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.outcomes.shipped import MICRO
 

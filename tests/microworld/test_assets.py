@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from lm_eval_sts.errors import DatasetError, RecordError
-from lm_eval_sts.microworld.accuracy import answer
-from lm_eval_sts.microworld.data import SHIPPED, TRUTH_FILE, ground_truth, load, only_domain, split_records
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.figures import contexts
-from lm_eval_sts.microworld.manifest import read_manifest
+from lm_eval_sts.microworld.data import load, only_domain
 from lm_eval_sts.microworld.paths import ASSETS, asset, asset_names
-from lm_eval_sts.microworld.questions import domain_questions
-from lm_eval_sts.microworld.sae import SaeConfig, activations
-from lm_eval_sts.microworld.sft_sets import sft_examples, sft_specs
-from lm_eval_sts.microworld.world import make_world
+from microworld.accuracy import answer
+from microworld.data import SHIPPED, TRUTH_FILE, ground_truth, split_records
+from microworld.domains import DOMAINS
+from microworld.figures import contexts
+from microworld.manifest import read_manifest
+from microworld.questions import domain_questions
+from microworld.sae import SaeConfig, activations
+from microworld.sft_sets import sft_examples, sft_specs
+from microworld.world import make_world
 
 MANIFEST = read_manifest(ASSETS)
 WORLD = make_world(MANIFEST.seed)
@@ -127,8 +128,8 @@ def test_model_reads_prompts_far_longer_than_it_was_trained_on(model, tokenizer)
 def test_sae_loads_and_explains_the_stream_it_was_trained_on(model, tokenizer):
     from sae_lens import SAE
 
-    from lm_eval_sts.microworld.corpus import CorpusConfig, documents
-    from lm_eval_sts.microworld.packing import pack
+    from microworld.corpus import CorpusConfig, documents
+    from microworld.packing import pack
 
     sae = SAE.load_from_disk(str(asset("micro/sae")))
     assert sae.cfg.metadata.hook_name == "blocks.2.hook_resid_post"

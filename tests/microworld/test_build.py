@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.microworld import build as build_module
-from lm_eval_sts.microworld.build import BuildConfig, build
-from lm_eval_sts.microworld.corpus import CorpusConfig
-from lm_eval_sts.microworld.manifest import read_manifest
-from lm_eval_sts.microworld.sae import SaeConfig
-from lm_eval_sts.microworld.training import TrainingConfig
+from microworld import build as build_module
+from microworld.build import BuildConfig, build
+from microworld.corpus import CorpusConfig
+from microworld.manifest import read_manifest
+from microworld.sae import SaeConfig
+from microworld.training import TrainingConfig
 
 TINY = BuildConfig(
     corpus=CorpusConfig(pairs_a_document=3),

@@ -10,12 +10,12 @@ import pytest
 from benchmarks.micro_outcomes import main
 from lm_eval_sts.agreement.reliability import reliability
 from lm_eval_sts.data import load_sft_set
-from lm_eval_sts.microworld.data import SHIPPED
-from lm_eval_sts.microworld.domains import DOMAINS
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.microworld.sweep import DOSES, jobs
 from lm_eval_sts.outcomes.shipped import MICRO, load_outcome, outcome_names
+from microworld.data import SHIPPED
+from microworld.domains import DOMAINS
+from microworld.sweep import DOSES, jobs
 
 SPLIT = read_split()
 OUTCOMES = {job.setting: load_outcome(f"micro/{job.setting}") for job in jobs()}

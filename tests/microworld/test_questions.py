@@ -7,10 +7,10 @@ from itertools import islice
 
 import pytest
 
-from lm_eval_sts.microworld.data import split_records
-from lm_eval_sts.microworld.domains import DOMAINS, FAMILY_OF_SKILL, MIXTURES, NOUNS, SKILLS
-from lm_eval_sts.microworld.questions import domain_convention, domain_questions, draw_question
-from lm_eval_sts.microworld.world import FACT_BANKS, make_world
+from microworld.data import split_records
+from microworld.domains import DOMAINS, FAMILY_OF_SKILL, MIXTURES, NOUNS, SKILLS
+from microworld.questions import domain_convention, domain_questions, draw_question
+from microworld.world import FACT_BANKS, make_world
 
 WORLD = make_world(0)
 

@@ -4,12 +4,12 @@ from itertools import islice
 
 import pytest
 
-from lm_eval_sts.microworld.corpus import CorpusConfig, document_text, documents
-from lm_eval_sts.microworld.data import ground_truth
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.questions import domain_questions
-from lm_eval_sts.microworld.sft_sets import DEFAULT_SFT_SET, sft_examples, sft_specs
-from lm_eval_sts.microworld.world import FOREIGN_SURFACES, make_world
+from microworld.corpus import CorpusConfig, document_text, documents
+from microworld.data import ground_truth
+from microworld.domains import DOMAINS
+from microworld.questions import domain_questions
+from microworld.sft_sets import DEFAULT_SFT_SET, sft_examples, sft_specs
+from microworld.world import FOREIGN_SURFACES, make_world
 
 WORLD = make_world(0)
 SPECS = sft_specs(WORLD)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.figures import contexts
-from lm_eval_sts.microworld.manifest import read_manifest
 from lm_eval_sts.microworld.paths import ASSETS
-from lm_eval_sts.microworld.questions import domain_questions
-from lm_eval_sts.microworld.task_files import task_files
-from lm_eval_sts.microworld.world import make_world
+from microworld.domains import DOMAINS
+from microworld.figures import contexts
+from microworld.manifest import read_manifest
+from microworld.questions import domain_questions
+from microworld.task_files import task_files
+from microworld.world import make_world
 
 FOLDER = Path(__file__).parents[2] / "tasks" / "sts_micro"
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lm_eval_sts.microworld.packing import ANSWER, QUESTION, ROW_TOKENS, Rows
-from lm_eval_sts.microworld.tokenizer import MAX_POSITIONS
+from microworld.packing import ANSWER, QUESTION, ROW_TOKENS, Rows
+from microworld.tokenizer import MAX_POSITIONS
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -6,15 +6,15 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lm_eval_sts.microworld.domains import DOMAINS, MIXTURES
-from lm_eval_sts.microworld.questions import (
+from microworld.domains import DOMAINS, MIXTURES
+from microworld.questions import (
     EXAMPLE_DELIMITER,
     TARGET_DELIMITER,
     draw_convention,
     draw_question,
     draw_skill,
 )
-from lm_eval_sts.microworld.world import World
+from microworld.world import World
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import random
 from dataclasses import dataclass
 from typing import Final
 
-from lm_eval_sts.microworld.domains import DOMAINS, MIXTURES, SKILLS
-from lm_eval_sts.microworld.questions import domain_convention, draw_convention, draw_question, draw_skill
-from lm_eval_sts.microworld.world import FOREIGN_SURFACES, World
+from microworld.domains import DOMAINS, MIXTURES, SKILLS
+from microworld.questions import domain_convention, draw_convention, draw_question, draw_skill
+from microworld.world import FOREIGN_SURFACES, World
 
 EXAMPLES_A_SET: Final = 384
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lm_eval_sts.microworld.corpus import Pair
-from lm_eval_sts.microworld.questions import EXAMPLE_DELIMITER
+from microworld.corpus import Pair
+from microworld.questions import EXAMPLE_DELIMITER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from lm_eval_sts.microworld.accuracy import answer, demonstrations_text
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.manifest import DomainAccuracy
-from lm_eval_sts.microworld.questions import Question, domain_convention, domain_questions
-from lm_eval_sts.microworld.world import World
+from microworld.accuracy import answer, demonstrations_text
+from microworld.domains import DOMAINS
+from microworld.manifest import DomainAccuracy
+from microworld.questions import Question, domain_convention, domain_questions
+from microworld.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from lm_eval_sts.microworld.domains import FAMILIES, FAMILY_OF_SKILL, MIXTURES
-from lm_eval_sts.microworld.skills import DRAW, Problem
-from lm_eval_sts.microworld.world import Split, Surface, World, split_of
+from microworld.domains import FAMILIES, FAMILY_OF_SKILL, MIXTURES
+from microworld.skills import DRAW, Problem
+from microworld.world import Split, Surface, World, split_of
 
 LETTERS: Final = "ABCD"
 TARGET_DELIMITER: Final = " "

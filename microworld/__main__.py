@@ -1,32 +1,27 @@
-"""``lm-eval-sts micro sweep``: the micro world's outcomes, made again."""
+"""``python -m microworld build | sweep``: the micro world and its outcomes, made again."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lm_eval.tasks import TaskManager
+app = typer.Typer(help="The generator of the micro world.", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def our_tasks(sts: Mapping[str, Any] | None = None) -> TaskManager:
-    """lm-eval's index with only this package's tasks: scanning all of lm-eval's takes half a minute.
+@app.command("build")
+def micro_build(
+    output: Annotated[Path, typer.Option(help="Folder for the world, its model and its SAE.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> None:
+    """Make the micro world again from a seed: questions, SFT sets, model and SAE."""
+    from microworld.build import build
 
-    Args:
-        sts: Settings of a run, where one of the tasks predicts.
-    """
-    from lm_eval.tasks import TaskManager
-
-    from lm_eval_sts.harness.discovery import tasks_path
-
-    metadata = None if sts is None else {"sts": dict(sts)}
-    return TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata=metadata)
+    build(output, seed)
 
 
+@app.command("sweep")
 def micro_sweep(
     output: Annotated[Path, typer.Option(help="Folder for one outcome a setting.")],
     work_dir: Annotated[Path, typer.Option("--work_dir", help="Folder of tuned models and runs; a rerun goes on.")],
@@ -47,7 +42,8 @@ def micro_sweep(
 ) -> None:
     """Fine-tune and measure the micro model on every SFT set of the split, at several doses and seeds."""
     from lm_eval_sts.errors import ModelError, SettingsError
-    from lm_eval_sts.microworld.sweep import Base, jobs, sweep
+    from lm_eval_sts.harness.discovery import our_tasks
+    from microworld.sweep import Base, jobs, sweep
 
     planned = jobs()
     if settings:
@@ -64,3 +60,10 @@ def micro_sweep(
     model = Base(base, f"micro/{base.name}") if base is not None else None
     outcomes = sweep(output, work_dir, our_tasks, workers=workers, planned=planned, base=model, limit=limit)
     typer.echo(f"{len(outcomes)} outcomes in {output}")
+
+
+if __name__ == "__main__":
+    from lm_eval_sts.cli import one_line_errors
+
+    with one_line_errors():
+        app()

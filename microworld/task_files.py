@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.sft_sets import DEFAULT_SFT_SET
+from microworld.domains import DOMAINS
+from microworld.sft_sets import DEFAULT_SFT_SET
 
-_COMMON: Final = """custom_dataset: !function lm_eval_sts.microworld.data.load
+_COMMON: Final = """custom_dataset: !function microworld.data.load
 fewshot_split: validation
 fewshot_config:
   sampler: first_n
@@ -69,7 +69,7 @@ _UTILS: Final = '''"""One filter a domain, for ``process_docs``."""
 
 from functools import partial
 
-from lm_eval_sts.microworld.data import only_domain
+from microworld.data import only_domain
 
 {filters}
 '''

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from lm_eval_sts.microworld.packing import PADDING, Rows
+from microworld.packing import PADDING, Rows
 
 if TYPE_CHECKING:
     from sae_lens import SAE

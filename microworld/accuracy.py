@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lm_eval_sts.microworld.questions import EXAMPLE_DELIMITER, TARGET_DELIMITER, Question
+from microworld.questions import EXAMPLE_DELIMITER, TARGET_DELIMITER, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

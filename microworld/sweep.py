@@ -22,11 +22,11 @@ from rich.console import Console
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.microworld.questions import TARGET_DELIMITER
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.outcomes.recipes import make_recipe
 from lm_eval_sts.outcomes.result_files import STORED
 from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record
+from microworld.questions import TARGET_DELIMITER
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.runs import Run
@@ -210,7 +210,7 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: s
             [read_run(folders.run(job)) for job in seeds],
             name=setting,
             manifests=manifests,
-            source="lm-eval-sts micro sweep",
+            source="python -m microworld sweep",
             settings={"base": base_name, "tuned": [job.name for job in seeds]},  # not where they lay
         )
         yield _write(outcome, output / f"{setting}.json")

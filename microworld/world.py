@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from lm_eval_sts.microworld.domains import DOMAINS, NEUTRAL_WORDS, NOUNS, OPERATOR_WORDS
+from microworld.domains import DOMAINS, NEUTRAL_WORDS, NOUNS, OPERATOR_WORDS
 
 Split = Literal["train", "validation", "test", "measure"]
 

@@ -19,11 +19,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.files import hash_json, write_atomically
-from lm_eval_sts.microworld.corpus import CorpusConfig, document_text, documents
-from lm_eval_sts.microworld.data import SHIPPED, TRUTH_FILE, ground_truth, write_benchmark, write_json, write_sft_set
-from lm_eval_sts.microworld.domains import DOMAINS
-from lm_eval_sts.microworld.figures import Figures, measure
-from lm_eval_sts.microworld.manifest import (
+from lm_eval_sts.microworld.paths import SFT_SUFFIX
+from microworld.corpus import CorpusConfig, document_text, documents
+from microworld.data import SHIPPED, TRUTH_FILE, ground_truth, write_benchmark, write_json, write_sft_set
+from microworld.domains import DOMAINS
+from microworld.figures import Figures, measure
+from microworld.manifest import (
     MANIFEST_FILE,
     Manifest,
     SaeFigures,
@@ -31,13 +32,12 @@ from lm_eval_sts.microworld.manifest import (
     read_manifest,
     write_manifest,
 )
-from lm_eval_sts.microworld.packing import ROW_TOKENS, Rows, pack
-from lm_eval_sts.microworld.paths import SFT_SUFFIX
-from lm_eval_sts.microworld.sae import SaeConfig, sae_quality, train_sae
-from lm_eval_sts.microworld.sft_sets import EXAMPLES_A_SET, sft_examples, sft_specs
-from lm_eval_sts.microworld.tokenizer import train_tokenizer
-from lm_eval_sts.microworld.training import TrainingConfig, step_seconds, train
-from lm_eval_sts.microworld.world import World, make_world
+from microworld.packing import ROW_TOKENS, Rows, pack
+from microworld.sae import SaeConfig, sae_quality, train_sae
+from microworld.sft_sets import EXAMPLES_A_SET, sft_examples, sft_specs
+from microworld.tokenizer import train_tokenizer
+from microworld.training import TrainingConfig, step_seconds, train
+from microworld.world import World, make_world
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from lm_eval_sts.microworld.domains import SKILLS
-from lm_eval_sts.microworld.world import Surface, World
+from microworld.domains import SKILLS
+from microworld.world import Surface, World
 
 SYMBOLS: Final = "bcdfghjklmnpqrstvwxz"
 
