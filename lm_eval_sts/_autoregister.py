@@ -75,7 +75,7 @@ def _register(module: "ModuleType") -> None:
     try:
         from lm_eval_sts.harness.discovery import add_plugin_tasks
 
-        add_plugin_tasks(module)
+        add_plugin_tasks(module, enabled)
     except Exception as err:  # whatever goes wrong here must not take lm_eval down
         _warn(err)
 

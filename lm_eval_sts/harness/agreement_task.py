@@ -18,8 +18,9 @@ from lm_eval_sts.evidence.domain import Document
 from lm_eval_sts.evidence.setup import sft_set_ref
 from lm_eval_sts.harness.measured import AgreementResults, load_measured, measured_in
 from lm_eval_sts.harness.preflight import sft_set_of
+from lm_eval_sts.harness.run import REQUEST_TYPE
 from lm_eval_sts.harness.settings import Settings, read_settings
-from lm_eval_sts.harness.task import REQUEST_TYPE, always, dumped_metadata
+from lm_eval_sts.harness.task import always, dumped_metadata
 from lm_eval_sts.records import UNKNOWN, BenchmarkRef, ModelRef, Outcome, PromptRef, Setting
 
 _CONFIG: Final = {

@@ -17,8 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_sts import _autoregister
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import CodeType, ModuleType
@@ -93,7 +91,7 @@ def _folder(module: str) -> Path:
     return Path(spec.origin).resolve(strict=True).parent
 
 
-def add_plugin_tasks(manager: ModuleType) -> None:
+def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     """Makes ``manager.TaskManager`` scan :func:`plugin_task_paths` too.
 
     The class stays the same object with the same signature; only its
@@ -109,6 +107,7 @@ def add_plugin_tasks(manager: ModuleType) -> None:
 
     Args:
         manager: The module ``lm_eval.tasks.manager`` after its execution.
+        enabled: Whether plugins are wanted, asked for each task manager.
 
     Raises:
         TypeError: ``TaskManager`` has no ``include_path``.
@@ -128,7 +127,7 @@ def add_plugin_tasks(manager: ModuleType) -> None:
         include_path = given.arguments.get("include_path")
         wanted = _as_list(include_path)
         resolved = {Path(path).resolve() for path in wanted}
-        installed = [] if native or not _autoregister.enabled() else plugin_task_paths()
+        installed = [] if native or not enabled() else plugin_task_paths()
         folders = [path for path in installed if path not in resolved]
         if folders and native is None:
             if names_group:

@@ -8,25 +8,66 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, Protocol, cast
 
 import numpy as np
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.evidence.domain import DomainQueries
+from lm_eval_sts.evidence.domain import Domain
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.read import read
 from lm_eval_sts.evidence.samples import prompt_facts
 from lm_eval_sts.evidence.setup import Setup
-from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.log import join_lm_eval_log
 from lm_eval_sts.harness.measured import AgreementResults, check_domains, hold_against, measured_in
 from lm_eval_sts.harness.model import LmEvalModel
 from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.task import DomainResults, OwnValues, TaskDomain, TransferTask
+from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import Outcome, Prediction
+
+REQUEST_TYPE: Final = "sts_read"
+"""lm-eval hands all requests of a type to the model's method of that name; this one is :func:`answer`."""
+
+OwnValues = dict[str, float | None]
+"""A question's own share of each score by predictor; None where the predictor has none for it."""
+
+
+@dataclass(frozen=True)
+class DomainResults:
+    """What a run found for one domain.
+
+    Attributes:
+        scores: (score, standard error) of each predictor that is shown.
+        dump: What the domain's task contributes to lm-eval's result file.
+    """
+
+    scores: dict[str, tuple[float, float | None]]
+    dump: dict[str, Any]
+
+
+class ScoredTask(Protocol):
+    """A task whose domain is scored."""
+
+    config: Any
+    settings: Settings
+    benchmark: str
+    domain: str
+    results: DomainResults | None
+
+    def as_domain(self) -> Domain:
+        """What the engine asks of it."""
+
+
+class ComparingTask(Protocol):
+    """A task that shows how the predictions match what was measured."""
+
+    config: Any
+    settings: Settings
+    benchmark: str
+    outcomes: list[Outcome]
+    results: AgreementResults | None
 
 
 def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
@@ -44,10 +85,10 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
     """
     join_lm_eval_log()
     model = LmEvalModel(lm)
-    runs: dict[tuple[str, str], list[TransferTask]] = {}
-    agreements: dict[tuple[str, str], list[AgreementTask]] = {}
+    runs: dict[tuple[str, str], list[Any]] = {}
+    agreements: dict[tuple[str, str], list[Any]] = {}
     for task in dict.fromkeys(r.owner for r in requests):
-        kind: dict[tuple[str, str], list[Any]] = agreements if isinstance(task, AgreementTask) else runs
+        kind = runs if hasattr(task, "as_domain") else agreements
         kind.setdefault((task.benchmark, task.settings.model_dump_json()), []).append(task)
     for benchmark, settings in agreements:
         if (benchmark, settings) not in runs:
@@ -88,9 +129,7 @@ class Run:
         agreements: Tasks that show how the predictions match what was measured.
     """
 
-    def __init__(
-        self, model: LmEvalModel, tasks: Sequence[TransferTask], agreements: Sequence[AgreementTask] = ()
-    ) -> None:
+    def __init__(self, model: LmEvalModel, tasks: Sequence[Any], agreements: Sequence[Any] = ()) -> None:
         self.model = model
         self.tasks = {task.domain: task for task in tasks}
         self.agreements = list(agreements)
@@ -124,7 +163,7 @@ class Run:
         outcomes = self._measured()
         predictors = [get_predictor(name) for name in self.settings.predictors]
         needs = {need for predictor in predictors for need in predictor.needs}
-        self.found = read(self.setup, [TaskDomain(task) for task in self.tasks.values()], needs, notes)
+        self.found = read(self.setup, [task.as_domain() for task in self.tasks.values()], needs, notes)
         told = _Told([], {}, AgreementResults())
         if (evidence := self.found.evidence) is not None:
             scored = score(evidence, predictors)
@@ -140,7 +179,7 @@ class Run:
     def write_arguments(self, requests: Sequence[Any]) -> None:
         """Puts a question's prompts and scored tokens into its request, which lm-eval logs."""
         found = {
-            (self._task(d).config.task, number): (prompts, query)
+            (self.tasks[d.name].config.task, number): (prompts, query)
             for d in self.found.queries.domains
             for (number, prompts), query in zip(d.prompts.items(), d.queries, strict=True)
         }
@@ -154,9 +193,6 @@ class Run:
         found = measured_in([self.setup.setting] * len(candidates), candidates)
         check_domains(found, list(self.tasks))
         return found
-
-    def _task(self, domain: DomainQueries) -> TransferTask:
-        return self.tasks[domain.name]
 
     def _own_values(self, found: Mapping[str, Mapping[str, Array]]) -> dict[tuple[str, int], OwnValues]:
         """By (task, doc_id) that question's own value of every predictor, None where it has none for this one.
@@ -172,7 +208,7 @@ class Run:
             for i, number in enumerate(d.prompts):
                 values = {name: float(each[i]) if np.isfinite(each[i]) else None for name, each in here.items()}
                 known = any(value is not None for value in values.values())
-                own[self._task(d).config.task, number] = values if known else {}
+                own[self.tasks[d.name].config.task, number] = values if known else {}
         return own
 
     def _hand_out(self, told: _Told) -> None:

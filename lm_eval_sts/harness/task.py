@@ -3,7 +3,7 @@
 What changes to an ordinary benchmark is the question asked: not what the model answers, but which features it uses.
 
 lm-eval groups the requests of all tasks by type and hands each type to a method of that name on the model. Our type
-is :data:`REQUEST_TYPE`; the method is put on lm-eval's base class, so that every model type has it and those that
+is ``sts_read``; the method is put on lm-eval's base class, so that every model type has it and those that
 cannot show hidden states say so.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -23,12 +22,8 @@ from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.harness.benchmark import BenchmarkTask
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.preflight import check_settings
+from lm_eval_sts.harness.run import REQUEST_TYPE, DomainResults, OwnValues, answer
 from lm_eval_sts.harness.settings import Settings
-
-REQUEST_TYPE = "sts_read"
-
-OwnValues = dict[str, float | None]
-"""A question's own share of each score by predictor; None where the predictor has none for it."""
 
 
 class TransferTask(BenchmarkTask):
@@ -97,6 +92,10 @@ class TransferTask(BenchmarkTask):
     def ordered_docs(self) -> list[tuple[int, Document]]:
         """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
         return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
+
+    def as_domain(self) -> TaskDomain:
+        """The domain as the engine asks for it."""
+        return TaskDomain(self)
 
     def process_results(self, doc: Document, results: Sequence[Any]) -> OwnValues:
         """A question's own share of each score; nothing for questions beyond the token budget."""
@@ -191,20 +190,7 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
         raise SettingsError(f"{name} has no domain that predictors can score: choose a group sts_…")
     for task in tasks:
         task.restrict(limit=limit, seed=seed)
-    return Benchmark(tasks[0].benchmark_ref, tuple(TaskDomain(task) for task in tasks), seed)
-
-
-@dataclass
-class DomainResults:
-    """What a run found for one domain.
-
-    Attributes:
-        scores: (score, standard error) of each predictor that is shown.
-        dump: What the domain's task contributes to lm-eval's result file.
-    """
-
-    scores: dict[str, tuple[float, float | None]]
-    dump: dict[str, Any]
+    return Benchmark(tasks[0].benchmark_ref, tuple(task.as_domain() for task in tasks), seed)
 
 
 def dumped_metadata(
@@ -221,11 +207,4 @@ def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
     return lambda items: value
 
 
-def _read_requests(lm: LM, requests: list[Instance]) -> list[OwnValues]:
-    """What lm-eval calls on the model for our requests."""
-    from lm_eval_sts.harness.run import answer
-
-    return answer(lm, requests)
-
-
-setattr(LM, REQUEST_TYPE, _read_requests)
+setattr(LM, REQUEST_TYPE, answer)
