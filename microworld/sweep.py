@@ -1,6 +1,6 @@
 """The micro world's outcomes: SFT sets × doses × seeds, fine-tuned and measured as users do it.
 
-Every job is one call of :func:`lm_eval_sts.outcomes.finetune.finetune` and one of
+Every job is one call of :func:`lm_eval_sts.finetuning.finetune.finetune` and one of
 :func:`lm_eval_sts.outcomes.measure.evaluate_model`; the runs of a setting are paired by
 :func:`lm_eval_sts.outcomes.pairing.pair`. Finished jobs are kept, so a sweep that was killed goes on where it was.
 """
@@ -21,9 +21,9 @@ from rich.console import Console
 
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.files import write_atomically
+from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.outcomes.recipes import make_recipe
 from lm_eval_sts.outcomes.result_files import STORED
 from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record
 from microworld.questions import TARGET_DELIMITER
@@ -196,9 +196,9 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: s
     Yields:
         The outcomes.
     """
+    from lm_eval_sts.finetuning.tuned import read_tuned
     from lm_eval_sts.outcomes.pairing import pair
     from lm_eval_sts.outcomes.runs import read_run
-    from lm_eval_sts.outcomes.tuned import read_tuned
 
     base = read_run(folders.base)
     for setting, seeds in _by_setting(planned).items():
@@ -252,7 +252,7 @@ def measure_base(folders: Folders, measuring: Measuring) -> None:
 
 def do(job: Job, folders: Folders, measuring: Measuring) -> None:
     """Fine-tunes and measures one job; the base model must be measured."""
-    from lm_eval_sts.outcomes.finetune import finetune
+    from lm_eval_sts.finetuning.finetune import finetune
     from lm_eval_sts.outcomes.runs import read_run
 
     name = f"micro/sft/{job.sft_set}"

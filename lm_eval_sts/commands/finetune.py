@@ -13,8 +13,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lm_eval_sts.outcomes.training_data import LongExamples
-    from lm_eval_sts.outcomes.tuned import TunedManifest
+    from lm_eval_sts.finetuning.training_data import LongExamples
+    from lm_eval_sts.finetuning.tuned import TunedManifest
     from lm_eval_sts.records import Recipe
 
 
@@ -77,9 +77,9 @@ def finetune(
     from rich.console import Console
 
     from lm_eval_sts.data import load_sft_set
-    from lm_eval_sts.outcomes.finetune import finetune as train
-    from lm_eval_sts.outcomes.recipes import RECIPE_NOTES, make_recipe
-    from lm_eval_sts.outcomes.trainer_setup import require_trl
+    from lm_eval_sts.finetuning.finetune import finetune as train
+    from lm_eval_sts.finetuning.recipes import RECIPE_NOTES, make_recipe
+    from lm_eval_sts.finetuning.trainer_setup import require_trl
     from lm_eval_sts.shipped import resolve, shipped_name
 
     require_trl()

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from lm_eval.tasks import TaskManager
 
+    from lm_eval_sts.finetuning.tuned import TunedManifest
     from lm_eval_sts.outcomes.lm_eval_run import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
     from lm_eval_sts.outcomes.sides import Side
-    from lm_eval_sts.outcomes.tuned import TunedManifest
     from lm_eval_sts.records import ModelRef
 
 
@@ -193,7 +193,7 @@ class _Measuring:
 
 def _manifests(sides: Sequence[Side], runs: Sequence[Run]) -> list[TunedManifest]:
     """Every tuned model's manifest, from its folder or, of finished runs, from where the run found the model."""
-    from lm_eval_sts.outcomes.tuned import read_tuned
+    from lm_eval_sts.finetuning.tuned import read_tuned
 
     found = []
     for side, run in zip(sides, runs, strict=True):

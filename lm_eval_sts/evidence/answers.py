@@ -11,7 +11,7 @@ from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
 from lm_eval_sts.features.queries import Prompts, Query
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.outcomes.training_data import IGNORED, LengthLimit, tokenise
+from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, tokenise
 
 
 def answered_queries(model: Model, domain: DomainQueries) -> list[AnsweredQuery]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.features.queries import TokensRule
-from lm_eval_sts.outcomes.recipes import make_recipe
+from lm_eval_sts.finetuning.recipes import make_recipe
 
 
 class ReadSettings(BaseModel):

@@ -1,6 +1,6 @@
 """Trial runs: a few optimiser steps of the intended recipe, and what they do to the domains' answers.
 
-The model is fine-tuned by :func:`lm_eval_sts.outcomes.finetune.finetune`, once for each number of steps, and measured
+The model is fine-tuned by :func:`lm_eval_sts.finetuning.finetune.finetune`, once for each number of steps, and measured
 as it was loaded. Tuned models are temporary; what was measured is kept.
 """
 
@@ -30,8 +30,8 @@ from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.evidence.tuned_models import load_tuned
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.outcomes.recipes import make_recipe
-from lm_eval_sts.outcomes.trainer_setup import require_trl
+from lm_eval_sts.finetuning.recipes import make_recipe
+from lm_eval_sts.finetuning.trainer_setup import require_trl
 from lm_eval_sts.records import Recipe
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class TrialRunsKind(Kind):
 
     def _trained(self, recipe: Recipe) -> PreTrainedModel:
         """The model after a few steps."""
-        from lm_eval_sts.outcomes.finetune import finetune
+        from lm_eval_sts.finetuning.finetune import finetune
 
         setup, model = self.setup, self.setup.model
         logger.info("trial run: %d optimiser steps on %s", recipe.max_steps, setup.sft_set.name)

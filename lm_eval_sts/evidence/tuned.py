@@ -15,7 +15,7 @@ from lm_eval_sts.evidence.tuned_models import load_tuned
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.features.pair_reader import PairReader, paired
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.outcomes.tuned import TunedManifest, check_adapter_base, read_tuned
+from lm_eval_sts.finetuning.tuned import TunedManifest, check_adapter_base, read_tuned
 from lm_eval_sts.records import UNKNOWN
 
 _PARTS = ("adapter_config.json", "config.json")

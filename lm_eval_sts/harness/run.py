@@ -16,6 +16,7 @@ from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Domain
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.read import read
+from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.samples import prompt_facts
 from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.harness.log import join_lm_eval_log
@@ -25,7 +26,7 @@ from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import Outcome, Prediction
+from lm_eval_sts.records import BenchmarkRef, Outcome, Prediction
 
 REQUEST_TYPE: Final = "sts_read"
 """lm-eval hands all requests of a type to the model's method of that name; this one is :func:`answer`."""
@@ -54,7 +55,20 @@ class ScoredTask(Protocol):
     settings: Settings
     benchmark: str
     domain: str
+    prompt_options: PromptOptions | None
     results: DomainResults | None
+
+    @property
+    def benchmark_ref(self) -> BenchmarkRef:
+        """The benchmark for the record."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+
+    @property
+    def n_demonstrations(self) -> int:
+        """Demonstrations before a question."""
 
     def as_domain(self) -> Domain:
         """What the engine asks of it."""
@@ -68,6 +82,9 @@ class ComparingTask(Protocol):
     benchmark: str
     outcomes: list[Outcome]
     results: AgreementResults | None
+
+    def set_config(self, key: str, value: Any) -> None:
+        """lm-eval's way to change a task's configuration."""
 
 
 def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
@@ -85,10 +102,10 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
     """
     join_lm_eval_log()
     model = LmEvalModel(lm)
-    runs: dict[tuple[str, str], list[Any]] = {}
-    agreements: dict[tuple[str, str], list[Any]] = {}
+    runs: dict[tuple[str, str], list[ScoredTask]] = {}
+    agreements: dict[tuple[str, str], list[ComparingTask]] = {}
     for task in dict.fromkeys(r.owner for r in requests):
-        kind = runs if hasattr(task, "as_domain") else agreements
+        kind: dict[tuple[str, str], list[Any]] = runs if hasattr(task, "as_domain") else agreements
         kind.setdefault((task.benchmark, task.settings.model_dump_json()), []).append(task)
     for benchmark, settings in agreements:
         if (benchmark, settings) not in runs:
@@ -129,7 +146,9 @@ class Run:
         agreements: Tasks that show how the predictions match what was measured.
     """
 
-    def __init__(self, model: LmEvalModel, tasks: Sequence[Any], agreements: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, model: LmEvalModel, tasks: Sequence[ScoredTask], agreements: Sequence[ComparingTask] = ()
+    ) -> None:
         self.model = model
         self.tasks = {task.domain: task for task in tasks}
         self.agreements = list(agreements)

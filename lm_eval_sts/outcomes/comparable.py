@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from lm_eval_sts.errors import RecordError
+from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.questions import Questions
 from lm_eval_sts.outcomes.runs import Run
-from lm_eval_sts.outcomes.tuned import TunedManifest
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 _DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs")

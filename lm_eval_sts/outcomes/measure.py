@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.files import hash_json
+from lm_eval_sts.finetuning.tuned import check_adapter_base
 from lm_eval_sts.outcomes.comparable import other_args
 from lm_eval_sts.outcomes.lm_eval_run import (
     Conditions,
@@ -28,7 +29,6 @@ from lm_eval_sts.outcomes.lm_eval_run import (
 from lm_eval_sts.outcomes.metrics import MetricChoice
 from lm_eval_sts.outcomes.result_files import STORED
 from lm_eval_sts.outcomes.runs import Run, read_run, run_from_results, save_run
-from lm_eval_sts.outcomes.tuned import check_adapter_base
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 if TYPE_CHECKING:

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from lm_eval_sts.agreement.split_half import split_half
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json, package_version, this_command
+from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.changes import (
     Floats,
     Paired,
@@ -21,8 +23,6 @@ from lm_eval_sts.outcomes.changes import (
 from lm_eval_sts.outcomes.comparable import check_comparable, check_manifests
 from lm_eval_sts.outcomes.questions import Hashes, Questions
 from lm_eval_sts.outcomes.runs import Run
-from lm_eval_sts.outcomes.split_half import split_half
-from lm_eval_sts.outcomes.tuned import TunedManifest
 from lm_eval_sts.records import (
     UNKNOWN,
     VIEWS,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lm_eval_sts.errors import ModelError
+from lm_eval_sts.finetuning.tuned import TunedManifest, read_tuned
 from lm_eval_sts.outcomes.result_files import is_run
-from lm_eval_sts.outcomes.tuned import TunedManifest, read_tuned
 
 Kind = Literal["run", "adapter", "model"]
 

@@ -94,7 +94,7 @@ def test_the_record_says_how(results, tmp_path):
 
 
 def test_tuned_models_are_removed_and_a_second_run_trains_nothing(plain_world, results, monkeypatch):
-    from lm_eval_sts.outcomes import finetune as module
+    from lm_eval_sts.finetuning import finetune as module
 
     left = list(Path(plain_world.settings["profiles_dir"]).glob("trial-run-*"))
     assert not left

@@ -14,12 +14,12 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.outcomes.tuned import MANIFEST
+from lm_eval_sts.finetuning.tuned import MANIFEST
 from lm_eval_sts.records import ModelRef, SftSetRef, save_record
+from tests.finetuning.test_tuned import manifest
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import evaluate
 from tests.messages import says
-from tests.outcomes.test_tuned import manifest
 from tests.tiny_models import VOCAB
 
 LAW = ["sts_mmlu_pro_law"]

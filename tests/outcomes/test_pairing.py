@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
+from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.changes import agresti_min_variance, mcnemar_p
 from lm_eval_sts.outcomes.pairing import pair
 from lm_eval_sts.outcomes.runs import Run, RunFacts, read_run
-from lm_eval_sts.outcomes.tuned import TunedManifest
 from lm_eval_sts.records import ModelRef, Outcome, SftSetRef, load_record, save_record
 from tests.messages import says
 from tests.outcomes.made import (

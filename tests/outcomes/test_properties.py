@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm_eval_sts.agreement.split_half import split_half
 from lm_eval_sts.outcomes.changes import (
     Paired,
     agresti_min_variance,
@@ -21,7 +22,6 @@ from lm_eval_sts.outcomes.changes import (
     pooled_seed_variance,
 )
 from lm_eval_sts.outcomes.pairing import pair
-from lm_eval_sts.outcomes.split_half import split_half
 from lm_eval_sts.records import Outcome
 from tests.outcomes.made import answer_samples, as_run, make_results
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 from rich.console import Console
 
 from lm_eval_sts.errors import ModelError, SettingsError, TrainingError
-from lm_eval_sts.outcomes.hardware import Devices
-from lm_eval_sts.outcomes.training_data import TrainingData
+from lm_eval_sts.finetuning.hardware import Devices
+from lm_eval_sts.finetuning.training_data import TrainingData
 from lm_eval_sts.records import Recipe
 
 _CHECKPOINTS: Final = 10
@@ -176,7 +176,7 @@ def make_trainer(
     from transformers.trainer_callback import PrinterCallback
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from lm_eval_sts.outcomes.training_checks import CompleteCheckpoints, FiniteLoss, Report
+    from lm_eval_sts.finetuning.training_checks import CompleteCheckpoints, FiniteLoss, Report
 
     rows = {
         "input_ids": [list(example.input_ids) for example in data.examples],

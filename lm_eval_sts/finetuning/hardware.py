@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.outcomes.training_data import TrainingData
+from lm_eval_sts.finetuning.training_data import TrainingData
 from lm_eval_sts.records import Recipe
 
 _TOKENS_A_DEVICE: Final = 16_384

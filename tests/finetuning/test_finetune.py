@@ -26,16 +26,16 @@ from lm_eval_sts.commands.finetune import finetune as command
 from lm_eval_sts.data import Example, SftSet
 from lm_eval_sts.errors import DatasetError, ModelError, SettingsError, TrainingError
 from lm_eval_sts.features.identity import weights_hash
-from lm_eval_sts.outcomes import hardware
-from lm_eval_sts.outcomes import trainer_setup as setup
-from lm_eval_sts.outcomes.claims import CLAIM, COMPLETE
-from lm_eval_sts.outcomes.finetune import finetune
-from lm_eval_sts.outcomes.recipes import make_recipe
-from lm_eval_sts.outcomes.training_checks import summarise_losses
-from lm_eval_sts.outcomes.training_data import IGNORED, LengthLimit, tokenise
-from lm_eval_sts.outcomes.tuned import MANIFEST, read_tuned
+from lm_eval_sts.finetuning import hardware
+from lm_eval_sts.finetuning import trainer_setup as setup
+from lm_eval_sts.finetuning.claims import CLAIM, COMPLETE
+from lm_eval_sts.finetuning.finetune import finetune
+from lm_eval_sts.finetuning.recipes import make_recipe
+from lm_eval_sts.finetuning.training_checks import summarise_losses
+from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, tokenise
+from lm_eval_sts.finetuning.tuned import MANIFEST, read_tuned
+from tests.finetuning.tuning import FULL, LORA, MODEL, SET, pairs, tune
 from tests.messages import says
-from tests.outcomes.tuning import FULL, LORA, MODEL, SET, pairs, tune
 from tests.tiny_models import llama, save, tiny_tokenizer
 
 ANY = LengthLimit(None, "nothing")
@@ -223,7 +223,7 @@ def test_another_run_does_not_take_its_folder(lora, tmp_path):
 
 
 def run_alone(folder: Path, values: dict, **options) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.outcomes.tuning", str(folder), json.dumps(values), json.dumps(options)]
+    command = [sys.executable, "-m", "tests.finetuning.tuning", str(folder), json.dumps(values), json.dumps(options)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -252,7 +252,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(lora, tmp_path):
 def test_two_processes_train_as_one(full, tmp_path):
     """The same batches, shared out: the same losses and weights up to the order of sums; one manifest."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.outcomes.tuning", str(tmp_path / "two"), json.dumps({**FULL, "max_steps": 3}), "{}"]
+    command += ["-m", "tests.finetuning.tuning", str(tmp_path / "two"), json.dumps({**FULL, "max_steps": 3}), "{}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -15,11 +15,11 @@ from rich.console import Console
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import StsError, TrainingError
 from lm_eval_sts.files import package_version, this_command
-from lm_eval_sts.outcomes import hardware
-from lm_eval_sts.outcomes import trainer_setup as setup
-from lm_eval_sts.outcomes.claims import Start, claim, remove_checkpoints
-from lm_eval_sts.outcomes.training_data import LongExamples, TrainingData, length_limit, tokenise
-from lm_eval_sts.outcomes.tuned import MANIFEST, TunedManifest
+from lm_eval_sts.finetuning import hardware
+from lm_eval_sts.finetuning import trainer_setup as setup
+from lm_eval_sts.finetuning.claims import Start, claim, remove_checkpoints
+from lm_eval_sts.finetuning.training_data import LongExamples, TrainingData, length_limit, tokenise
+from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
 from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, SftSetRef, save_record
 
 _PACKAGES: Final = ("lm-eval-sts", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
@@ -207,7 +207,7 @@ def _on_main(arguments: Any, action: Callable[[], T]) -> T:
 
 def _identify(model: Any, name: str) -> _Base:
     from lm_eval_sts.features.identity import weights_hash
-    from lm_eval_sts.outcomes.training_checks import weights_norm
+    from lm_eval_sts.finetuning.training_checks import weights_norm
 
     reference = ModelRef(
         name=name,
@@ -224,7 +224,7 @@ def _update_norm(run: _Run) -> float:
     Raises:
         TrainingError: They are the same, or not finite.
     """
-    from lm_eval_sts.outcomes.training_checks import full_update_norm, lora_update_norm
+    from lm_eval_sts.finetuning.training_checks import full_update_norm, lora_update_norm
 
     if run.recipe.method == "lora":
         norm = lora_update_norm(run.output)
@@ -243,7 +243,7 @@ def _update_norm(run: _Run) -> float:
 
 def _conclude(run: _Run, state: Any) -> TunedManifest:
     """Checks what was saved, writes the manifest and removes the checkpoints."""
-    from lm_eval_sts.outcomes.training_checks import summarise_losses
+    from lm_eval_sts.finetuning.training_checks import summarise_losses
 
     update = _update_norm(run)
     loss = summarise_losses([entry["loss"] for entry in state.log_history if "loss" in entry])

@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from lm_eval_sts.errors import TrainingError
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.outcomes.claims import COMPLETE
+from lm_eval_sts.finetuning.claims import COMPLETE
 
 _CURVE_POINTS: Final = 50
 _REPORTS: Final = 10

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.files import hash_json, write_atomically
-from lm_eval_sts.outcomes.tuned import TunedManifest, read_tuned
+from lm_eval_sts.finetuning.tuned import TunedManifest, read_tuned
 from lm_eval_sts.records import read_json
 
 CLAIM: Final = "sts_finetune_claim.json"

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from lm_eval_sts.data import Example, SftSet, load_sft_set
 from lm_eval_sts.errors import DatasetError
-from lm_eval_sts.outcomes.training_data import IGNORED, LengthLimit, length_limit, tokenise
+from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, length_limit, tokenise
 from tests.messages import says
 from tests.tiny_models import BOS, EOS, llama, tiny_tokenizer
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from lm_eval_sts.errors import ModelError, RecordError
 from lm_eval_sts.features.identity import weights_hash
-from lm_eval_sts.outcomes.recipes import make_recipe
-from lm_eval_sts.outcomes.tuned import MANIFEST, TunedManifest, check_adapter_base, read_tuned
+from lm_eval_sts.finetuning.recipes import make_recipe
+from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest, check_adapter_base, read_tuned
 from lm_eval_sts.records import UNKNOWN, ModelRef, SftSetRef, save_record
 from tests.messages import says
 from tests.tiny_models import gpt2, llama, save, tiny_tokenizer

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.finetuning.finetune import finetune
+from lm_eval_sts.finetuning.recipes import make_recipe
+from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.outcomes.finetune import finetune
-from lm_eval_sts.outcomes.recipes import make_recipe
-from lm_eval_sts.outcomes.tuned import TunedManifest
 
 MODEL = str(asset("micro/model"))
 SET = "micro/sft/mathlike-home-short"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.outcomes.recipes import RECIPE_NOTES, make_recipe
+from lm_eval_sts.finetuning.recipes import RECIPE_NOTES, make_recipe
 from tests.messages import says
 
 
