@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import Example, SftSet, check_pairs
 from lm_eval_sts.data import load_sft_set as _load_sft_set
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
@@ -82,7 +82,9 @@ def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any)
     """
     if isinstance(source, (str, Path)):
         return _load_sft_set(resolve(str(source)), **options)
-    return SftSet("given pairs", tuple(Example(prompt, response) for prompt, response in source))
+    pairs = [(str(prompt), str(response)) for prompt, response in source]
+    check_pairs("the given pairs", pairs)
+    return SftSet("given pairs", tuple(Example(*pair) for pair in pairs))
 
 
 def load_domains(

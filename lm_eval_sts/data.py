@@ -93,14 +93,23 @@ def load_sft_set(
         extra = rows["input"] if columns is None and prompt == "instruction" and "input" in names else None
         if extra is not None:
             pairs = [(f"{p}\n{_text(x)}" if _text(x).strip() else p, r) for (p, r), x in zip(pairs, extra, strict=True)]
+    check_pairs(f"SFT set {spec}", pairs)
+    return SftSet(spec, tuple(Example(p, r) for p, r in pairs), loaded_revision, tuple(notes))
+
+
+def check_pairs(label: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """Refuses blank prompts and responses.
+
+    Raises:
+        DatasetError: There are some; names the rows.
+    """
     blank = [i for i, (p, r) in enumerate(pairs) if not p.strip() or not r.strip()]
     if blank:
         shown = ", ".join(map(str, blank[:5])) + (", …" if len(blank) > 5 else "")
         raise DatasetError(
-            f"SFT set {spec}: {len(blank)} of {len(pairs)} rows have a blank prompt or response "
+            f"{label}: {len(blank)} of {len(pairs)} rows have a blank prompt or response "
             f"(rows {shown}, counted from 0): remove or fill them"
         )
-    return SftSet(spec, tuple(Example(p, r) for p, r in pairs), loaded_revision, tuple(notes))
 
 
 def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from lm_eval_sts.evidence.domain import Domain, domain_queries
 from lm_eval_sts.evidence.evidence import About, Evidence, Question, Texts
-from lm_eval_sts.evidence.kinds import make_kinds
+from lm_eval_sts.evidence.kinds import TEXTS, make_kinds
 from lm_eval_sts.evidence.profiles import ProfilesKind
 from lm_eval_sts.evidence.reading import read_all
 from lm_eval_sts.evidence.rendering import render_for, response_for
@@ -54,11 +54,13 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
         StsError: Anything that a user can put right; before any reading where it can be known before.
     """
     folder = setup.settings.profiles_path
-    check_space(folder, 0)
+    if set(needs) - {TEXTS}:
+        check_space(folder, 0)
     kinds = make_kinds(setup, needs)
     queries = _queries(setup, domains)
     readings = [reading for kind in kinds.values() for reading in kind.plan(queries)]
-    check_space(folder, sum(reading.missing_bytes for reading in readings))
+    if readings:
+        check_space(folder, sum(reading.missing_bytes for reading in readings))
     notes = [
         *(note for kind in kinds.values() for note in kind.notes),
         *notes,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from lm_eval_sts.records.base import FORMAT_VERSION, Finite, ModelRef, Provenance, Record, SftSetRef
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class SaeRef(Record):
@@ -130,3 +133,13 @@ class Prediction(Record):
     """Names of the outcomes, and of the domains, whose measured changes the predictor was fitted on; empty for one
     that was not fitted."""
     provenance: Provenance
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a domain: its score, standard error, and how much was read."""
+        import pandas as pd
+
+        rows = [
+            {"domain": name, "score": d.score, "se": d.se, "n_questions": d.n_questions, "n_tokens": d.n_tokens}
+            for name, d in self.domains.items()
+        ]
+        return pd.DataFrame(rows)

@@ -1,0 +1,145 @@
+"""The Python API: the same numbers as through lm-eval, own questions, and nothing imported before it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lm_eval_sts as sts
+from lm_eval_sts.errors import DatasetError, RecordError, SettingsError
+from lm_eval_sts.evidence.evidence import Question
+from tests.harness.test_run import predictions_of
+from tests.harness.world import World, evaluate, make_world
+from tests.messages import says
+
+ROOT = Path(__file__).parents[1]
+LITTLE = {"sft_tokens": 300, "domain_tokens": 250, "n_features": 10, "demo_draws": 2}
+NAMES = ("sts_act", "sts_icl", "loss_gold", "tfidf_cosine", "null_random")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def model(world) -> sts.Model:
+    loaded = AutoModelForCausalLM.from_pretrained(world.model)
+    return sts.Model(loaded, AutoTokenizer.from_pretrained(world.model), name=world.model)
+
+
+@pytest.fixture(scope="module")
+def sft(world):
+    return sts.load_sft_set(world.settings["sft_set"])
+
+
+def questions(topic: str, n: int = 8) -> list[Question]:
+    return [
+        Question(f"What is {topic} number {i}?", f"{topic} {i}", (f"{topic} {i}", f"{topic} {i + 1}")) for i in range(n)
+    ]
+
+
+@pytest.mark.parametrize("templated", [False, True])
+def test_it_gives_the_numbers_of_a_run_of_lm_eval(world, model, sft, tmp_path, templated):
+    through = {"apply_chat_template": True, "fewshot_as_multiturn": True} if templated else {}
+    run = {"predictors": list(NAMES), "profiles_dir": str(tmp_path / "a")}
+    results = evaluate(world, ["sts_mmlu_pro_law"], sts=run, batch_size="auto", **through)
+    expected = predictions_of(results, tmp_path)
+    evidence = sts.read(
+        model,
+        sts.load_sae(world.settings["sae"]),
+        sft,
+        sts.load_domains("sts_mmlu_pro_law", path=world.settings["benchmark_path"]),
+        predictors=NAMES,
+        apply_chat_template=templated,
+        profiles_dir=str(tmp_path / "b"),
+        **LITTLE,
+    )
+    for name in NAMES:
+        ours = sts.predict(evidence, name)
+        assert ours.domains == expected[name].domains and ours.selection == expected[name].selection
+        assert ours.setting == expected[name].setting
+
+
+def test_questions_of_ones_own(world, model, sft, tmp_path):
+    from sae_lens import SAE
+
+    own = {topic: questions(topic) for topic in ("stones", "courts", "numbers")}
+    evidence = sts.read(
+        model,
+        sts.load_sae(SAE.load_from_disk(world.settings["sae"])),
+        sft,
+        own,
+        predictors=("sts_icl", "loss_gold"),
+        profiles_dir=str(tmp_path),
+        **LITTLE,
+    )
+    found = sts.predict(evidence, "sts_icl")
+    assert list(found.domains) == list(own) and found.setting.benchmark.name == "own"
+    assert all(score.n_questions == 3 and score.score > 0 for score in found.domains.values())
+    frame = found.to_frame()
+    assert list(frame["domain"]) == list(own) and frame["score"].tolist() == [s.score for s in found.domains.values()]
+    with says(SettingsError, "sts_signed needs answer_gradients", "not read"):
+        sts.predict(evidence, "sts_signed")
+    with says(SettingsError, "no predictor 'sts_icle'"):
+        sts.predict(evidence, "sts_icle")
+
+
+@pytest.mark.parametrize(
+    ("own", "part"),
+    [
+        ({}, "there is no domain"),
+        ({"law": questions("law", 5)}, "law has 5 questions"),
+        ({"law": [*questions("law"), Question("?", " ")]}, "question 8"),
+        ({"law": [*questions("law"), Question("?", "a", ("b", "c"))]}, "none of its options"),
+    ],
+)
+def test_questions_that_cannot_be_used(world, model, sft, own, part):
+    with says(DatasetError, part):
+        sts.read(model, world.settings["sae"], sft, own)
+
+
+def test_settings_are_checked(world, model, sft):
+    with says(SettingsError, "unknown key 'sft_token'", "did you mean 'sft_tokens'"):
+        sts.read(model, world.settings["sae"], sft, {"law": questions("law")}, sft_token=3)
+    with says(SettingsError, "no benchmark 'sts_mmlu'", "sts_mmlu_pro"):
+        sts.load_domains("sts_mmlu")
+
+
+def test_pairs_are_an_sft_set_and_blank_ones_are_none():
+    assert sts.load_sft_set([("a", "b")]).examples[0].response == "b"
+    with says(DatasetError, "1 of 2 rows", "rows 1"):
+        sts.load_sft_set([("a", "b"), ("c", " ")])
+
+
+def test_the_example_runs_as_it_stands(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "from_python.py"],
+        capture_output=True,
+        text=True,
+        env={**__import__("os").environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sts_icl" in done.stdout and "pearson_ceiling" in done.stdout
+
+
+def test_comparisons_show_themselves(tmp_path):
+    from tests.agreement.made import named, outcome, prediction
+
+    values = [0.1, 0.5, 0.2, 0.9, 0.4, 0.3]
+    found = sts.compare([prediction(named(values))], [outcome(named(values))], target="magnitude")
+    frame = found.to_frame()
+    assert frame["pearson"].tolist() == [pytest.approx(1)] and "sts_icl" in found._repr_html_()
+    assert found.plot().to_dict()["config"]
+    with says(RecordError, "nothing to compare"):
+        sts.compare([], [])
+
+
+def test_unknown_names_and_what_completion_offers():
+    with pytest.raises(AttributeError, match="no attribute 'predcit'"):
+        sts.predcit  # noqa: B018
+    assert {"read", "predict", "compare", "Model"} <= set(dir(sts))
