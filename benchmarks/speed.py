@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 from floor import count
-from lm_eval_sts.features.reading import read_set
-from lm_eval_sts.features.store import ProfileFolder
 from shapes import SHAPES, Shape, build_model, build_queries, build_sae, hook_point
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lm_eval_sts.evidence.profiles import PROFILES
+from lm_eval_sts.evidence.reading import Reading, read_all
+from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.hooks import HookPoint, find_blocks
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query
@@ -217,8 +218,14 @@ def memory(shape: Shape, n: int, device: torch.device) -> dict[str, Any]:
     else:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
         before = _status("VmRSS")
+
+    def start() -> Callable[[slice], Profile]:
+        prefixes = reader.prefixes(queries)
+        return lambda part: reader.read(queries[part], prefixes)
+
     with tempfile.TemporaryDirectory() as folder:
-        read_set(reader, queries, ProfileFolder(Path(folder), "speed", {"n": n}))
+        store = Store(Path(folder), "speed", {"n": n})
+        read_all([Reading("speed", store, [q.row_id for q in queries], start, PROFILES)])
     after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
     return {"sae": shape.saes[0], "demos": shape.demos[-1], "queries": n, "peak_bytes": after - before}
 

@@ -9,25 +9,13 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
+from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.records import UNKNOWN, ModelRef
 from lm_eval_sts.shipped import shipped_name
-
-
-@dataclass(frozen=True)
-class Shard:
-    """This process's share of the work.
-
-    Attributes:
-        rank: This process.
-        world_size: Number of processes.
-    """
-
-    rank: int = 0
-    world_size: int = 1
 
 
 @dataclass(frozen=True)

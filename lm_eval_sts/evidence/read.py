@@ -69,7 +69,8 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
     ]
     for note in notes:
         logger.info(note)
-    read_all(setup.model, readings)
+    model = setup.model
+    read_all(readings, model.shard, model.gather if model.shard.world_size > 1 else None)
     profiles = kinds.get("profiles")
     prompts = profiles.sft_prompts if isinstance(profiles, ProfilesKind) else None
     if setup.model.shard.rank > 0:

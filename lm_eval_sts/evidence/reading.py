@@ -15,7 +15,6 @@ import numpy as np
 
 from lm_eval_sts.errors import ProfileError
 from lm_eval_sts.evidence.evidence import Array
-from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.progress import reading_progress
 from lm_eval_sts.evidence.store import Store, Tensors
 from lm_eval_sts.files import hash_json
@@ -24,6 +23,19 @@ CHUNK: Final = 32
 """Texts a chunk: what a killed run loses at most."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This process's share of the work.
+
+    Attributes:
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    rank: int = 0
+    world_size: int = 1
 
 
 class Codec(Protocol[T]):
@@ -111,18 +123,23 @@ class Reading(Generic[T]):
         return self.codec.join(there)
 
 
-def read_all(model: Model, readings: Sequence[Reading[Any]]) -> None:
+Gather = Callable[[Any], list[Any] | None]
+"""Brings every rank's value to rank 0; None elsewhere."""
+
+
+def read_all(readings: Sequence[Reading[Any]], shard: Shard = Shard(), gather: Gather | None = None) -> None:  # noqa: B008  # immutable
     """Reads what is not stored yet, this rank its chunks, and brings all of it to rank 0's store.
 
     Args:
-        model: The model, which knows how many ranks there are.
         readings: All that is to be read, in order. Chunks are dealt out to the ranks in turn over all of them, so that
             small readings do not all start at rank 0.
+        shard: This process's share.
+        gather: How ranks tell rank 0 what they read, where there are several.
 
     Raises:
         StsError: Something cannot be read, or not be stored.
     """
-    shard, dealt = model.shard, 0
+    dealt = 0
     mine: list[tuple[Reading[Any], list[str]]] = []
     total = sum(item.weight(part) for item in readings for _, part in item.chunks)
     with reading_progress(total, quiet=shard.rank > 0) as progress:
@@ -136,14 +153,9 @@ def read_all(model: Model, readings: Sequence[Reading[Any]]) -> None:
                 advance(item.weight(part))
             dealt += len(item.chunks)
             mine.append((item, [name for name, _ in own]))
-    if shard.world_size > 1:
-        _gather(model, mine)
-
-
-def _gather(model: Model, mine: Sequence[tuple[Reading[Any], list[str]]]) -> None:
-    """Brings every rank's chunks to rank 0's store; a shared disk makes them arrive twice, which changes nothing."""
-    for item, names in mine:
-        for chunks in model.gather({name: item.store.load(name) for name in names}) or []:
+    for item, names in mine if gather is not None else ():
+        # A shared disk makes chunks arrive twice, which changes nothing.
+        for chunks in gather({name: item.store.load(name) for name in names}) or []:
             for name, tensors in chunks.items():
                 if tensors is not None and not item.store.has(name):
                     item.store.write(name, tensors)

@@ -8,7 +8,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.evidence.model import Model, Shard, Source
+from lm_eval_sts.evidence.model import Model, Source
+from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.records import UNKNOWN
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,9 +10,8 @@ import torch
 
 from lm_eval_sts.errors import ModelError, ProfileError
 from lm_eval_sts.evidence import reading
-from lm_eval_sts.evidence.model import Shard
 from lm_eval_sts.evidence.profiles import PROFILES
-from lm_eval_sts.evidence.reading import CHUNK, Reading, Rows, read_all
+from lm_eval_sts.evidence.reading import CHUNK, Reading, Rows, Shard, read_all
 from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.hooks import resolve_hook_point
 from lm_eval_sts.features.profiles import Profile
@@ -34,11 +32,6 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def alone(rank: int = 0, world_size: int = 1, gathered=None):
-    """A model as read_all sees it: its share of the work, and what the ranks tell rank 0."""
-    return SimpleNamespace(shard=Shard(rank, world_size), gather=gathered or (lambda value: None))
-
-
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory) -> Reader:
     model = llama()
@@ -57,7 +50,7 @@ def profile_reading(reader: Reader, store: Store, queries=QUERIES) -> Reading[Pr
 @pytest.fixture(scope="module")
 def uninterrupted(reader, tmp_path_factory) -> Profile:
     whole = profile_reading(reader, Store(tmp_path_factory.mktemp("whole"), "set", {}))
-    read_all(alone(), [whole])
+    read_all([whole])
     return whole.load()
 
 
@@ -96,9 +89,9 @@ def test_killed_at_any_chunk(reader, uninterrupted, store, monkeypatch, chunk):
     item = profile_reading(reader, store)
     with pytest.raises(Killed), monkeypatch.context() as patched:
         patched.setattr(reader, "read", killer)
-        read_all(alone(), [item])
+        read_all([item])
     assert [store.has(name) for name, _ in item.chunks] == [i < chunk for i in range(CHUNKS)]
-    read_all(alone(), [item])
+    read_all([item])
     assert_identical(item.load(), uninterrupted)
 
 
@@ -111,15 +104,15 @@ def test_killed_in_the_middle_of_a_write(store, monkeypatch):
     item = numbers(store, 70)
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(lm_eval_sts.files.os, "fsync", killed)
-        read_all(alone(), [item])
-    read_all(alone(), [item])
+        read_all([item])
+    read_all([item])
     assert item.load()[:, 0].tolist() == list(range(70))
 
 
 def test_what_is_stored_is_not_read_again(store):
-    read_all(alone(), [numbers(store, 70)])
+    read_all([numbers(store, 70)])
     again = replace(numbers(store, 70), start=lambda: pytest.fail("started"))
-    read_all(alone(), [again])
+    read_all([again])
     assert again.load()[:, 0].tolist() == list(range(70)) and again.missing_bytes == 0
 
 
@@ -140,7 +133,7 @@ def test_ranks_together_read_everything_once(tmp_path, world_size, shared):
             mine.append(value)
             return [value, *next(sent)] if rank == 0 else None
 
-        read_all(alone(rank, world_size, gather), items)
+        read_all(items, Shard(rank, world_size), gather)
         told.append(mine)
     assert sorted(read) == sorted([*range(3 * CHUNK + 5), *range(3)])
     assert [item.load()[:, 0].tolist() for item in items] == [list(range(3 * CHUNK + 5)), [0, 1, 2]]
@@ -151,19 +144,19 @@ def test_small_readings_do_not_all_go_to_the_first_rank(tmp_path):
     for rank in range(3):
         read: list[int] = []
         items = [numbers(Store(tmp_path / str(rank), name, {}), 1, read) for name in "abcde"]
-        read_all(alone(rank, 3), items)
+        read_all(items, Shard(rank, 3))
         owners.append(len(read))
     assert owners == [2, 2, 1]
 
 
 def test_damage_is_read_again_to_the_same_numbers(reader, uninterrupted, store, caplog):
     item = profile_reading(reader, store)
-    read_all(alone(), [item])
+    read_all([item])
     part = sorted(store.path.glob("*.safetensors"))[0]
     content = bytearray(part.read_bytes())
     content[len(content) // 2] ^= 4
     part.write_bytes(content)
-    read_all(alone(), [item])
+    read_all([item])
     assert str(part) in caplog.text
     assert_identical(item.load(), uninterrupted)
 
@@ -171,7 +164,7 @@ def test_damage_is_read_again_to_the_same_numbers(reader, uninterrupted, store, 
 def test_queries_that_occur_twice(reader, store):
     twice = [*QUERIES[:3], QUERIES[1], QUERIES[0]]
     item = profile_reading(reader, store, twice)
-    read_all(alone(), [item])
+    read_all([item])
     whole = item.load()
     assert whole.row_ids == tuple(q.row_id for q in twice)
     assert_identical(whole.take([3]), whole.take([1]))
@@ -179,9 +172,9 @@ def test_queries_that_occur_twice(reader, store):
 
 def test_a_larger_budget_reads_only_what_is_new(store):
     read: list[int] = []
-    read_all(alone(), [numbers(store, 40, read)])
+    read_all([numbers(store, 40, read)])
     assert read == list(range(40))
-    read_all(alone(), [numbers(store, 100, read)])
+    read_all([numbers(store, 100, read)])
     assert read[40:] == list(range(CHUNK, 100)), "whole chunks stay"
     assert numbers(store, 40).load()[:, 0].tolist() == list(range(40))
 
@@ -189,7 +182,7 @@ def test_a_larger_budget_reads_only_what_is_new(store):
 def test_what_is_missing_is_counted(store):
     with says(ProfileError, "3 of 3 chunks", store.path, "Run again"):
         numbers(store, 70).load()
-    read_all(alone(), [numbers(store, 64)])
+    read_all([numbers(store, 64)])
     with says(ProfileError, "1 of 3 chunks", store.path):
         numbers(store, 70).load()
     assert numbers(store, 70, sizes=[3] * 70).missing_bytes == 18
@@ -206,7 +199,7 @@ def test_chunks_before_a_non_finite_one_stay(reader, uninterrupted, store):
         embeddings[255] = float("nan")
     try:
         with says(ModelError, "not finite", "layer 2", "law/bad", "bfloat16"):
-            read_all(alone(), [profile_reading(reader, store, queries)])
+            read_all([profile_reading(reader, store, queries)])
     finally:
         with torch.no_grad():
             embeddings[255] = before

@@ -96,14 +96,14 @@ def test_each_predictor_is_held_against_what_it_declares(caplog):
     size, signed = prediction(scores, predictor="size"), prediction(deltas, predictor="signed", target="delta")
     elsewhere = prediction({"sports": 1.0}, predictor="elsewhere")
     with caplog.at_level("INFO", logger="lm_eval_sts"):
-        found = hold_against([size, signed, elsewhere], [outcome(deltas)], ("size", "signed"), PROVENANCE)
+        found = hold_against([size, signed, elsewhere], [outcome(deltas)], ("size", "signed"))
     assert found.metrics["pearson_size"] > 0.999 < found.metrics["pearson_signed"]
     assert found.metrics["pearson_ceiling_delta"] != found.metrics["pearson_ceiling_magnitude"]
     assert [record["target"] for record in found.dump["agreement"].values()] == ["magnitude", "delta"]
     assert "elsewhere left out" in caplog.text and "errors are estimates" not in caplog.text
-    only = hold_against([size, signed], [outcome(deltas)], ("size",), PROVENANCE)
+    only = hold_against([size, signed], [outcome(deltas)], ("size",))
     assert {name.split("_")[1] for name in only.metrics} == {"size", "ceiling"}
-    assert hold_against([elsewhere], [outcome(deltas)], ("elsewhere",), PROVENANCE).metrics == {}
+    assert hold_against([elsewhere], [outcome(deltas)], ("elsewhere",)).metrics == {}
 
 
 def test_lm_eval_writes_it(results, tmp_path):

@@ -38,7 +38,7 @@ def start(folder: Path, profiles: Path) -> subprocess.Popen[str]:
 
 
 def parts(profiles: Path) -> int:
-    return len(list(profiles.rglob("part-*.safetensors")))
+    return len(list(profiles.rglob("*.safetensors")))
 
 
 def finish(process: subprocess.Popen[str]) -> None:

@@ -53,7 +53,7 @@ def test_an_unknown_key_names_the_nearest(key, near):
 
 
 def test_an_unknown_key_among_the_benchmarks_defaults():
-    with says(SettingsError, "n_feature: "):
+    with says(SettingsError, "unknown key 'n_feature'", "did you mean 'n_features'"):
         read_settings({}, {"n_feature": 1})
 
 
