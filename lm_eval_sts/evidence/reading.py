@@ -153,7 +153,9 @@ def read_all(readings: Sequence[Reading[Any]], shard: Shard = Shard(), gather: G
                 advance(item.weight(part))
             dealt += len(item.chunks)
             mine.append((item, [name for name, _ in own]))
-    for item, names in mine if gather is not None else ():
+    if gather is None:
+        return
+    for item, names in mine:
         # A shared disk makes chunks arrive twice, which changes nothing.
         for chunks in gather({name: item.store.load(name) for name in names}) or []:
             for name, tensors in chunks.items():
