@@ -19,7 +19,8 @@ BASICS = {"errors", "files", "records"}
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "features": (BASICS | {"data"}, {"lm_eval"}),
-    "predictors": (BASICS | {"data", "features"}, {"lm_eval"}),
+    "evidence": (BASICS | {"data", "features"}, {"lm_eval"}),
+    "predictors": (BASICS | {"data", "evidence", "features"}, {"lm_eval"}),
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "outcomes": (BASICS | {"data", "features"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),

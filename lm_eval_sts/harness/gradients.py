@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lm_eval_sts.evidence.evidence import Gradients
 from lm_eval_sts.features.backward import as_pair, n_scored
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.features.sketch import GradientSketcher
@@ -14,7 +15,6 @@ from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.passes import Setup
 from lm_eval_sts.harness.profile_sets import SFT, text_key
 from lm_eval_sts.harness.row_sets import Read, RowSet, pair_ids, question_ids, read_rows
-from lm_eval_sts.predictors.base import Gradients
 
 
 class GradientPass:

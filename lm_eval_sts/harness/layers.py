@@ -8,6 +8,7 @@ from typing import Any
 from scipy import sparse
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.evidence import Profiles
 from lm_eval_sts.features.profiles import Profile, SparseSums
 from lm_eval_sts.features.sae_source import parse_spec
 from lm_eval_sts.features.sft_queries import SftQueries
@@ -17,7 +18,6 @@ from lm_eval_sts.harness.profiling import Profiling
 from lm_eval_sts.harness.saes import load_run_sae
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.shipped import resolve
-from lm_eval_sts.predictors.base import Profiles
 
 
 class LayersPass:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.evidence.evidence import Losses
 from lm_eval_sts.features.likelihood import Continuation, LikelihoodReader
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.features.store import ProfileFolder, check_space
@@ -24,7 +25,6 @@ from lm_eval_sts.harness.passes import Setup
 from lm_eval_sts.harness.progress import reading_progress
 from lm_eval_sts.harness.rehearsal import Rehearsal
 from lm_eval_sts.harness.rendering import opening_of
-from lm_eval_sts.predictors.base import Losses
 
 _Values = npt.NDArray[np.float64]
 

@@ -15,7 +15,6 @@ from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.saes import RunSae, run_sae
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.predictors.base import Need
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Setup:
     model: HarnessModel
     settings: Settings
     subject: Subject
-    needs: frozenset[Need]
+    needs: frozenset[str]
 
     @cached_property
     def sae(self) -> RunSae:
@@ -93,15 +92,15 @@ class Pass(Protocol):
         """Reads what is not stored yet, this rank its part, and brings all of it to rank 0."""
 
     def evidence(self) -> Mapping[str, Any]:
-        """Fields of :class:`lm_eval_sts.predictors.base.Evidence`; called on rank 0 only."""
+        """What was read, by kind; called on rank 0 only."""
 
 
-_PASSES: Final[Mapping[str, frozenset[Need]]] = {
+_PASSES: Final[Mapping[str, frozenset[str]]] = {
     "profiling.Profiling": frozenset({"profiles", "unaligned"}),
     "losses.LossPass": frozenset({"losses"}),
     "gradients.GradientPass": frozenset({"gradients"}),
-    "responses.ResponsePass": frozenset({"responses"}),
-    "probing.ProbingPass": frozenset({"probing"}),
+    "responses.ResponsePass": frozenset({"answer_gradients"}),
+    "probing.ProbingPass": frozenset({"trial_runs"}),
     "tuned.TunedPass": frozenset({"tuned"}),
     "layers.LayersPass": frozenset({"layers"}),
     "development.DevelopmentPass": frozenset({"development"}),
@@ -118,7 +117,7 @@ def make_passes(setup: Setup) -> list[Pass]:
     return [_class(name)(setup) for name, met in _PASSES.items() if met & setup.needs]
 
 
-def check_passes(settings: Settings, needs: frozenset[Need]) -> None:
+def check_passes(settings: Settings, needs: frozenset[str]) -> None:
     """Checks what can be known without a model of the passes that predictors need.
 
     Raises:

@@ -25,7 +25,6 @@ def check_settings(settings: Settings) -> None:
     """
     from lm_eval_sts.features.sae_source import parse_spec
     from lm_eval_sts.harness.passes import check_passes
-    from lm_eval_sts.predictors.embedding import Embedding, load
 
     sft_set_of(settings)
     if settings.sae is not None:
@@ -34,10 +33,8 @@ def check_settings(settings: Settings) -> None:
     for predictor in chosen:
         check = getattr(predictor, "check", None)
         if check is not None:
-            check()
+            check(settings)
     check_passes(settings, frozenset(need for predictor in chosen for need in predictor.needs))
-    if any(isinstance(predictor, Embedding) and predictor.model is None for predictor in chosen):
-        load(settings.embedding_model)
 
 
 def sft_set_of(settings: Settings) -> SftSet:

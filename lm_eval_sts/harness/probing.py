@@ -33,7 +33,6 @@ from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.tuned_models import load_tuned, source_of
 from lm_eval_sts.outcomes.recipes import make_recipe
 from lm_eval_sts.outcomes.trainer_setup import require_trl
-from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import Recipe
 
 logger = logging.getLogger(__name__)
@@ -51,8 +50,7 @@ class ProbingPass:
         notes: What a reader must know.
 
     Raises:
-        SettingsError: TRL is not installed, there are several processes or accelerators, or a predictor reads a number
-            of steps that is not among ``probing_steps``.
+        SettingsError: TRL is not installed, or there are several processes or accelerators.
         ModelError: The model cannot be loaded a second time, to be trained.
     """
 
@@ -78,17 +76,9 @@ class ProbingPass:
         """Whether it can train at all, and for as many steps as the predictors read.
 
         Raises:
-            SettingsError: TRL is not installed, or a number of steps is missing.
+            SettingsError: TRL is not installed.
         """
         require_trl()
-        known = settings.probing_steps
-        for name in settings.predictors:
-            steps = getattr(get_predictor(name), "steps", None)
-            if steps is not None and steps not in known:
-                raise SettingsError(
-                    f"{name} reads a probing run of {steps} steps, and probing_steps has {', '.join(map(str, known))}: "
-                    "add it there, or leave the predictor out"
-                )
 
     def plan(self, sft: SftQueries, domains: Sequence[DomainQueries]) -> None:
         """Takes the first questions of every domain.
@@ -121,7 +111,7 @@ class ProbingPass:
 
     def evidence(self) -> dict[str, Any]:
         """Steps to each question's change in nats, NaN for questions that were not measured."""
-        return {"probing": {steps: self._whole(changes) for steps, changes in self._changes.items()}}
+        return {"trial_runs": {steps: self._whole(changes) for steps, changes in self._changes.items()}}
 
     def _whole(self, changes: dict[str, _Values]) -> dict[str, _Values]:
         return {

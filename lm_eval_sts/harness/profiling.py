@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.evidence.evidence import Profiles
 from lm_eval_sts.features.sae import check_sae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.features.store import check_space
@@ -19,7 +20,6 @@ from lm_eval_sts.harness.passes import Setup
 from lm_eval_sts.harness.profile_sets import SFT, ProfileSet, by_label, load_sets, profile_sets, read_sets
 from lm_eval_sts.harness.saes import RunSae
 from lm_eval_sts.harness.samples import prompt_line
-from lm_eval_sts.predictors.base import Profiles
 
 
 class Profiling:

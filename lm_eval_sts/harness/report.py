@@ -11,7 +11,7 @@ from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.saes import RunSae
 from lm_eval_sts.harness.task import TransferTask
-from lm_eval_sts.predictors.base import Predictor, Scores
+from lm_eval_sts.predictors.base import PredictorLike, Scores
 from lm_eval_sts.records import (
     BenchmarkRef,
     Prediction,
@@ -48,7 +48,7 @@ class RunFacts:
     notes: tuple[str, ...]
 
 
-def make_predictions(facts: RunFacts, scored: Sequence[tuple[Predictor, Scores]]) -> list[Prediction]:
+def make_predictions(facts: RunFacts, scored: Sequence[tuple[PredictorLike, Scores]]) -> list[Prediction]:
     """One record a predictor; none for a predictor without a score for any domain."""
     setting, provenance = setting_of(facts), provenance_of(facts)
     sae = _sae(facts.sae) if facts.sae is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lm_eval_sts.evidence.evidence import AnswerGradients
 from lm_eval_sts.features.decoder import Decoder
 from lm_eval_sts.features.response import ResponseReader
 from lm_eval_sts.features.sft_queries import SftQueries
@@ -14,7 +15,6 @@ from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.passes import Setup
 from lm_eval_sts.harness.profile_sets import text_key
 from lm_eval_sts.harness.row_sets import Read, RowSet, question_ids, read_rows
-from lm_eval_sts.predictors.base import Responses
 
 
 class ResponsePass:
@@ -54,7 +54,7 @@ class ResponsePass:
         """The responses."""
         found = {name: rows.load() for name, rows in self._domains.items()}
         raw, decoded = ({name: part[:, i] for name, part in found.items()} for i in (0, 1))
-        return {"responses": Responses(raw, decoded, self._decoder.rows)}
+        return {"answer_gradients": AnswerGradients(raw, decoded, self._decoder.rows)}
 
     def _row_set(self, domain: DomainQueries) -> RowSet:
         setup, label, sae = self._setup, domain.task.domain, self._setup.sae.sae

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.errors import ProfileError
+from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.features.answers import TrainingPair
 from lm_eval_sts.features.reading import CHUNK
 from lm_eval_sts.features.store import ProfileFolder
@@ -20,7 +21,6 @@ from lm_eval_sts.harness.answers import answered_queries
 from lm_eval_sts.harness.domains import DomainQueries
 from lm_eval_sts.harness.model import HarnessModel
 from lm_eval_sts.harness.progress import reading_progress
-from lm_eval_sts.predictors.resampling import Array
 
 Read = Callable[[slice], npt.NDArray[np.float32]]
 """Reads some of a set's texts: rows of numbers, one a text or one for all of them."""

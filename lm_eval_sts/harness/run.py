@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.evidence import Evidence, Question, Texts
 from lm_eval_sts.features.queries import Prompts, Query
 from lm_eval_sts.features.sft_queries import SftQueries, sft_queries
 from lm_eval_sts.harness.agreement_task import AgreementTask
@@ -31,7 +32,6 @@ from lm_eval_sts.harness.report import RunFacts, make_predictions, provenance_of
 from lm_eval_sts.harness.samples import write_arguments
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.task import DomainResults, OwnValues, TransferTask
-from lm_eval_sts.predictors.base import Evidence, Question, Texts
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import Outcome, Prediction, Selection
 
@@ -220,15 +220,8 @@ class Run:
 
     def _score(self) -> _Found:
         read = {name: value for reading in self.passes for name, value in reading.evidence().items()}
-        evidence = Evidence(
-            **{
-                "texts": self._texts(),
-                "n_features": self.settings.n_features,
-                "seed": self.seed,
-                "embedding_model": self.settings.embedding_model,
-                **read,
-            }
-        )
+        n_features = read.pop("n_features", self.settings.n_features)
+        evidence = Evidence(self._texts(), n_features, self.seed, read, self.settings.embedding_model)
         scores = {p.name: p.score(evidence) for p in self.predictors}
         for found in scores.values():
             for note in found.notes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.evidence.evidence import Profiles
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.features.pair_reader import PairReader, paired
 from lm_eval_sts.features.sft_queries import SftQueries
@@ -16,7 +17,6 @@ from lm_eval_sts.harness.profile_sets import SFT, by_label, load_sets, profile_s
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.tuned_models import load_tuned, source_of
 from lm_eval_sts.outcomes.tuned import TunedManifest, check_adapter_base, read_tuned
-from lm_eval_sts.predictors.base import Profiles
 from lm_eval_sts.records import UNKNOWN
 
 _PARTS = ("adapter_config.json", "config.json")

@@ -108,8 +108,6 @@ def test_the_global_generators_are_left_as_they_were(results):
 
 
 def test_refusals(world, monkeypatch):
-    with says(SettingsError, "probing_20 reads a probing run of 20 steps", "1, 5"):
-        ProbingPass(setup(world, predictors=["probing_20"], probing_steps=[1, 5]))
     given = setup(world, predictors=["probing_1"])
     given.model.lm.peft = "adapter"
     with says(ModelError, "a probing run loads", "merge it"):

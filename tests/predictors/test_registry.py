@@ -8,8 +8,15 @@ import pytest
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.predictors.base import NEEDS
-from lm_eval_sts.predictors.registry import _FAMILIES, _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
+from lm_eval_sts.predictors.registry import (
+    _FAMILIES,
+    _MODULES,
+    DEFAULT_PREDICTORS,
+    NEEDS,
+    SHOWN,
+    get_predictor,
+    names,
+)
 from tests.messages import says
 
 
@@ -34,7 +41,7 @@ def test_the_default_is_all_that_needs_no_more_than_forward_passes():
     forwards = {"texts", "profiles", "losses"}
     for name in _MODULES:
         predictor = get_predictor(name)
-        free = predictor.needs <= forwards and not hasattr(predictor, "check")
+        free = predictor.needs <= forwards and predictor.check is None
         assert (name in DEFAULT_PREDICTORS) == free, name
 
 
