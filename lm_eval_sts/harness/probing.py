@@ -73,7 +73,7 @@ class ProbingPass:
 
     @staticmethod
     def check(settings: Settings) -> None:
-        """Whether it can train at all, and for as many steps as the predictors read.
+        """Whether it can train at all.
 
         Raises:
             SettingsError: TRL is not installed.

@@ -64,6 +64,19 @@ def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:
     return Measured(ratio(np.where(has, values, 0.0), has.astype(np.float64)), values, draws)
 
 
+def ratio_of(sums: Array, below: Array, n_tokens: int | None = None) -> Measured:
+    """Σ sums / Σ below over questions; a question's own value is its own ratio.
+
+    Args:
+        sums: What counts of each question, [questions].
+        below: What it is divided by, [questions]; 0 for a question without a value.
+        n_tokens: Scored tokens, where tokens were scored.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own: Array = sums / below
+    return Measured(ratio(sums, below), own, n_tokens=n_tokens)
+
+
 def alone(statistic: Statistic, n: int) -> Array:
     """The statistic of each of n questions by itself: [questions]."""
     return statistic(np.eye(n))

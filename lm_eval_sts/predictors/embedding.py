@@ -28,7 +28,7 @@ import numpy as np
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.evidence.evidence import Array, Evidence
-from lm_eval_sts.predictors.base import Measured, Predictor, alone
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, ratio_of
 from lm_eval_sts.predictors.lexical import sft_text
 from lm_eval_sts.predictors.resampling import ratio
 from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
@@ -72,7 +72,7 @@ def cosine(embedded: Embedded, domain: str) -> Measured:
 def pairwise(embedded: Embedded, domain: str) -> Measured:
     """Mean cosine of all pairs; a question's own value is its mean over the SFT set, whose mean is the score."""
     own = inner_products(embedded.sft, embedded.domains[domain]).mean(axis=0)
-    return Measured(ratio(own, np.ones(len(own))), own)
+    return ratio_of(own, np.ones(len(own)))
 
 
 def negative_mmd(embedded: Embedded, domain: str) -> Measured:

@@ -23,8 +23,7 @@ import numpy as np
 
 from lm_eval_sts.data import Example
 from lm_eval_sts.evidence.evidence import Array, Evidence, Texts
-from lm_eval_sts.predictors.base import Measured, Predictor, mean_of
-from lm_eval_sts.predictors.resampling import ratio
+from lm_eval_sts.predictors.base import Measured, Predictor, mean_of, ratio_of
 
 
 def words(text: str) -> list[str]:
@@ -64,10 +63,8 @@ def ngram_overlap(texts: Texts, n: int = 2) -> dict[str, Measured]:
     known = {gram for example in texts.sft for gram in _ngrams(sft_text(example), n) if gram in wanted}
     measured = {}
     for domain, questions in asked.items():
-        shared = np.array([float(sum(gram in known for gram in grams)) for grams in questions])
-        total = np.array([len(grams) for grams in questions])
-        with np.errstate(invalid="ignore"):
-            measured[domain] = Measured(ratio(shared, total), shared / total)
+        shared = [sum(gram in known for gram in grams) for grams in questions]
+        measured[domain] = ratio_of(np.array(shared, dtype=np.float64), np.array([float(len(g)) for g in questions]))
     return measured
 
 

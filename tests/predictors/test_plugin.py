@@ -17,7 +17,7 @@ import pytest
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors import registry
-from lm_eval_sts.predictors.base import category_of
+from lm_eval_sts.predictors.base import Predictor, category_of
 from tests.installs import PLUGIN_PACKAGE, PROJECT
 from tests.messages import says
 
@@ -66,6 +66,7 @@ class Entry:
     value: str
     dist: SimpleNamespace
     load: Callable[[], object]
+    module: str = __name__
 
 
 def declared(monkeypatch, value, name="other"):
@@ -82,12 +83,18 @@ def declared(monkeypatch, value, name="other"):
     monkeypatch.setattr(registry, "_declared", registry._declared.__wrapped__)
 
 
-@pytest.mark.parametrize("value", [Complete, Complete(), lambda: Complete()])
+MADE = Predictor(
+    name="other", measure=lambda evidence: {}, needs=frozenset({"texts"}), source="a test", cost="none", target="delta"
+)
+
+
+@pytest.mark.parametrize("value", [MADE, lambda: MADE, Complete, Complete(), lambda: Complete()])
 def test_an_object_a_class_or_a_function_will_do(monkeypatch, value):
     declared(monkeypatch, value)
     assert registry.get_predictor("other").target == "delta"
     assert category_of(registry.get_predictor("other")) == "predictor", "one that does not say"
     assert "other" in registry.names()
+    assert registry.description_of("other") == __doc__, "of the module that the entry point names"
 
 
 @pytest.mark.parametrize(
