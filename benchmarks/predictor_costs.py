@@ -95,8 +95,8 @@ def kinds(*, layers: bool) -> dict[str, list[str]]:
         if "layers" in needs and not layers:
             continue
         key = "+".join(sorted(needs))
-        if "probing" in needs or name.startswith("embedding"):
-            key = name if "probing" in needs else "embedding"
+        if "trial_runs" in needs or name.startswith("embedding"):
+            key = name if "trial_runs" in needs else "embedding"
         found.setdefault(key, []).append(name)
     return found
 

@@ -41,7 +41,7 @@ ELSEWHERE: Final = (
     "embedding_mmd",
     "probing_20",
 )
-"""What is run on other base models: no oracles, no gradients, and of the probing runs the longest."""
+"""What is run on other base models: no oracles, no gradients, and of the trial runs the longest."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     python -m benchmarks.which_predictor.submit FOLDER --commit COMMIT
 
 reads ``FOLDER/<condition>/<SFT set>.json`` as ``benchmarks.which_predictor.predict`` writes them, for the conditions
-with every predictor (one a base model). Scores are rounded to seven digits. What saw a training run (probing runs,
+with every predictor (one a base model). Scores are rounded to seven digits. What saw a training run (trial runs,
 oracles) is put forward for the dose that it saw only.
 """
 

@@ -196,13 +196,11 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
 
 def own_description(name: str) -> dict[str, Any]:
     """What an installed predictor says of itself."""
-    import inspect
-
     from lm_eval_sts.predictors.base import category_of
-    from lm_eval_sts.predictors.registry import get_predictor
+    from lm_eval_sts.predictors.registry import description_of, get_predictor
 
     predictor = get_predictor(name)
-    written = inspect.getdoc(inspect.getmodule(type(predictor))) or ""
+    written = description_of(name)
     category: Category = category_of(predictor)
     return {
         "category": category,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -11,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lm_eval_sts.predictors.base import Predictor
+    from lm_eval_sts.predictors.base import PredictorLike
     from lm_eval_sts.predictors.costs import MeasuredCost
 
 _LEGEND: Final = """\
@@ -37,7 +36,7 @@ def predictors(
         _describe(console, get_predictor(name))
 
 
-def _list(console: Console, found: Sequence[Predictor]) -> None:
+def _list(console: Console, found: Sequence[PredictorLike]) -> None:
     from lm_eval_sts.commands.tables import make_table, print_table
     from lm_eval_sts.predictors.base import category_of
 
@@ -52,10 +51,10 @@ def _list(console: Console, found: Sequence[Predictor]) -> None:
     console.print(f"\n{_LEGEND}\n{_saved()}", soft_wrap=True)
 
 
-def _describe(console: Console, predictor: Predictor) -> None:
+def _describe(console: Console, predictor: PredictorLike) -> None:
     """A predictor's facts, and what the module that defines it says: formulas, sources, assumptions."""
     from lm_eval_sts.predictors.base import category_of
-    from lm_eval_sts.predictors.registry import family_of
+    from lm_eval_sts.predictors.registry import description_of
 
     facts = {
         "version": predictor.version,
@@ -70,8 +69,7 @@ def _describe(console: Console, predictor: Predictor) -> None:
     console.print(predictor.name)
     for fact, value in facts.items():
         console.print(f"  {fact:<8} {value}", soft_wrap=True)
-    module = family_of(predictor.name) or inspect.getmodule(type(predictor))
-    text = inspect.getdoc(module) or inspect.getdoc(type(predictor)) or "Its package gives no description."
+    text = description_of(predictor.name) or "Its package gives no description."
     console.print(f"\n{text}", soft_wrap=True)
 
 

@@ -88,6 +88,11 @@ def check_kinds(settings: ReadSettings, needs: Collection[str]) -> None:
         kind_class(name).check(settings)
 
 
+def known_kinds() -> list[str]:
+    """Names of all kinds that a predictor may need, this package's first."""
+    return [TEXTS, *_KINDS, *(point.name for point in metadata.entry_points(group=GROUP))]
+
+
 @cache
 def kind_class(name: str) -> type[Kind]:
     """A kind by its name: one of this package, or one that another declares.
@@ -101,7 +106,7 @@ def kind_class(name: str) -> type[Kind]:
         return found
     others = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if name not in others:
-        known = [TEXTS, *_KINDS, *others]
+        known = known_kinds()
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise SettingsError(f"there is no kind of evidence {name!r}: {hint}known: {', '.join(known)}")

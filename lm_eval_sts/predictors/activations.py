@@ -29,70 +29,50 @@ of the run, in each set of its own so that every fold has a fifth of each. The s
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Predictor, Profiles, Scores, Target
-from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
+from lm_eval_sts.predictors.resampling import ratio
 
 
-@dataclass(frozen=True)
-class Activation:
+def size(sums: Callable[[Profile], Any], profile: Profile, *, root: bool) -> Measured:
     """Size of a domain's activations.
 
-    Attributes:
-        name: Its name.
+    Args:
         sums: Profile to each question's sums over its tokens: [questions, dimensions], CSR or dense.
-        root: Whether these are squares, whose mean's root is the score.
+        profile: Profile of the domain's questions.
+        root: Whether these are squares, whose mean's root is the size.
     """
+    mean = ratio(np.asarray(sums(profile).sum(axis=1, dtype=np.float64)), profile.tokens)
 
-    name: str
-    sums: Callable[[Profile], Any]
-    root: bool
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"profiles"})
-    cost: str = "forward to the SAE's layer: questions"
-    source: str = "Zhang et al., arXiv 2603.02908, Tables 5 and 13"
+    def statistic(weights: Array) -> Array:
+        return np.sqrt(mean(weights)) if root else mean(weights)
 
-    def score(self, evidence: Evidence) -> Scores:
-        """Reads every domain's activations."""
-        measured = {domain: self._measure(profile) for domain, profile in evidence.read_profiles().domains.items()}
-        return make_scores(self.name, measured, evidence.seed, needed="a scored token")
-
-    def _measure(self, profile: Profile) -> Measured:
-        mean = ratio(np.asarray(self.sums(profile).sum(axis=1, dtype=np.float64)), profile.tokens)
-
-        def statistic(weights: Array) -> Array:
-            return np.sqrt(mean(weights)) if self.root else mean(weights)
-
-        return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
+    return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A linear probe's log-odds that a domain's questions are of the SFT set.
+def _activation(name: str, sums: Callable[[Profile], Any], *, root: bool) -> Predictor:
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        profiles: Profiles = evidence["profiles"]
+        return {domain: size(sums, profile, root=root) for domain, profile in profiles.domains.items()}
 
-    Attributes:
-        name: Its name.
-    """
+    return Predictor(
+        name=name,
+        measure=measure,
+        needs=frozenset({"profiles"}),
+        source="Zhang et al., arXiv 2603.02908, Tables 5 and 13",
+        cost="forward to the SAE's layer: questions",
+        needed="a scored token",
+    )
 
-    name: str
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"profiles"})
-    cost: str = "forward to the SAE's layer: SFT queries and questions; a logistic regression"
-    source: str = "Ben-David et al., Machine Learning 79, 2010 (idea)"
 
-    def score(self, evidence: Evidence) -> Scores:
-        """Fits the probe, and reads every domain's log-odds."""
-        found = log_odds(evidence.read_profiles(), evidence.seed)
-        measured = {domain: Measured(ratio(odds, np.ones(len(odds))), odds) for domain, odds in found.items()}
-        return make_scores(self.name, measured, evidence.seed, needed="two questions in all and two SFT queries")
+def probe(evidence: Evidence) -> dict[str, Measured]:
+    """Mean log-odds that a domain's questions are of the SFT set."""
+    return {domain: mean_of(odds) for domain, odds in log_odds(evidence["profiles"], evidence.seed).items()}
 
 
 def log_odds(profiles: Profiles, seed: int) -> dict[str, Array]:
@@ -125,10 +105,17 @@ def log_odds(profiles: Profiles, seed: int) -> dict[str, Array]:
 _FOLDS = 5
 """Folds of the probe: each is fitted on four fifths."""
 
-FAMILY: tuple[Predictor, ...] = (
-    Activation("activation_raw_norm", lambda profile: profile.stream.squares, root=True),
-    Activation("activation_sae_norm", lambda profile: profile.features.squares, root=True),
-    Activation("activation_sae_total", lambda profile: profile.features.sum, root=False),
-    Probe("activation_probe"),
+FAMILY = (
+    _activation("activation_raw_norm", lambda profile: profile.stream.squares, root=True),
+    _activation("activation_sae_norm", lambda profile: profile.features.squares, root=True),
+    _activation("activation_sae_total", lambda profile: profile.features.sum, root=False),
+    Predictor(
+        name="activation_probe",
+        measure=probe,
+        needs=frozenset({"profiles"}),
+        source="Ben-David et al., Machine Learning 79, 2010 (idea)",
+        cost="forward to the SAE's layer: SFT queries and questions; a logistic regression",
+        needed="two questions in all and two SFT queries",
+    ),
 )
 """Every predictor of the family."""

@@ -1,193 +1,85 @@
-"""What a predictor is, and what it is given."""
+"""What a predictor is: it measures something on each domain, and what it measures becomes one score."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from lm_eval_sts.data import Example
-from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.records import Category, DomainScore, Selection
-
-Target = Literal["magnitude", "delta"]
-
-Need = Literal[
-    "texts",
-    "profiles",
-    "unaligned",
-    "losses",
-    "gradients",
-    "responses",
-    "probing",
-    "tuned",
-    "layers",
-    "development",
-]
-"""A part of the evidence: only what the chosen predictors need is read."""
-
-NEEDS: tuple[Need, ...] = get_args(Need)
-
-ProfilesNeed = Literal["profiles", "tuned", "layers"]
-"""Those of the needs that are profiles."""
+from lm_eval_sts.evidence.evidence import Array, Evidence
+from lm_eval_sts.predictors.resampling import Statistic, ratio, standard_error
+from lm_eval_sts.records import Category, DomainScore, Selection, Target
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question of a domain.
+class Measured:
+    """What a predictor measures on one domain.
 
     Attributes:
-        text: As it stands in its prompt.
-        answer: Its right answer, as the benchmark gives it; empty where the benchmark's form is not known.
+        statistic: Its value as a function of how often each question counts.
+        questions: Each question's own value, [questions]; NaN where it has none.
+        draws: The value under each draw of demonstrations, where it depends on them.
+        n_tokens: Scored tokens, where tokens were scored.
+        n_measured: How many of the questions the statistic weighs; None: all.
+        se: Standard error of the value, where that is no bootstrap over questions; NaN where it cannot be known.
     """
 
-    text: str
-    answer: str
+    statistic: Statistic
+    questions: Array
+    draws: tuple[float, ...] = ()
+    n_tokens: int | None = None
+    n_measured: int | None = None
+    se: float | None = None
+
+    def score(self, seed: int) -> DomainScore | None:
+        """The value with its standard error; None where the statistic has no value.
+
+        Args:
+            seed: Seed of the resampling.
+        """
+        n = len(self.questions) if self.n_measured is None else self.n_measured
+        (value,) = self.statistic(np.ones((1, n)))
+        if not np.isfinite(value):
+            return None
+        se = standard_error(self.statistic, n, seed) if self.se is None else self.se
+        return DomainScore(
+            score=float(value),
+            se=None if se is None or np.isnan(se) else se,
+            draws=self.draws,
+            n_questions=n,
+            n_tokens=self.n_tokens,
+        )
 
 
-@dataclass(frozen=True)
-class Texts:
-    """The texts that were read, cut at the same budgets for all predictors.
+def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:
+    """The mean over those questions that have a value.
 
-    Attributes:
-        sft: Pairs of the SFT set.
-        domains: Questions of each domain.
-        n_questions: How many questions the benchmark has for each domain, read or not.
+    Args:
+        values: Each question's value, [questions]; NaN where it has none.
+        draws: The mean under each draw of demonstrations.
     """
-
-    sft: tuple[Example, ...]
-    domains: Mapping[str, tuple[Question, ...]]
-    n_questions: Mapping[str, int]
+    has = np.isfinite(values)
+    return Measured(ratio(np.where(has, values, 0.0), has.astype(np.float64)), values, draws)
 
 
-@dataclass(frozen=True)
-class Profiles:
-    """The frozen model's activations and SAE features on these texts.
+def ratio_of(sums: Array, below: Array, n_tokens: int | None = None) -> Measured:
+    """Σ sums / Σ below over questions; a question's own value is its own ratio.
 
-    Attributes:
-        sft: Profile of the SFT set's queries; its contexts are SFT demonstrations.
-        demonstrations: Rows of the SFT set shown in each draw.
-        domains: Profile of each domain's questions, in the order of ``Texts``; contexts are the domain's own worked
-            examples.
+    Args:
+        sums: What counts of each question, [questions].
+        below: What it is divided by, [questions]; 0 for a question without a value.
+        n_tokens: Scored tokens, where tokens were scored.
     """
-
-    sft: Profile
-    demonstrations: tuple[tuple[int, ...], ...]
-    domains: Mapping[str, Profile]
-
-
-@dataclass(frozen=True)
-class Losses:
-    """How well the frozen model answers, in nats; the questions of a domain in the order of ``Texts``.
-
-    Attributes:
-        options: Log-likelihood of each question's options after the domain's own worked examples, as the benchmark
-            asks: one array [options] a question.
-        gold: Index of each question's right option, [questions].
-        gold_tokens: Tokens of its right option, [questions].
-        rehearsed: Log-likelihood of the right option when SFT examples with their responses stand before the domain's
-            own worked examples, [draws, questions].
-        alone: The same when SFT examples stand in place of the domain's own worked examples, [draws, questions].
-        sft: Log-likelihood of each response of the SFT set's queries, each alone, [pairs].
-        sft_tokens: Tokens of these responses, [pairs].
-    """
-
-    options: Mapping[str, tuple[Array, ...]]
-    gold: Mapping[str, npt.NDArray[np.int64]]
-    gold_tokens: Mapping[str, npt.NDArray[np.int64]]
-    rehearsed: Mapping[str, Array]
-    alone: Mapping[str, Array]
-    sft: Array
-    sft_tokens: npt.NDArray[np.int64]
-
-    def gold_log_likelihood(self, domain: str) -> Array:
-        """Log-likelihood of the right options, [questions]."""
-        return np.array([x[i] for x, i in zip(self.options[domain], self.gold[domain], strict=True)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own: Array = sums / below
+    return Measured(ratio(sums, below), own, n_tokens=n_tokens)
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Inner products of loss gradients with respect to the weights of the chosen linear maps (``features.sketch``).
-
-    With g_S the gradient of the mean loss of a token of the SFT set's responses, and g_i that of the loss of question
-    i's right option after the domain's own worked examples, summed over its tokens; the questions are the first of
-    ``Texts``.
-
-    Attributes:
-        sft: ⟨g_S, g_S⟩.
-        toward: ⟨g_S, g_i⟩, [questions] a domain.
-        among: ⟨g_i, g_j⟩, [questions, questions] a domain.
-        error: Variance of ⟨g, g'⟩ by the sketch, as a share of ⟨g, g⟩⟨g', g'⟩; 0 where the gradients are whole.
-    """
-
-    sft: float
-    toward: Mapping[str, Array]
-    among: Mapping[str, Array]
-    error: float
-
-
-@dataclass(frozen=True)
-class Responses:
-    """How a domain's answers respond to the activation at the SAE's hook point; questions in the order of ``Texts``.
-
-    Attributes:
-        domains: Gradient of the log-likelihood of each question's right option with respect to the activation, summed
-            over the question's own tokens, [questions, d_in] a domain.
-        decoded: The same with each token's part times the SAE's scale at that token: the gradient with respect to what
-            the decoder writes. Equal to ``domains`` for SAEs that do not normalise each token. [questions, d_in].
-        decode: Features to their rows of the decoder, in the units of the activation at a token of scale 1,
-            [features] to [features, d_in].
-    """
-
-    domains: Mapping[str, Array]
-    decoded: Mapping[str, Array]
-    decode: Callable[[npt.NDArray[np.int64]], Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """All that was read for a setting before any training; told apart by identity, so that selections are kept.
-
-    Attributes:
-        texts: The texts themselves.
-        n_features: N, the number of shifted features.
-        seed: Seed of every resampling.
-        profiles: Read where a predictor needs ``profiles``.
-        unaligned: Mean squared difference of unaligned rows, [draws, d_sae]; read where a predictor needs it.
-        losses: Read where a predictor needs ``losses``, and so on for those that follow.
-        gradients: Sketches of gradients.
-        responses: Responses to the residual stream.
-        probing: Optimiser steps to the change of each question's gold log-likelihood, [questions], by domain.
-        tuned: Profiles whose one draw is not a context but the tuned model: h and x are the base model's, h' and x' the
-            tuned model's.
-        layers: Profiles over the features of several SAEs, side by side.
-        development: Name of a development outcome to each domain's measured change.
-        embedding_model: Name or folder of the sentence-embedding model.
-    """
-
-    texts: Texts
-    n_features: int
-    seed: int
-    profiles: Profiles | None = None
-    unaligned: npt.NDArray[np.float64] | None = None
-    losses: Losses | None = None
-    gradients: Gradients | None = None
-    responses: Responses | None = None
-    probing: Mapping[int, Mapping[str, Array]] | None = None
-    tuned: Profiles | None = None
-    layers: Profiles | None = None
-    development: Mapping[str, Mapping[str, float]] | None = None
-    embedding_model: str | None = None
-
-    def read_profiles(self, which: ProfilesNeed = "profiles") -> Profiles:
-        """The profiles of one kind, for a predictor that declares to need them."""
-        found: Profiles | None = getattr(self, which)
-        assert found is not None, f"a predictor that does not list {which!r} among its needs asked for it"
-        return found
+def alone(statistic: Statistic, n: int) -> Array:
+    """The statistic of each of n questions by itself: [questions]."""
+    return statistic(np.eye(n))
 
 
 @dataclass(frozen=True)
@@ -204,52 +96,109 @@ class Scores:
     """
 
     domains: dict[str, DomainScore]
-    questions: dict[str, npt.NDArray[np.float64]]
+    questions: dict[str, Array]
     selection: Selection | None = None
     notes: tuple[str, ...] = ()
     fitted_on: tuple[str, ...] = ()
 
 
-class Predictor(Protocol):
+Measure = Callable[[Evidence], Mapping[str, Measured]]
+"""Evidence to what is measured on each domain."""
+
+
+def _nothing(evidence: Evidence) -> tuple[str, ...]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
     """A named, versioned function from evidence to one score a domain.
 
-    A package adds one by the entry-point group ``lm_eval_sts.predictors``: the entry point's name is the
-    predictor's, its value an object of this shape (or a class or function that makes one).
+    A package adds one by the entry-point group ``lm_eval_sts.predictors``: the entry point's name is the predictor's,
+    its value the predictor (or a function that makes it, or any object of the shape of :class:`PredictorLike`).
 
-    It may also have a method ``check()``, called before anything is read, which raises an ``StsError`` where the
-    predictor cannot run on this machine (a library or a model of its own is missing); and a property ``category``
-    (:func:`category_of`).
+    Attributes:
+        name: Name in settings, tables and records.
+        measure: What it measures.
+        needs: Kinds of evidence that must be read for it.
+        source: Paper, section and equation of its formula.
+        cost: What it costs, for a person who chooses: model passes, training, other models.
+        target: What the score predicts: the size of the change, or the signed change.
+        category: How it is to be read.
+        version: Raised whenever the same evidence would give other scores.
+        needed: What a domain needs in order to have a value.
+        selection: The shifted features it uses, where it uses any.
+        fitted_on: Names of the outcomes, and of the domains, whose measured changes it was fitted on.
+        notes: What a reader of its record must know.
+        check: Called with the run's settings before anything is read; raises an ``StsError`` where the predictor cannot
+            be had so or on this machine: a setting, a library or a model of its own is missing.
+    """
+
+    name: str
+    measure: Measure
+    needs: frozenset[str]
+    source: str
+    cost: str
+    target: Target = "magnitude"
+    category: Category = "predictor"
+    version: str = "1"
+    needed: str = "a question"
+    selection: Callable[[Evidence], Selection] | None = None
+    fitted_on: Callable[[Evidence], tuple[str, ...]] = _nothing
+    notes: Callable[[Evidence], tuple[str, ...]] = _nothing
+    check: Callable[[Any], None] | None = None
+
+    def score(self, evidence: Evidence) -> Scores:
+        """Scores every domain of the evidence on which the measure has a value; a note names the others."""
+        measured = self.measure(evidence)
+        found = {domain: of_domain.score(evidence.seed) for domain, of_domain in measured.items()}
+        domains = {domain: score for domain, score in found.items() if score is not None}
+        without = ", ".join(domain for domain in found if domain not in domains)
+        selection = self.selection(evidence) if self.selection is not None else None
+        notes = self.notes(evidence)
+        if without:
+            notes += (f"{self.name} has no score for {without}: it needs {self.needed}",)
+        if selection is not None and (fewest := min(len(d.features) for d in selection.draws)) < selection.n_features:
+            notes += (f"{self.name} selected {fewest} features of {selection.n_features} asked for: there are no more",)
+        questions = {domain: measured[domain].questions for domain in domains}
+        return Scores(domains, questions, selection, notes, self.fitted_on(evidence))
+
+
+class PredictorLike(Protocol):
+    """What is taken for a predictor: members as of :class:`Predictor`, scores made in any way.
+
+    ``category`` and ``check`` may be left out (:func:`category_of`).
     """
 
     @property
     def name(self) -> str:
-        """Name in settings, tables and records."""
+        """Its name."""
 
     @property
     def version(self) -> str:
-        """Raised whenever the same evidence would give other scores."""
+        """Its version."""
 
     @property
     def target(self) -> Target:
-        """What the score predicts: the size of the change, or the signed change."""
+        """What it predicts."""
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """Parts of the evidence that must be read for it."""
+    def needs(self) -> frozenset[str]:
+        """Kinds of evidence that it needs."""
 
     @property
     def cost(self) -> str:
-        """What it costs, for a person who chooses: model passes, training, other models."""
+        """What it costs."""
 
     @property
     def source(self) -> str:
-        """Paper, section and equation of its formula."""
+        """Where its formula stands."""
 
     def score(self, evidence: Evidence) -> Scores:
         """Scores every domain of the evidence."""
 
 
-def category_of(predictor: Predictor) -> Category:
+def category_of(predictor: PredictorLike) -> Category:
     """How a predictor is to be read: its ``category``; one that has none is an ordinary ``predictor``."""
     category: Category = getattr(predictor, "category", "predictor")
     return category

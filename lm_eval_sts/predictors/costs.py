@@ -28,7 +28,7 @@ class ReferenceCosts(Record):
     what: str
     """The setting that they were measured on."""
     recipe: dict[str, Any]
-    """The fine-tuning recipe of ``finetune_and_measure``, and of probing runs."""
+    """The fine-tuning recipe of ``finetune_and_measure``, and of trial runs."""
     finetune_and_measure: MeasuredCost
     """One fine-tuning run and its measurement: what a prediction saves."""
     predictors: dict[str, MeasuredCost]

@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module, metadata, util
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
+from lm_eval_sts.evidence.evidence import Array, Evidence
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, ratio_of
 from lm_eval_sts.predictors.lexical import sft_text
-from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.resampling import ratio
 from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
 
 DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
@@ -63,52 +63,6 @@ class Embedded:
         return float(mean_over_pairs(np.ones((1, len(self.sft))), kernel)[0])
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """One similarity of sentence embeddings.
-
-    Attributes:
-        name: Its name.
-        similarity: (embedded texts, domain) to what is measured.
-        source: Where its formula stands.
-        needed: What a domain needs in order to have a value.
-        model: Hub id or folder of the sentence-transformers model of its own; None: that of the run.
-    """
-
-    name: str
-    similarity: Callable[[Embedded, str], Measured]
-    source: str
-    needed: str = "a question"
-    model: str | None = None
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"texts"})
-    cost: str = "another model (default: 22M parameters): all texts; extra 'embeddings'"
-
-    def check(self) -> None:
-        """Looks for sentence-transformers, and loads the model of its own, if it has one.
-
-        Raises:
-            SettingsError: sentence-transformers is not installed.
-            ModelError: The model cannot be loaded.
-        """
-        if util.find_spec("sentence_transformers") is None:
-            raise SettingsError(
-                f"predictor {self.name} needs sentence-transformers, which is not installed: "
-                "pip install 'lm-eval-sts[embeddings]'"
-            )
-        if self.model is not None:
-            load(self.model)
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Compares every domain with the SFT set."""
-        self.check()
-        embedded = embed(evidence, self.model or evidence.embedding_model or DEFAULT_MODEL)
-        measured = {domain: self.similarity(embedded, domain) for domain in embedded.domains}
-        found = make_scores(self.name, measured, evidence.seed, self.needed)
-        return Scores(found.domains, found.questions, notes=(f"embedded by {embedded.model}", *found.notes))
-
-
 def cosine(embedded: Embedded, domain: str) -> Measured:
     """Cosine of the means; a question's own value is its own cosine to the SFT set's mean."""
     statistic = cosine_of_means(embedded.sft, embedded.domains[domain])
@@ -118,7 +72,7 @@ def cosine(embedded: Embedded, domain: str) -> Measured:
 def pairwise(embedded: Embedded, domain: str) -> Measured:
     """Mean cosine of all pairs; a question's own value is its mean over the SFT set, whose mean is the score."""
     own = inner_products(embedded.sft, embedded.domains[domain]).mean(axis=0)
-    return Measured(ratio(own, np.ones(len(own))), own)
+    return ratio_of(own, np.ones(len(own)))
 
 
 def negative_mmd(embedded: Embedded, domain: str) -> Measured:
@@ -222,11 +176,62 @@ def _squared_distances(first: Array, second: Array) -> Array:
     return squared.clip(min=0.0)
 
 
+def embedding_predictor(
+    name: str,
+    similarity: Callable[[Embedded, str], Measured],
+    source: str,
+    needed: str = "a question",
+    model: str | None = None,
+) -> Predictor:
+    """A similarity of sentence embeddings, checked for before anything is read.
+
+    Args:
+        name: Its name.
+        similarity: (embedded texts, domain) to what is measured.
+        source: Where its formula stands.
+        needed: What a domain needs in order to have a value.
+        model: Hub id or folder of a sentence-transformers model of its own; None: that of the run.
+    """
+
+    def embedded(evidence: Evidence) -> Embedded:
+        _require_library(name)
+        return embed(evidence, model or evidence.embedding_model or DEFAULT_MODEL)
+
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        found = embedded(evidence)
+        return {domain: similarity(found, domain) for domain in found.domains}
+
+    def check(settings: Any) -> None:
+        _require_library(name)
+        load(model or settings.embedding_model)
+
+    return Predictor(
+        name=name,
+        measure=measure,
+        needs=frozenset({"texts"}),
+        source=source,
+        cost="another model (default: 22M parameters): all texts; extra 'embeddings'",
+        needed=needed,
+        notes=lambda evidence: (f"embedded by {embedded(evidence).model}",),
+        check=check,
+    )
+
+
+def _require_library(name: str) -> None:
+    if util.find_spec("sentence_transformers") is None:
+        raise SettingsError(
+            f"predictor {name} needs sentence-transformers, which is not installed: "
+            "pip install 'lm-eval-sts[embeddings]'"
+        )
+
+
 _SBERT = "Reimers & Gurevych, EMNLP 2019"
 
-FAMILY: tuple[Embedding, ...] = (
-    Embedding("embedding_cosine", cosine, _SBERT),
-    Embedding("embedding_pairwise", pairwise, _SBERT),
-    Embedding("embedding_mmd", negative_mmd, "Gretton et al., JMLR 13, 2012", needed="two texts, as the SFT set"),
+FAMILY = (
+    embedding_predictor("embedding_cosine", cosine, _SBERT),
+    embedding_predictor("embedding_pairwise", pairwise, _SBERT),
+    embedding_predictor(
+        "embedding_mmd", negative_mmd, "Gretton et al., JMLR 13, 2012", needed="two texts, as the SFT set"
+    ),
 )
 """Every predictor of the family."""

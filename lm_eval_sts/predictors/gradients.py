@@ -34,14 +34,14 @@ that reason come out a little below zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from lm_eval_sts.predictors.base import Evidence, Gradients, Need, Scores, Target
-from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores, mean_of
+from lm_eval_sts.evidence.evidence import Array, Evidence, Gradients
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
 from lm_eval_sts.predictors.similarity import cosine_of_mean
+from lm_eval_sts.records import Target
 
 
 def inner(gradients: Gradients, domain: str) -> Measured:
@@ -69,46 +69,35 @@ def fisher(gradients: Gradients, domain: str) -> Measured:
     return mean_of(gradients.toward[domain] ** 2 - noise)
 
 
-@dataclass(frozen=True)
-class Gradient:
-    """One comparison of the gradients.
+def _gradient(
+    name: str, measure: Callable[[Gradients, str], Measured], source: str, target: Target = "delta"
+) -> Predictor:
+    def of_domains(evidence: Evidence) -> dict[str, Measured]:
+        gradients: Gradients = evidence["gradients"]
+        asked = evidence.texts.domains
+        return {domain: _among(len(asked[domain]), measure(gradients, domain)) for domain in gradients.toward}
 
-    Attributes:
-        name: Its name.
-        measure: (gradients, domain) to what is measured.
-        source: Where its formula stands.
-        target: What it predicts.
-        needed: What a domain needs in order to have a value.
-    """
-
-    name: str
-    measure: Callable[[Gradients, str], Measured]
-    source: str
-    target: Target = "delta"
-    needed: str = "a question whose answer has a gradient"
-    version: str = "1"
-    needs: frozenset[Need] = frozenset({"gradients"})
-    cost: str = "forward and backward: SFT pairs; right options after worked examples"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Compares every domain's gradients with the SFT set's."""
-        gradients = evidence.gradients
-        assert gradients is not None, "a predictor that does not list 'gradients' among its needs asked for them"
-        measured = {domain: self.measure(gradients, domain) for domain in gradients.toward}
-        found = make_scores(self.name, measured, evidence.seed, self.needed)
-        read = {domain: len(questions) for domain, questions in evidence.texts.domains.items()}
-        return replace(found, questions={name: _padded(own, read[name]) for name, own in found.questions.items()})
+    return Predictor(
+        name=name,
+        measure=of_domains,
+        needs=frozenset({"gradients"}),
+        source=source,
+        cost="forward and backward: SFT pairs; right options after worked examples",
+        target=target,
+        needed="a question whose answer has a gradient",
+    )
 
 
-def _padded(values: Array, n: int) -> Array:
-    """Values of all n questions that were read: NaN for those without a gradient."""
-    return np.concatenate([values, np.full(n - len(values), np.nan)])
+def _among(n: int, first: Measured) -> Measured:
+    """What was measured on the first of n questions that were read, as of all n: the others have no value."""
+    known = len(first.questions)
+    return replace(first, questions=np.append(first.questions, np.full(n - known, np.nan)), n_measured=known)
 
 
-FAMILY: tuple[Gradient, ...] = (
-    Gradient("gradient_inner", inner, "Pruthi et al., arXiv 2002.08484; Lopez-Paz & Ranzato, arXiv 1706.08840"),
-    Gradient("gradient_cosine", cosine, "Yu et al., arXiv 2001.06782"),
-    Gradient("gradient_question_cosine", question_cosine, "Xia et al., arXiv 2402.04333"),
-    Gradient("gradient_fisher", fisher, "Kirkpatrick et al., arXiv 1612.00796", target="magnitude"),
+FAMILY = (
+    _gradient("gradient_inner", inner, "Pruthi et al., arXiv 2002.08484; Lopez-Paz & Ranzato, arXiv 1706.08840"),
+    _gradient("gradient_cosine", cosine, "Yu et al., arXiv 2001.06782"),
+    _gradient("gradient_question_cosine", question_cosine, "Xia et al., arXiv 2402.04333"),
+    _gradient("gradient_fisher", fisher, "Kirkpatrick et al., arXiv 1612.00796", target="magnitude"),
 )
 """Every predictor of the family."""

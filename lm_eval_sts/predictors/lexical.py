@@ -18,16 +18,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lm_eval_sts.data import Example
-from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target, Texts
-from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, make_scores
-
-_COST = "none: no model"
+from lm_eval_sts.evidence.evidence import Array, Evidence, Texts
+from lm_eval_sts.predictors.base import Measured, Predictor, mean_of, ratio_of
 
 
 def words(text: str) -> list[str]:
@@ -40,26 +36,11 @@ def sft_text(example: Example) -> str:
     return f"{example.prompt}\n{example.response}"
 
 
-@dataclass(frozen=True)
-class TfidfCosine:
-    """TF-IDF cosine of questions to the SFT set's centroid."""
-
-    name: str = "tfidf_cosine"
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"texts"})
-    cost: str = _COST
-    source: str = "Salton & Buckley, 1988"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Compares every domain with the SFT set."""
-        sft = [sft_text(example) for example in evidence.texts.sft]
-        domains = {d: [q.text for q in questions] for d, questions in evidence.texts.domains.items()}
-        measured = {
-            domain: Measured(ratio(cosines, np.ones(len(cosines))), cosines)
-            for domain, cosines in _cosines(sft, domains).items()
-        }
-        return make_scores(self.name, measured, evidence.seed, needed="words in the SFT set")
+def tfidf_cosine(evidence: Evidence) -> dict[str, Measured]:
+    """Mean TF-IDF cosine of the questions to the SFT set's centroid."""
+    sft = [sft_text(example) for example in evidence.texts.sft]
+    domains = {d: [q.text for q in questions] for d, questions in evidence.texts.domains.items()}
+    return {domain: mean_of(cosines) for domain, cosines in _cosines(sft, domains).items()}
 
 
 def _cosines(sft: Sequence[str], domains: Mapping[str, Sequence[str]]) -> dict[str, Array]:
@@ -74,42 +55,40 @@ def _cosines(sft: Sequence[str], domains: Mapping[str, Sequence[str]]) -> dict[s
     return {domain: vectorizer.transform(texts) @ centroid for domain, texts in domains.items()}
 
 
-@dataclass(frozen=True)
-class NgramOverlap:
-    """Share of a domain's word n-grams that the SFT set holds.
-
-    Attributes:
-        n: Words of an n-gram.
-    """
-
-    n: int = 2
-    name: str = "ngram_overlap"
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"texts"})
-    cost: str = _COST
-    source: str = "Brown et al., arXiv 2005.14165, App. C"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Looks every domain's n-grams up in the SFT set."""
-        asked = {d: [list(self._ngrams(q.text)) for q in qs] for d, qs in evidence.texts.domains.items()}
-        known = self._known(evidence.texts, {g for questions in asked.values() for grams in questions for g in grams})
-        measured = {}
-        for domain, questions in asked.items():
-            shared = np.array([float(sum(gram in known for gram in grams)) for grams in questions])
-            total = np.array([len(grams) for grams in questions])
-            with np.errstate(invalid="ignore"):
-                measured[domain] = Measured(ratio(shared, total), shared / total)
-        return make_scores(self.name, measured, evidence.seed, f"a question of {self.n} words")
-
-    def _known(self, texts: Texts, asked: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
-        """Those asked for that the SFT set holds; its other n-grams, of which there may be millions, are not kept."""
-        return {gram for example in texts.sft for gram in self._ngrams(sft_text(example)) if gram in asked}
-
-    def _ngrams(self, text: str) -> Iterator[tuple[str, ...]]:
-        found = words(text)
-        return zip(*(found[i:] for i in range(self.n)), strict=False)
+def ngram_overlap(texts: Texts, n: int = 2) -> dict[str, Measured]:
+    """Share of a domain's word n-grams that the SFT set holds."""
+    asked = {d: [list(_ngrams(q.text, n)) for q in qs] for d, qs in texts.domains.items()}
+    wanted = {gram for questions in asked.values() for grams in questions for gram in grams}
+    # Other n-grams of the SFT set, of which there may be millions, are not kept.
+    known = {gram for example in texts.sft for gram in _ngrams(sft_text(example), n) if gram in wanted}
+    measured = {}
+    for domain, questions in asked.items():
+        shared = [sum(gram in known for gram in grams) for grams in questions]
+        measured[domain] = ratio_of(np.array(shared, dtype=np.float64), np.array([float(len(g)) for g in questions]))
+    return measured
 
 
-FAMILY: tuple[TfidfCosine | NgramOverlap, ...] = (TfidfCosine(), NgramOverlap())
+def _ngrams(text: str, n: int) -> Iterator[tuple[str, ...]]:
+    found = words(text)
+    return zip(*(found[i:] for i in range(n)), strict=False)
+
+
+FAMILY = (
+    Predictor(
+        name="tfidf_cosine",
+        measure=tfidf_cosine,
+        needs=frozenset({"texts"}),
+        source="Salton & Buckley, 1988",
+        cost="none: no model",
+        needed="words in the SFT set",
+    ),
+    Predictor(
+        name="ngram_overlap",
+        measure=lambda evidence: ngram_overlap(evidence.texts),
+        needs=frozenset({"texts"}),
+        source="Brown et al., arXiv 2005.14165, App. C",
+        cost="none: no model",
+        needed="a question of 2 words",
+    ),
+)
 """Every predictor of the family."""

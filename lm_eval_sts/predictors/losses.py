@@ -28,14 +28,14 @@ left of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import entr, softmax
 
-from lm_eval_sts.predictors.base import Evidence, Losses, Need, Scores, Target
-from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores, mean_of
+from lm_eval_sts.evidence.evidence import Array, Evidence, Losses
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
+from lm_eval_sts.predictors.resampling import ratio
+from lm_eval_sts.records import Target
 
 
 def gold(losses: Losses, domain: str) -> Measured:
@@ -98,59 +98,53 @@ def margin(losses: Losses, domain: str) -> Measured:
     )
 
 
-@dataclass(frozen=True)
-class Loss:
-    """One reading of the base model's losses.
+def _loss(
+    name: str,
+    measure: Callable[[Losses, str], Measured],
+    cost: str,
+    source: str,
+    target: Target = "magnitude",
+    needed: str = "a question",
+) -> Predictor:
+    def of_domains(evidence: Evidence) -> dict[str, Measured]:
+        losses: Losses = evidence["losses"]
+        return {domain: measure(losses, domain) for domain in losses.options}
 
-    Attributes:
-        name: Its name.
-        measure: (losses, domain) to what is measured.
-        cost: What it costs.
-        source: Where its formula stands.
-        target: What it predicts.
-        needed: What a domain needs in order to have a value.
-    """
-
-    name: str
-    measure: Callable[[Losses, str], Measured]
-    cost: str
-    source: str
-    target: Target = "magnitude"
-    needed: str = "a question"
-    version: str = "1"
-    needs: frozenset[Need] = frozenset({"losses"})
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Reads every domain's losses."""
-        losses = evidence.losses
-        assert losses is not None, "a predictor that does not list 'losses' among its needs asked for them"
-        measured = {domain: self.measure(losses, domain) for domain in losses.options}
-        return make_scores(self.name, measured, evidence.seed, self.needed)
+    return Predictor(
+        name=name,
+        measure=of_domains,
+        needs=frozenset({"losses"}),
+        source=source,
+        cost=cost,
+        target=target,
+        needed=needed,
+    )
 
 
 _OPTIONS = "forward: options after worked examples"
 _BASELINE = "this package: a baseline"
+_FITS = "a question before which an SFT example fits"
 
-FAMILY: tuple[Loss, ...] = (
-    Loss("loss_gold", gold, _OPTIONS, _BASELINE),
-    Loss("loss_gap", gap, f"{_OPTIONS}; SFT pairs", "Mansour et al., COLT 2009 (one hypothesis)"),
-    Loss(
+FAMILY = (
+    _loss("loss_gold", gold, _OPTIONS, _BASELINE),
+    _loss("loss_gap", gap, f"{_OPTIONS}; SFT pairs", "Mansour et al., COLT 2009 (one hypothesis)"),
+    _loss(
         "loss_rehearsal",
         rehearsal,
         f"{_OPTIONS}, also after SFT demonstrations",
         "von Oswald et al., ICML 2023 (idea)",
         target="delta",
-        needed="a question before which an SFT example fits",
+        needed=_FITS,
     ),
-    Loss(
+    _loss(
         "loss_rehearsal_alone",
         rehearsal_alone,
         f"{_OPTIONS}; right options after SFT demonstrations",
         "this package; idea of von Oswald et al., ICML 2023",
         target="delta",
-        needed="a question before which an SFT example fits",
+        needed=_FITS,
     ),
-    Loss("loss_entropy", entropy, _OPTIONS, _BASELINE),
-    Loss("loss_margin", margin, _OPTIONS, _BASELINE, needed="a question with two options"),
+    _loss("loss_entropy", entropy, _OPTIONS, _BASELINE),
+    _loss("loss_margin", margin, _OPTIONS, _BASELINE, needed="a question with two options"),
 )
 """Every predictor of the family."""

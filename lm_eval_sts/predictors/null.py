@@ -12,50 +12,25 @@ r"""Predictors that know nothing of the model, of the SFT set or of how the two 
   worked examples (of equally likely ones the first counts). What is near chance has the most to gain, and what is near
   1 nothing.
 
-Only ``null_random`` depends on the SFT set; of the others nothing is left once domain means over SFT sets are removed.
+* ``null_domain_mean``: the domain's mean measured change over the development outcomes (setting ``development``): what
+  earlier fine-tunings of the same base model did to it. Outcomes of the run's own SFT set are left out, so that a set
+  is never predicted from itself. It knows which domains move, not which SFT sets move them. Its standard error is the
+  spread over outcomes divided by √n, and takes them for independent: give one outcome an SFT set.
+
+Of all but ``null_random`` and ``null_domain_mean`` nothing depends on the SFT set; once domain means over SFT sets are
+removed, nothing is left of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
+from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, Question
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.predictors.base import Evidence, Need, Question, Scores, Target
-from lm_eval_sts.predictors.resampling import Array, ratio
-from lm_eval_sts.predictors.scoring import Measured, make_scores
-from lm_eval_sts.records import Category
-
-
-@dataclass(frozen=True)
-class Null:
-    """A predictor that is no prediction.
-
-    Attributes:
-        name: Its name.
-        values: Evidence to the value of each question, [questions], by domain; a score is their mean.
-        needed: What a domain needs in order to have a value.
-    """
-
-    name: str
-    values: Callable[[Evidence], Mapping[str, Array]]
-    needed: str = "a question"
-    version: str = "1"
-    target: Target = "magnitude"
-    category: Category = "null"
-    needs: frozenset[Need] = frozenset({"texts"})
-    cost: str = "none"
-    source: str = "this package: a baseline"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Scores every domain."""
-        measured = {
-            domain: Measured(ratio(values, np.ones(len(values))), values)
-            for domain, values in self.values(evidence).items()
-        }
-        return make_scores(self.name, measured, evidence.seed, self.needed)
+from lm_eval_sts.predictors.base import Measured, Predictor, mean_of
 
 
 def constant(evidence: Evidence) -> dict[str, Array]:
@@ -79,7 +54,7 @@ def question_length(evidence: Evidence) -> dict[str, Array]:
 
 
 def answer_length(evidence: Evidence) -> dict[str, Array]:
-    """Characters of each right answer; NaN where it is not known."""
+    """Characters of each right answer."""
     return _lengths(evidence, lambda question: question.answer)
 
 
@@ -91,8 +66,7 @@ def n_questions(evidence: Evidence) -> dict[str, Array]:
 
 def base_accuracy(evidence: Evidence) -> dict[str, Array]:
     """1 for each question that the base model answers rightly, else 0."""
-    losses = evidence.losses
-    assert losses is not None, "a predictor that does not list 'losses' among its needs asked for them"
+    losses: Losses = evidence["losses"]
     return {
         domain: np.array(
             [float(options.argmax() == right) for options, right in zip(of, losses.gold[domain], strict=True)]
@@ -102,23 +76,74 @@ def base_accuracy(evidence: Evidence) -> dict[str, Array]:
 
 
 def _lengths(evidence: Evidence, text: Callable[[Question], str]) -> dict[str, Array]:
-    return {
-        domain: np.array([len(text(question)) or np.nan for question in questions], dtype=np.float64)
+    """Characters of each text; NaN throughout a domain of which one is not known."""
+    lengths = {
+        domain: np.array([float(len(text(question))) for question in questions])
         for domain, questions in evidence.texts.domains.items()
     }
+    return {domain: found if found.all() else np.full(len(found), np.nan) for domain, found in lengths.items()}
 
 
-FAMILY: tuple[Null, ...] = (
-    Null("null_constant", constant),
-    Null("null_random", random),
-    Null("null_question_length", question_length),
-    Null("null_answer_length", answer_length, needed="the right answer of every question"),
-    Null("null_n_questions", n_questions),
-    Null(
-        "null_base_accuracy",
-        base_accuracy,
-        needs=frozenset({"losses"}),
-        cost="forward: options after worked examples",
+def domain_mean(evidence: Evidence) -> dict[str, Measured]:
+    """Each domain's mean change over the outcomes that measured it; the same for all its questions."""
+    outcomes: Mapping[str, Mapping[str, float]] = evidence["development"]
+    measured = {}
+    for domain, asked in evidence.texts.domains.items():
+        changes = np.array([found[domain] for found in outcomes.values() if domain in found])
+        measured[domain] = _mean_change(changes, len(asked))
+    return measured
+
+
+def _mean_change(changes: Array, n_questions: int) -> Measured:
+    mean = changes.mean() if len(changes) else np.nan
+    se = changes.std(ddof=1) / np.sqrt(len(changes)) if len(changes) > 1 else np.nan
+    return Measured(lambda weights: np.full(len(weights), mean), np.full(n_questions, mean), se=se)
+
+
+def _developed_on(evidence: Evidence) -> tuple[str, ...]:
+    """Names of the development outcomes, and of the domains that they measured."""
+    outcomes: Mapping[str, Mapping[str, float]] = evidence["development"]
+    return (*outcomes, *(domain for domain in evidence.texts.domains if any(domain in of for of in outcomes.values())))
+
+
+def _null(
+    name: str,
+    values: Callable[[Evidence], Mapping[str, Array]],
+    needed: str = "a question",
+    needs: str = "texts",
+    cost: str = "none",
+) -> Predictor:
+    """The mean over a domain's questions of values that are no prediction."""
+    return Predictor(
+        name=name,
+        measure=lambda evidence: {domain: mean_of(found) for domain, found in values(evidence).items()},
+        needs=frozenset({needs}),
+        source=_BASELINE,
+        cost=cost,
+        category="null",
+        needed=needed,
+    )
+
+
+_BASELINE = "this package: a baseline"
+
+FAMILY = (
+    _null("null_constant", constant),
+    _null("null_random", random),
+    _null("null_question_length", question_length),
+    _null("null_answer_length", answer_length, needed="the right answer of every question"),
+    _null("null_n_questions", n_questions),
+    _null("null_base_accuracy", base_accuracy, needs="losses", cost="forward: options after worked examples"),
+    Predictor(
+        name="null_domain_mean",
+        measure=domain_mean,
+        needs=frozenset({"texts", "development"}),
+        source=_BASELINE,
+        cost="none, where other SFT sets were fine-tuned on and measured before",
+        target="delta",
+        category="null",
+        needed="a development outcome that measured it",
+        fitted_on=_developed_on,
     ),
 )
 """Every predictor of the family."""

@@ -23,17 +23,14 @@ overlap.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Predictor, Scores, Target
-from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.base import Measured, Predictor, alone
 from lm_eval_sts.predictors.similarity import inner_products
-from lm_eval_sts.predictors.sts import Rule, Sts, activation, squared_shift
-from lm_eval_sts.records import Category
+from lm_eval_sts.predictors.sts import Rule, activation, squared_shift, sts
 
 _FEWEST = 3
 """Of two centred rows each is the other's opposite, under any model: their CKA is 1 whatever happened."""
@@ -97,42 +94,33 @@ def _sums(profile: Profile) -> tuple[Array, Array]:
     return before, before + profile.moves[0].sum
 
 
-@dataclass(frozen=True)
-class Moved:
-    """How far fine-tuning moved the representation of a domain's own questions.
+def _moved(name: str, distance: Callable[[Profile], Measured], source: str, needed: str) -> Predictor:
+    """How far fine-tuning moved the representation of a domain's own questions."""
 
-    Attributes:
-        name: Its name.
-        distance: What is measured on a domain's profile under base and tuned model.
-        source: Where its formula stands.
-        needed: What a domain needs in order to have a value.
-    """
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        tuned: Profiles = evidence["tuned"]
+        return {domain: distance(profile) for domain, profile in tuned.domains.items()}
 
-    name: str
-    distance: Callable[[Profile], Measured]
-    source: str
-    needed: str
-    version: str = "1"
-    target: Target = "magnitude"
-    category: Category = "oracle"
-    needs: frozenset[Need] = frozenset({"profiles", "tuned"})
-    cost: str = "fine-tuning, then forward to the SAE's layer: questions alone by base and tuned model"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Compares base and tuned model on every domain."""
-        measured = {name: self.distance(profile) for name, profile in evidence.read_profiles("tuned").domains.items()}
-        return make_scores(self.name, measured, evidence.seed, self.needed)
+    return Predictor(
+        name=name,
+        measure=measure,
+        needs=frozenset({"profiles", "tuned"}),
+        source=source,
+        cost="fine-tuning, then forward to the SAE's layer: questions alone by base and tuned model",
+        category="oracle",
+        needed=needed,
+    )
 
 
 _PAPER = "Zhang et al., arXiv 2603.02908, §4.1, with the tuned model"
 _BASELINE = "Zhang et al., arXiv 2603.02908, baseline with the tuned model"
 _SHIFTED = Rule(read="tuned")
 
-FAMILY: tuple[Predictor, ...] = (
-    Sts("oracle_sts_act", activation, _PAPER, _SHIFTED, category="oracle"),
-    Sts("oracle_sts_icl", squared_shift, _PAPER, _SHIFTED, category="oracle"),
-    Sts("oracle_sts_shift", squared_shift, _PAPER, _SHIFTED, read="tuned", category="oracle"),
-    Moved("oracle_representation_cosine", cosine_distance, _BASELINE, "an activation that is not zero"),
-    Moved("oracle_representation_cka", cka_distance, "Kornblith et al., ICML 2019", "three questions that differ"),
+FAMILY = (
+    sts("oracle_sts_act", activation, _PAPER, _SHIFTED, category="oracle"),
+    sts("oracle_sts_icl", squared_shift, _PAPER, _SHIFTED, category="oracle"),
+    sts("oracle_sts_shift", squared_shift, _PAPER, _SHIFTED, read="tuned", category="oracle"),
+    _moved("oracle_representation_cosine", cosine_distance, _BASELINE, "an activation that is not zero"),
+    _moved("oracle_representation_cka", cka_distance, "Kornblith et al., ICML 2019", "three questions that differ"),
 )
 """Every predictor of the family."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.evidence import Evidence
-from lm_eval_sts.predictors.base import Predictor, Scores
+from lm_eval_sts.predictors.base import PredictorLike, Scores
 from lm_eval_sts.records import Prediction
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Scored:
     predictions: list[Prediction]
 
 
-def score(evidence: Evidence, predictors: Sequence[Predictor]) -> Scored:
+def score(evidence: Evidence, predictors: Sequence[PredictorLike]) -> Scored:
     """Scores every domain with every predictor.
 
     Args:

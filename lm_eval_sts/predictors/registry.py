@@ -6,14 +6,14 @@ Everything is looked up by name and imported when asked for, so that a broken pa
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 from functools import lru_cache
 from importlib import import_module, metadata
-from types import ModuleType
 from typing import Final
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.predictors.base import NEEDS, Predictor, category_of
+from lm_eval_sts.predictors.base import Predictor, PredictorLike, category_of
 from lm_eval_sts.records import CATEGORIES
 
 GROUP: Final = "lm_eval_sts.predictors"
@@ -40,10 +40,9 @@ _FAMILIES: Final = {
     ),
     "null": (
         *("null_constant", "null_random", "null_question_length", "null_answer_length"),
-        *("null_n_questions", "null_base_accuracy"),
+        *("null_n_questions", "null_base_accuracy", "null_domain_mean"),
     ),
-    "development": ("null_domain_mean",),
-    "probing": ("probing_1", "probing_5", "probing_20"),
+    "trial_runs": ("probing_1", "probing_5", "probing_20"),
     "oracle": (
         *("oracle_sts_act", "oracle_sts_icl", "oracle_sts_shift"),
         *("oracle_representation_cosine", "oracle_representation_cka"),
@@ -53,10 +52,10 @@ _FAMILIES: Final = {
 
 _MODULES: Final = {name: module for module, names in _FAMILIES.items() for name in names}
 
-_COSTLY_FAMILIES: Final = ("embedding", "gradients", "signed_sts", "development", "probing", "oracle")
+_COSTLY_FAMILIES: Final = ("embedding", "gradients", "signed_sts", "trial_runs", "oracle")
 
 _COSTLY: Final = (
-    *("sts_act_unaligned", "sts_icl_unaligned", "sts_act_layers", "sts_icl_layers"),
+    *("sts_act_unaligned", "sts_icl_unaligned", "sts_act_layers", "sts_icl_layers", "null_domain_mean"),
     *(name for family in _COSTLY_FAMILIES for name in _FAMILIES[family]),
 )
 """Those that need more than forward passes of one model, another package, or something that only the user has."""
@@ -78,16 +77,15 @@ def names() -> list[str]:
     return [*_MODULES, *_declared()]
 
 
-def get_predictor(name: str) -> Predictor:
+def get_predictor(name: str) -> PredictorLike:
     """The predictor of a name.
 
     Raises:
         SettingsError: There is none, naming near ones and all there are; or its package cannot be imported, or gives
             something that is no predictor.
     """
-    module = family_of(name)
-    if module is not None:
-        family: tuple[Predictor, ...] = module.FAMILY
+    if name in _MODULES:
+        family: tuple[Predictor, ...] = import_module(_module_of(name)).FAMILY
         return next(p for p in family if p.name == name)
     declared = _declared()
     if name in declared:
@@ -98,9 +96,13 @@ def get_predictor(name: str) -> Predictor:
     raise SettingsError(f"unknown predictor {name!r}: {hint}available: {', '.join(sorted(known))}")
 
 
-def family_of(name: str) -> ModuleType | None:
-    """The module with this package's predictor of a name; None for any other."""
-    return import_module(f"lm_eval_sts.predictors.{_MODULES[name]}") if name in _MODULES else None
+def description_of(name: str) -> str:
+    """What the module of a known predictor says: formulas, sources, assumptions; empty where it says nothing."""
+    return inspect.getdoc(import_module(_module_of(name))) or ""
+
+
+def _module_of(name: str) -> str:
+    return f"lm_eval_sts.predictors.{_MODULES[name]}" if name in _MODULES else _declared()[name].module
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +119,9 @@ def _declared() -> dict[str, metadata.EntryPoint]:
 
 
 @lru_cache(maxsize=64)
-def _load(entry: metadata.EntryPoint) -> Predictor:
+def _load(entry: metadata.EntryPoint) -> PredictorLike:
+    from lm_eval_sts.evidence.kinds import known_kinds
+
     where = f"predictor {entry.name!r} of package {_package(entry)} ({entry.value})"
     try:
         loaded = entry.load()
@@ -129,15 +133,16 @@ def _load(entry: metadata.EntryPoint) -> Predictor:
         raise SettingsError(f"{where} is no predictor: it has no {', '.join(missing)}")
     if made.name != entry.name:
         raise SettingsError(f"{where} calls itself {made.name!r}: its name must be that of its entry point")
-    unknown = sorted(set(made.needs) - set(NEEDS))
+    known = known_kinds()
+    unknown = sorted(set(made.needs) - set(known))
     if unknown or made.target not in ("magnitude", "delta"):
         raise SettingsError(
             f"{where} needs {', '.join(unknown) or 'nothing unknown'} and has target {made.target!r}: "
-            f"known needs are {', '.join(NEEDS)}, known targets magnitude and delta"
+            f"known needs are {', '.join(known)}, known targets magnitude and delta"
         )
     if category_of(made) not in CATEGORIES:
         raise SettingsError(f"{where} has category {made.category!r}: known categories are {', '.join(CATEGORIES)}")
-    predictor: Predictor = made
+    predictor: PredictorLike = made
     return predictor
 
 

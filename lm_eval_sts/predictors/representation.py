@@ -25,15 +25,13 @@ distribution is then about 1 at any n, and may exceed it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from lm_eval_sts.evidence.evidence import Array, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Profiles, Scores, Target
-from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
+from lm_eval_sts.predictors.base import Measured, Predictor, alone
 from lm_eval_sts.predictors.similarity import Vectors, cosine_of_means, inner_products, mean_over_pairs
 
 _NOTHING = 1e-12
@@ -102,32 +100,21 @@ def _token_means(profile: Profile, space: Space) -> Vectors:
     return means
 
 
-@dataclass(frozen=True)
-class Representation:
-    """One similarity in one space.
-
-    Attributes:
-        name: Its name.
-        space: Where vectors are compared.
-        similarity: Profiles and a space to what is measured, by domain.
-        source: Where its formula stands.
-        needed: What a domain needs in order to have a value.
-    """
-
-    name: str
-    space: Space
-    similarity: Callable[[Profiles, Space], dict[str, Measured]]
-    source: str
-    needed: str
-    version: str = "1"
-    target: Target = "magnitude"
-    needs: frozenset[Need] = frozenset({"profiles"})
-    cost: str = "forward to the SAE's layer: SFT queries and questions"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Compares every domain with the SFT set."""
-        measured = self.similarity(evidence.read_profiles(), self.space)
-        return make_scores(self.name, measured, evidence.seed, self.needed)
+def _representation(
+    name: str,
+    space: Space,
+    similarity: Callable[[Profiles, Space], dict[str, Measured]],
+    source: str,
+    needed: str,
+) -> Predictor:
+    return Predictor(
+        name=name,
+        measure=lambda evidence: similarity(evidence["profiles"], space),
+        needs=frozenset({"profiles"}),
+        source=source,
+        cost="forward to the SAE's layer: SFT queries and questions",
+        needed=needed,
+    )
 
 
 def _raw(profile: Profile) -> Vectors:
@@ -141,10 +128,10 @@ def _sae(profile: Profile) -> Vectors:
 _ACTIVE = "a feature that is active"
 _VARYING = "two questions that differ, as does the SFT set"
 
-FAMILY: tuple[Representation, ...] = (
-    Representation("representation_raw_cosine", _raw, cosine, _PAPER, _ACTIVE),
-    Representation("representation_sae_cosine", _sae, cosine, _PAPER, _ACTIVE),
-    Representation("representation_raw_covariance", _raw, covariance, _HERDIN, _VARYING),
-    Representation("representation_sae_covariance", _sae, covariance, _HERDIN, _VARYING),
+FAMILY = (
+    _representation("representation_raw_cosine", _raw, cosine, _PAPER, _ACTIVE),
+    _representation("representation_sae_cosine", _sae, cosine, _PAPER, _ACTIVE),
+    _representation("representation_raw_covariance", _raw, covariance, _HERDIN, _VARYING),
+    _representation("representation_sae_covariance", _sae, covariance, _HERDIN, _VARYING),
 )
 """Every predictor of the family."""

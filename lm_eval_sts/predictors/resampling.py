@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from lm_eval_sts.evidence.evidence import Array
 
 Statistic = Callable[[Array], Array]
 """How often each question counts, [resamples, questions], to the value of each row, [resamples]; NaN where it has
@@ -66,10 +66,3 @@ def ratio(sums: Array, below: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -
         return found
 
     return statistic
-
-
-def ratio_standard_error(
-    sums: Array, tokens: npt.NDArray[np.int64], seed: int, resamples: int = RESAMPLES
-) -> float | None:
-    """Bootstrap standard error of Σ sums / Σ tokens over questions (:func:`standard_error`)."""
-    return standard_error(ratio(sums, tokens), len(sums), seed, resamples)

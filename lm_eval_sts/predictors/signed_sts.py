@@ -1,4 +1,4 @@
-r"""Signed STS: the shift that SFT examples cause, times how the domain's right answers respond to such a shift.
+r"""Signed STS: the shift that SFT examples cause, times the answer gradient: what such a shift does to right answers.
 
 Let ℓ_i be the log-likelihood of the right option of question i, after the domain's own worked examples, as a function
 of the activations x_t of the question's own tokens at the SAE's layer. If fine-tuning moves each of them by Δx_t,
@@ -32,17 +32,14 @@ the shift the same for all tokens, the score is the true change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.evidence.evidence import AnswerGradients, Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, Responses, Scores, Target
-from lm_eval_sts.predictors.resampling import Array
-from lm_eval_sts.predictors.scoring import make_scores, mean_of
+from lm_eval_sts.predictors.base import Measured, Predictor, mean_of
 from lm_eval_sts.predictors.sts import select_features
-from lm_eval_sts.records import Selection
 
 _ROWS = 4096
 """Rows of the decoder at a time."""
@@ -60,16 +57,16 @@ def attribution(evidence: Evidence, domain: str) -> dict[int, float]:
     A feature that only some draws select counts in these only, so that the parts sum to the score.
 
     Args:
-        evidence: Evidence with profiles and responses.
+        evidence: Evidence with profiles and answer gradients.
         domain: A domain of it.
     """
-    responses = _responses(evidence)
-    toward = responses.decoded[domain].mean(axis=0)
-    selection, sft = select_features(evidence), evidence.read_profiles().sft
+    answers: AnswerGradients = evidence["answer_gradients"]
+    toward = answers.decoded[domain].mean(axis=0)
+    selection, sft = select_features(evidence), _sft(evidence)
     parts: dict[int, float] = {}
     for draw, chosen in enumerate(selection.draws):
         features = np.array(chosen.features, dtype=np.int64)
-        values = mean_shift(sft, draw)[features] * (responses.decode(features) @ toward) / len(selection.draws)
+        values = mean_shift(sft, draw)[features] * (answers.decode(features) @ toward) / len(selection.draws)
         for feature, value in zip(chosen.features, values.tolist(), strict=True):
             parts[feature] = parts.get(feature, 0.0) + value
     return dict(sorted(parts.items(), key=lambda item: -abs(item[1])))
@@ -77,78 +74,71 @@ def attribution(evidence: Evidence, domain: str) -> dict[int, float]:
 
 def _all_features(evidence: Evidence, draw: int) -> Array:
     """What the decoder makes of the whole mean shift: [d_in]."""
-    shift = mean_shift(evidence.read_profiles().sft, draw)
+    shift = mean_shift(_sft(evidence), draw)
     return _decoded(evidence, shift, np.flatnonzero(shift))
 
 
 def _selected_features(evidence: Evidence, draw: int) -> Array:
     """What the decoder makes of the mean shift of D_N: [d_in]."""
     features = np.array(select_features(evidence).draws[draw].features, dtype=np.int64)
-    return _decoded(evidence, mean_shift(evidence.read_profiles().sft, draw), features)
+    return _decoded(evidence, mean_shift(_sft(evidence), draw), features)
 
 
 def _raw(evidence: Evidence, draw: int) -> Array:
     """The mean move of the activation itself: [d_in]."""
-    sft = evidence.read_profiles().sft
+    sft = _sft(evidence)
     total: Array = sft.moves[draw].sum.sum(axis=0, dtype=np.float64)
     return total / sft.n_tokens
 
 
 def _decoded(evidence: Evidence, shift: Array, features: npt.NDArray[np.int64]) -> Array:
-    decode = _responses(evidence).decode
+    answers: AnswerGradients = evidence["answer_gradients"]
     parts = (features[i : i + _ROWS] for i in range(0, len(features), _ROWS))
-    found = [shift[part] @ decode(part) for part in parts]
-    return np.sum(found, axis=0) if found else np.zeros(evidence.read_profiles().sft.stream.sum.shape[1])
+    found = [shift[part] @ answers.decode(part) for part in parts]
+    return np.sum(found, axis=0) if found else np.zeros(_sft(evidence).stream.sum.shape[1])
 
 
-def _responses(evidence: Evidence) -> Responses:
-    assert evidence.responses is not None, "a predictor that does not list 'responses' among its needs asked for them"
-    return evidence.responses
+def _sft(evidence: Evidence) -> Profile:
+    profiles: Profiles = evidence["profiles"]
+    return profiles.sft
 
 
-@dataclass(frozen=True)
-class SignedSts:
-    """One direction in which every token is moved.
+def _signed(
+    name: str, direction: Callable[[Evidence, int], Array], *, decoded: bool = True, selects: bool = False
+) -> Predictor:
+    """Moves every domain's questions as SFT demonstrations move the SFT set's.
 
-    Attributes:
+    Args:
         name: Its name.
         direction: (evidence, draw) to the move of every token, [d_in].
-        source: Where its formula stands.
         decoded: Whether the direction is in the decoder's units, not the activation's.
         selects: Whether only the paper's features are moved.
     """
 
-    name: str
-    direction: Callable[[Evidence, int], Array]
-    source: str
-    decoded: bool = True
-    selects: bool = False
-    version: str = "1"
-    target: Target = "delta"
-    needs: frozenset[Need] = frozenset({"profiles", "responses"})
-    cost: str = "forward to the SAE's layer: as sts_icl; forward and backward: right options after worked examples"
-
-    def score(self, evidence: Evidence) -> Scores:
-        """Moves every domain's questions as SFT demonstrations move the SFT set's."""
-        responses = _responses(evidence)
-        domains = responses.decoded if self.decoded else responses.domains
-        draws = range(evidence.read_profiles().sft.draws)
-        directions = np.stack([self.direction(evidence, draw) for draw in draws])
-        changes = {name: response @ directions.T for name, response in domains.items()}  # [questions, draws]
-        measured = {
-            name: mean_of(change.mean(axis=1), tuple(float(draw) for draw in change.mean(axis=0)))
-            for name, change in changes.items()
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        answers: AnswerGradients = evidence["answer_gradients"]
+        domains = answers.decoded if decoded else answers.domains
+        directions = np.stack([direction(evidence, draw) for draw in range(_sft(evidence).draws)])
+        changes = {domain: gradients @ directions.T for domain, gradients in domains.items()}  # [questions, draws]
+        return {
+            domain: mean_of(change.mean(axis=1), tuple(float(draw) for draw in change.mean(axis=0)))
+            for domain, change in changes.items()
         }
-        found = make_scores(self.name, measured, evidence.seed, needed="a question")
-        selection: Selection | None = select_features(evidence) if self.selects else None
-        return Scores(found.domains, found.questions, selection, found.notes)
+
+    return Predictor(
+        name=name,
+        measure=measure,
+        needs=frozenset({"profiles", "answer_gradients"}),
+        source="Zhang et al., arXiv 2603.02908, §4.1, times Marks et al., arXiv 2403.19647, eq. 3",
+        cost="forward to the SAE's layer: as sts_icl; forward and backward: right options after worked examples",
+        target="delta",
+        selection=select_features if selects else None,
+    )
 
 
-_PATCHING = "Zhang et al., arXiv 2603.02908, §4.1, times Marks et al., arXiv 2403.19647, eq. 3"
-
-FAMILY: tuple[SignedSts, ...] = (
-    SignedSts("sts_signed", _all_features, _PATCHING),
-    SignedSts("sts_signed_top", _selected_features, _PATCHING, selects=True),
-    SignedSts("sts_signed_raw", _raw, _PATCHING, decoded=False),
+FAMILY = (
+    _signed("sts_signed", _all_features),
+    _signed("sts_signed_top", _selected_features, selects=True),
+    _signed("sts_signed_raw", _raw, decoded=False),
 )
 """Every predictor of the family."""

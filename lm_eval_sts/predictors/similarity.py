@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from lm_eval_sts.predictors.resampling import Array, Statistic
+from lm_eval_sts.evidence.evidence import Array
+from lm_eval_sts.predictors.resampling import Statistic
 
 Vectors: TypeAlias = Any
 """Rows of vectors, a dense array or CSR: [rows, dimensions]."""

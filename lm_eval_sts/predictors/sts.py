@@ -32,7 +32,7 @@ with draw k of the domain, and a score is the mean over the draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -41,14 +41,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Evidence, Need, ProfilesNeed, Scores, Target
-from lm_eval_sts.predictors.resampling import Array, ratio, resampled_weights
-from lm_eval_sts.predictors.scoring import Measured, make_scores
+from lm_eval_sts.predictors.base import Measured, Predictor, alone
+from lm_eval_sts.predictors.resampling import Statistic, ratio, resampled_weights
 from lm_eval_sts.records import Category, SelectedFeatures, Selection
 
 Sums = Callable[[Profile, int], Any]
 """Profile and draw to each question's sums over its tokens: [questions, features], CSR or dense."""
+
+Divisor = Callable[[Profile, int, int], Array]
+"""Profile, draw and N to what each question's sum is divided by: [questions]."""
 
 _STABILITY_RESAMPLES = 100
 
@@ -90,93 +93,102 @@ class Rule:
     rows: Literal["aligned", "unaligned"] = "aligned"
     space: Literal["sae", "raw"] = "sae"
     end: Literal["top", "bottom"] = "top"
-    read: ProfilesNeed = "profiles"
-
-
-_PAPERS = Rule()
-
-
-@dataclass(frozen=True)
-class Sts:
-    """One of the STS family: a rule that selects features, sums that are read there, and what they are divided by.
-
-    Attributes:
-        name: Its name.
-        sums: What is summed over the selected features.
-        source: Where its formula stands.
-        rule: How features are selected.
-        per_feature: Whether the score is a mean over the features instead of their sum.
-        relative_to: What, summed over *all* features, the score is divided by; None: the number of tokens.
-        read: The profiles whose domains are read.
-        category: How it is to be read.
-    """
-
-    name: str
-    sums: Sums
-    source: str
-    rule: Rule = _PAPERS
-    per_feature: bool = False
-    relative_to: Sums | None = None
-    read: ProfilesNeed = "profiles"
-    category: Category = "predictor"
-    version: str = "1"
-    target: Target = "magnitude"
+    read: Literal["profiles", "layers", "tuned"] = "profiles"
 
     @property
-    def needs(self) -> frozenset[Need]:
-        """Profiles, and for the reference code's selection its unaligned rows."""
-        found: set[Need] = {"profiles", self.rule.read, self.read}
-        return frozenset(found | {"unaligned"} if self.rule.rows == "unaligned" else found)
+    def needs(self) -> frozenset[str]:
+        """The kinds of evidence that are compared."""
+        return frozenset({self.read, "unaligned"} if self.rows == "unaligned" else {self.read})
 
     @property
     def cost(self) -> str:
         """Passes over the budgets, without gradients."""
         passes = "forward to the SAE's layer: all texts alone and after each draw"
-        if self.rule.read == "tuned":
+        if self.read == "tuned":
             return f"fine-tuning, then {passes}; all texts alone by the tuned model"
-        if self.rule.read == "layers":
+        if self.read == "layers":
             return f"{passes}, once for each SAE"
-        return passes + ("; SFT prompts once more" if self.rule.rows == "unaligned" else "")
+        return passes + ("; SFT prompts once more" if self.rows == "unaligned" else "")
 
-    def score(self, evidence: Evidence) -> Scores:
-        """Selects features on the SFT set and reads them on every domain."""
-        selection = select_features(evidence, self.rule)
-        chosen = [np.array(d.features, dtype=np.int64) for d in selection.draws]
-        measured = {
-            domain: self._measure(profile, chosen, evidence.n_features)
-            for domain, profile in evidence.read_profiles(self.read).domains.items()
-        }
-        found = make_scores(self.name, measured, evidence.seed, needed="a feature that is active")
-        notes, fewest = found.notes, min(map(len, chosen))
-        if fewest < evidence.n_features:
-            notes += (f"{self.name} selected {fewest} features of {evidence.n_features} asked for: there are no more",)
-        return Scores(found.domains, found.questions, selection, notes)
 
-    def _measure(self, profile: Profile, chosen: list[npt.NDArray[np.int64]], n_features: int) -> Measured:
-        if len(chosen) == 1:  # features that training moved, whatever the draw of demonstrations
-            chosen = chosen * profile.draws
-        of_draws = [
-            ratio(_columns(self.sums(profile, k), features), self._below(profile, k, n_features))
-            for k, features in enumerate(chosen)
-        ]
+_PAPERS = Rule()
 
-        def statistic(weights: Array) -> Array:
-            found: Array = np.stack([draw(weights) for draw in of_draws]).mean(axis=0)
-            return found
 
-        everything = np.ones((1, len(profile)))
-        return Measured(
-            statistic,
-            questions=statistic(np.eye(len(profile))),
-            draws=tuple(float(draw(everything)[0]) for draw in of_draws),
-            n_tokens=profile.n_tokens,
-        )
+def per_token(profile: Profile, draw: int, n: int) -> Array:
+    """Scored tokens of each question."""
+    return profile.tokens.astype(np.float64)
 
-    def _below(self, profile: Profile, draw: int, n_features: int) -> Array:
-        """What the sums of each question are divided by: [questions]."""
-        if self.relative_to is not None:
-            return _total(self.relative_to(profile, draw))
-        return profile.tokens.astype(np.float64) * (n_features if self.per_feature else 1)
+
+def per_token_and_feature(profile: Profile, draw: int, n: int) -> Array:
+    """The same, n times: for a mean over the n features instead of their sum."""
+    return profile.tokens.astype(np.float64) * n
+
+
+def of_all(sums: Sums) -> Divisor:
+    """What is summed, over *all* features of each question: for the share of the selected ones."""
+    return lambda profile, draw, n: _total(sums(profile, draw))
+
+
+def sts(
+    name: str,
+    sums: Sums,
+    source: str,
+    rule: Rule = _PAPERS,
+    *,
+    below: Divisor = per_token,
+    read: str = "profiles",
+    category: Category = "predictor",
+) -> Predictor:
+    """A predictor that selects features on the SFT set and reads them on every domain.
+
+    Args:
+        name: Its name.
+        sums: What is summed over the selected features.
+        source: Where its formula stands.
+        rule: How features are selected.
+        below: What the sums are divided by.
+        read: The profiles whose domains are read.
+        category: How it is to be read.
+    """
+
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        chosen = [np.array(draw.features, dtype=np.int64) for draw in select_features(evidence, rule).draws]
+        profiles: Profiles = evidence[read]
+        measured = {}
+        for domain, profile in profiles.domains.items():
+            # Features that training moved are one selection, whatever the draw of demonstrations.
+            of_draws = chosen if len(chosen) > 1 else chosen * profile.draws
+            statistics = [
+                ratio(_total(sums(profile, draw)[:, features]), below(profile, draw, evidence.n_features))
+                for draw, features in enumerate(of_draws)
+            ]
+            measured[domain] = _mean_over_draws(profile, statistics)
+        return measured
+
+    return Predictor(
+        name=name,
+        measure=measure,
+        needs=frozenset({"profiles", read}) | rule.needs,
+        source=source,
+        cost=rule.cost,
+        category=category,
+        needed="a feature that is active",
+        selection=lambda evidence: select_features(evidence, rule),
+    )
+
+
+def _mean_over_draws(profile: Profile, of_draws: Sequence[Statistic]) -> Measured:
+    def statistic(weights: Array) -> Array:
+        found: Array = np.stack([draw(weights) for draw in of_draws]).mean(axis=0)
+        return found
+
+    everything = np.ones((1, len(profile)))
+    return Measured(
+        statistic,
+        alone(statistic, len(profile)),
+        draws=tuple(float(draw(everything)[0]) for draw in of_draws),
+        n_tokens=profile.n_tokens,
+    )
 
 
 def mean_squared_shift(profile: Profile, draw: int, space: Literal["sae", "raw"] = "sae") -> Array:
@@ -206,15 +218,11 @@ def select_features(evidence: Evidence, rule: Rule = _PAPERS) -> Selection:
     Stability is the mean share of D_N that is selected again when the SFT queries are resampled with
     replacement; the unaligned rule is no mean over queries and has none.
     """
-    profiles = evidence.read_profiles(rule.read)
+    profiles: Profiles = evidence[rule.read]
     n, sft = evidence.n_features, profiles.sft
     draws = []
     for k, shown in enumerate(profiles.demonstrations):
-        if rule.rows == "unaligned":
-            assert evidence.unaligned is not None
-            shift = evidence.unaligned[k]
-        else:
-            shift = mean_squared_shift(sft, k, rule.space)
+        shift = evidence["unaligned"][k] if rule.rows == "unaligned" else mean_squared_shift(sft, k, rule.space)
         features = _ENDS[rule.end](shift, n)
         draws.append(
             SelectedFeatures(
@@ -255,11 +263,6 @@ def _shared(a: Iterable[int], b: Iterable[int]) -> float:
     return len(first & second) / max(len(first), len(second), 1)
 
 
-def _columns(matrix: Any, features: npt.NDArray[np.int64]) -> Array:
-    """Row sums over the given columns of a matrix, CSR or dense, in float64: [rows]."""
-    return _total(matrix[:, features])
-
-
 def _total(matrix: Any) -> Array:
     """Row sums of a matrix, CSR or dense, in float64: [rows]."""
     return np.asarray(matrix.sum(axis=1, dtype=np.float64), dtype=np.float64)
@@ -269,18 +272,18 @@ _PAPER = "Zhang et al., arXiv 2603.02908, §4.1"
 _CODE = "github.com/PKU-ML/STS, the paper's reference code"
 _ABLATION = "ablation of Zhang et al., arXiv 2603.02908, §4.1"
 
-FAMILY: tuple[Sts, ...] = (
-    Sts("sts_act", activation, _PAPER),
-    Sts("sts_icl", squared_shift, _PAPER),
-    Sts("sts_act_sq", squared_activation, _CODE, per_feature=True),
-    Sts("sts_act_share", activation, _ABLATION, relative_to=activation),
-    Sts("sts_icl_share", squared_shift, _ABLATION, relative_to=squared_shift),
-    Sts("sts_icl_relative", squared_shift, _ABLATION, relative_to=squared_activation),
-    Sts("sts_icl_raw", squared_move, _ABLATION, Rule(space="raw")),
-    Sts("sts_icl_bottom", squared_shift, _ABLATION, Rule(end="bottom")),
-    Sts("sts_act_unaligned", activation, _CODE, Rule(rows="unaligned")),
-    Sts("sts_icl_unaligned", squared_shift, _CODE, Rule(rows="unaligned")),
-    Sts("sts_act_layers", activation, _ABLATION, Rule(read="layers"), read="layers"),
-    Sts("sts_icl_layers", squared_shift, _ABLATION, Rule(read="layers"), read="layers"),
+FAMILY = (
+    sts("sts_act", activation, _PAPER),
+    sts("sts_icl", squared_shift, _PAPER),
+    sts("sts_act_sq", squared_activation, _CODE, below=per_token_and_feature),
+    sts("sts_act_share", activation, _ABLATION, below=of_all(activation)),
+    sts("sts_icl_share", squared_shift, _ABLATION, below=of_all(squared_shift)),
+    sts("sts_icl_relative", squared_shift, _ABLATION, below=of_all(squared_activation)),
+    sts("sts_icl_raw", squared_move, _ABLATION, Rule(space="raw")),
+    sts("sts_icl_bottom", squared_shift, _ABLATION, Rule(end="bottom")),
+    sts("sts_act_unaligned", activation, _CODE, Rule(rows="unaligned")),
+    sts("sts_icl_unaligned", squared_shift, _CODE, Rule(rows="unaligned")),
+    sts("sts_act_layers", activation, _ABLATION, Rule(read="layers"), read="layers"),
+    sts("sts_icl_layers", squared_shift, _ABLATION, Rule(read="layers"), read="layers"),
 )
 """Every predictor of the family, the paper's two first."""

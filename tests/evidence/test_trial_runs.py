@@ -11,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.evidence.trial_runs import TrialRunsKind
-from lm_eval_sts.harness.preflight import check_settings
 from tests.evidence.setups import setup
 from tests.harness.test_run import predictions_of, samples_read
 from tests.harness.world import evaluate, make_world
@@ -109,8 +108,6 @@ def test_the_global_generators_are_left_as_they_were(results):
 
 
 def test_refusals(world, monkeypatch):
-    with says(SettingsError, "probing_20 reads a trial run of 20 steps", "1, 5"):
-        check_settings(setup(world, predictors=["probing_20"], probing_steps=[1, 5]).settings)
     given = setup(world, predictors=["probing_1"])
     given.model.lm.peft = "adapter"
     with says(ModelError, "a trial run loads", "merge it"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from lm_eval_sts.data import Example
+from lm_eval_sts.evidence.evidence import Evidence, Profiles, Question, Texts
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
-from lm_eval_sts.predictors.base import Evidence, Profiles, Question, Texts
+from lm_eval_sts.predictors.resampling import RESAMPLES, ratio, standard_error
 
 D_SAE, D_IN, DRAWS, N = 40, 12, 3, 6
 
@@ -89,12 +90,21 @@ UNALIGNED = np.random.default_rng(4).gamma(1.0, size=(DRAWS, D_SAE))
 
 
 def make_evidence(sft: Tokens = SFT, domains: Mapping[str, Tokens] = DOMAINS, **changes) -> Evidence:
+    """Evidence of profiles and unaligned rows, with changes by field of ``Evidence`` or by kind of what was read."""
     profiles = Profiles(
         sft.profile("sft"),
         tuple((2 * k, 2 * k + 1) for k in range(len(sft.shown))),
         {name: tokens.profile(name) for name, tokens in domains.items()},
     )
-    return replace(Evidence(Texts((), {}, {}), N, 7, profiles, UNALIGNED), **changes)
+    made = Evidence(Texts((), {}, {}), N, 7, {"profiles": profiles, "unaligned": UNALIGNED})
+    return changed(made, **changes)
+
+
+def changed(evidence: Evidence, **changes) -> Evidence:
+    """The same but for some of its fields, or of the kinds of what was read."""
+    own = {field.name for field in fields(Evidence)}
+    read = {kind: value for kind, value in changes.items() if kind not in own}
+    return replace(evidence, read={**evidence.read, **read}, **{k: v for k, v in changes.items() if k in own})
 
 
 def text_evidence(sft: Sequence[tuple[str, str]], domains: Mapping[str, Sequence[str]], seed: int = 7) -> Evidence:
@@ -102,3 +112,8 @@ def text_evidence(sft: Sequence[tuple[str, str]], domains: Mapping[str, Sequence
     questions = {name: tuple(Question(text, "") for text in texts) for name, texts in domains.items()}
     counts = {domain: len(asked) for domain, asked in questions.items()}
     return Evidence(Texts(tuple(Example(*pair) for pair in sft), questions, counts), N, seed)
+
+
+def ratio_standard_error(sums: np.ndarray, below: np.ndarray, seed: int, resamples: int = RESAMPLES) -> float | None:
+    """Bootstrap standard error of Σ sums / Σ below over questions."""
+    return standard_error(ratio(sums, below), len(sums), seed, resamples)

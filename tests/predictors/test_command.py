@@ -58,8 +58,8 @@ def test_one_of_another_package_without_a_description(run, monkeypatch):
         def score(self, evidence):
             return None
 
-    monkeypatch.setattr(command.inspect, "getmodule", lambda kind: None)
     monkeypatch.setattr("lm_eval_sts.predictors.registry.get_predictor", lambda name: Bare())
+    monkeypatch.setattr("lm_eval_sts.predictors.registry.description_of", lambda name: "")
     text = run("bare")
     assert "needs    nothing" in text and "target   delta" in text and "gives no description" in text
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors import embedding
-from lm_eval_sts.predictors.embedding import Embedded, Embedding, Loaded, cosine, negative_mmd, pairwise
+from lm_eval_sts.predictors.embedding import Embedded, Loaded, cosine, embedding_predictor, negative_mmd, pairwise
 from lm_eval_sts.predictors.registry import get_predictor
 from tests.messages import says
 from tests.predictors.made import text_evidence
@@ -82,19 +83,17 @@ def test_mmd_is_unbiased_and_falls_with_distance():
 
 @pytest.mark.parametrize("similarity", [cosine, pairwise, negative_mmd])
 def test_the_error_is_the_spread_over_other_samples_of_questions(similarity):
-    from lm_eval_sts.predictors.scoring import make_scores
-
     rng = np.random.default_rng(1)
     domains = {f"{i}": sphere(rng, 60, np.array([0.7, 0.1, -0.4, 0.0, 0.2])) for i in range(80)}
     embedded = Embedded(sphere(rng, 200, np.full(5, 0.4)), domains, 0.8, "")
-    found = make_scores("x", {d: similarity(embedded, d) for d in domains}, 0, "").domains.values()
+    found = [similarity(embedded, d).score(seed=0) for d in domains]
     assert np.mean([d.se for d in found]) == pytest.approx(np.std([d.score for d in found], ddof=1), rel=0.25)
 
 
 def test_the_runs_model_is_taken_but_by_a_predictor_with_its_own(compass):
     evidence = replace(text_evidence([("east", "x")], {"law": ["east"]}), embedding_model="that/other")
     assert get_predictor("embedding_cosine").score(evidence).notes == ("embedded by that/other, a compass",)
-    own = Embedding("mine", cosine, "here", model="my/own")
+    own = embedding_predictor("mine", cosine, "here", model="my/own")
     assert own.score(evidence).notes == ("embedded by my/own, a compass",)
     default = get_predictor("embedding_cosine").score(replace(evidence, embedding_model=None))
     assert default.notes == ("embedded by all-MiniLM-L6-v2, a compass",)
@@ -106,12 +105,19 @@ def test_a_missing_library_is_said_with_its_remedy(monkeypatch):
     with says(
         SettingsError, "predictor embedding_mmd needs sentence-transformers", "pip install 'lm-eval-sts[embeddings]'"
     ):
-        get_predictor("embedding_mmd").check()
+        get_predictor("embedding_mmd").check(Settings())
+
+
+def test_the_model_that_will_be_used_is_looked_for(compass, monkeypatch):
+    asked = []
+    monkeypatch.setattr(embedding, "load", asked.append)
+    get_predictor("embedding_cosine").check(Settings(embedding_model="that/other"))
+    embedding_predictor("mine", cosine, "here", model="my/own").check(Settings(embedding_model="that/other"))
+    assert asked == ["that/other", "my/own"]
 
 
 def test_a_run_is_refused_before_anything_is_read(monkeypatch):
     from lm_eval_sts.harness import preflight
-    from lm_eval_sts.harness.settings import Settings
 
     monkeypatch.setattr(preflight, "sft_set_of", lambda settings: None)
     preflight.check_settings(Settings())
@@ -122,7 +128,6 @@ def test_a_run_is_refused_before_anything_is_read(monkeypatch):
 
 def test_the_runs_model_is_looked_for_before_anything_is_read(monkeypatch):
     from lm_eval_sts.harness import preflight
-    from lm_eval_sts.harness.settings import Settings
 
     pytest.importorskip("sentence_transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

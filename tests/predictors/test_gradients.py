@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.base import Gradients
+from lm_eval_sts.evidence.evidence import Gradients
 from lm_eval_sts.predictors.gradients import fisher
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import text_evidence
+from tests.predictors.made import changed, text_evidence
 
 SFT = np.array([3.0, 0.0, 4.0])
 DOMAINS = {
@@ -29,7 +27,7 @@ def make_evidence(sft=SFT, domains=DOMAINS, unread: int = 0, error: float = 0.0)
         error,
     )
     texts = {name: ["?"] * (len(g) + unread) for name, g in domains.items()}
-    return replace(text_evidence([("p", "r")], texts), gradients=gradients)
+    return changed(text_evidence([("p", "r")], texts), gradients=gradients)
 
 
 def scores(name: str, **changes) -> dict[str, float]:
@@ -64,7 +62,7 @@ def test_squares_lose_what_the_sketch_adds():
         projection = rng.normal(size=(3, k)) / np.sqrt(k)
         sketched = {"sft": SFT @ projection, "domains": {"torn": DOMAINS["torn"] @ projection}}
         for values, error in ((found, 1 / k), (plain, 0.0)):
-            gradients = make_evidence(error=error, **sketched).gradients
+            gradients = make_evidence(error=error, **sketched)["gradients"]
             values.append(float(fisher(gradients, "torn").statistic(np.ones((1, 2)))[0]))
     assert np.mean(found) == pytest.approx(exact, rel=0.04) and np.mean(plain) > 1.04 * exact
 

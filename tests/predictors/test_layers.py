@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
+from lm_eval_sts.evidence.evidence import Profiles
 from lm_eval_sts.evidence.profiles import side_by_side
-from lm_eval_sts.predictors.base import Profiles
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import Tokens, make_evidence
+from tests.predictors.made import Tokens, changed, make_evidence
 
 
 def tokens(h: list[list[float]], shift: list[list[float]]) -> Tokens:
@@ -29,8 +27,7 @@ def evidence():
     made = make_evidence()
     sft = side_by_side([part.profile("sft") for part in SFT])
     law = side_by_side([part.profile("law") for part in LAW])
-    assert made.profiles is not None
-    return replace(made, n_features=2, layers=Profiles(sft, ((0,),), {"law": law}))
+    return changed(made, n_features=2, layers=Profiles(sft, ((0,),), {"law": law}))
 
 
 def test_features_of_both_are_selected_and_read(evidence):
@@ -45,8 +42,8 @@ def test_features_of_both_are_selected_and_read(evidence):
 
 def test_the_first_ones_raw_activations_are_kept(evidence):
     first = LAW[0].profile("law")
-    assert evidence.layers.domains["law"].stream is not None
-    np.testing.assert_array_equal(evidence.layers.domains["law"].stream.sum, first.stream.sum)
+    assert evidence["layers"].domains["law"].stream is not None
+    np.testing.assert_array_equal(evidence["layers"].domains["law"].stream.sum, first.stream.sum)
 
 
 def test_other_queries_are_refused():

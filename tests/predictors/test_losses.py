@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import log
 
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.base import Losses
+from lm_eval_sts.evidence.evidence import Losses
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import text_evidence
+from tests.predictors.made import changed, text_evidence
 
 NAN = float("nan")
 
@@ -27,7 +26,7 @@ LOSSES = Losses(
 
 
 def scores(name):
-    evidence = replace(text_evidence([("a", "b")], {"law": ["p", "q"], "math": ["r"]}), losses=LOSSES)
+    evidence = changed(text_evidence([("a", "b")], {"law": ["p", "q"], "math": ["r"]}), losses=LOSSES)
     return get_predictor(name).score(evidence)
 
 
@@ -89,14 +88,14 @@ def test_errors_are_those_of_a_mean():
         np.zeros(1),
         np.ones(1, dtype=np.int64),
     )
-    evidence = replace(text_evidence([("a", "b")], {"law": ["q"] * 200}), losses=losses)
+    evidence = changed(text_evidence([("a", "b")], {"law": ["q"] * 200}), losses=losses)
     found = get_predictor("loss_gold").score(evidence).domains["law"]
     assert found.se == pytest.approx(gold.std() / 200**0.5, rel=0.08)
 
 
 def test_base_accuracy():
     """Law: ¼ against ½ is wrong, of two level options the first is right."""
-    evidence = replace(text_evidence([("a", "b")], {"law": ["p", "q"], "math": ["r"]}), losses=LOSSES)
+    evidence = changed(text_evidence([("a", "b")], {"law": ["p", "q"], "math": ["r"]}), losses=LOSSES)
     found = get_predictor("null_base_accuracy").score(evidence)
     assert {d: s.score for d, s in found.domains.items()} == {"law": 0.5, "math": 1.0}
     assert found.questions["law"].tolist() == [0, 1]

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.base import Question
+from lm_eval_sts.evidence.evidence import Question
+from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import text_evidence
+from tests.predictors.made import changed, text_evidence
 
 DOMAINS = {"law": ["Who?", "Why him?", "Wherefore he"], "math": ["2 + 2"]}
 EVIDENCE = text_evidence([("a", "b"), ("c", "d")], DOMAINS)
@@ -69,3 +70,29 @@ def test_n_questions():
     evidence = replace(EVIDENCE, texts=replace(EVIDENCE.texts, n_questions={"law": 1101, "math": 7}))
     assert scores("null_n_questions", evidence) == {"law": 1101.0, "math": 7.0}
     assert get_predictor("null_n_questions").score(evidence).domains["law"].se == 0.0
+
+
+DEVELOPED = changed(
+    text_evidence([("a", "b")], {"law": ["q", "q"], "math": ["q"], "new": ["q"]}),
+    development={"first": {"law": 0.1, "math": -0.2}, "second": {"law": 0.3}, "third": {"law": 0.8, "math": 0.0}},
+)
+
+
+def test_the_domain_mean_and_its_spread():
+    found = get_predictor("null_domain_mean").score(DEVELOPED)
+    assert found.domains["law"].score == pytest.approx(0.4)
+    assert found.domains["law"].se == pytest.approx(np.std([0.1, 0.3, 0.8], ddof=1) / 3**0.5)
+    assert found.domains["math"].score == pytest.approx(-0.1) and found.domains["law"].n_questions == 2
+    assert found.questions["law"] == pytest.approx([0.4, 0.4])
+    assert found.notes == ("null_domain_mean has no score for new: it needs a development outcome that measured it",)
+
+
+def test_one_outcome_has_no_spread():
+    found = get_predictor("null_domain_mean").score(changed(DEVELOPED, development={"first": {"law": 0.1}}))
+    assert (found.domains["law"].score, found.domains["law"].se) == (0.1, None)
+
+
+def test_the_domain_mean_says_what_it_was_fitted_on_and_what_it_is():
+    predictor = get_predictor("null_domain_mean")
+    assert predictor.score(DEVELOPED).fitted_on == ("first", "second", "third", "law", "math")
+    assert (category_of(predictor), predictor.target) == ("null", "delta")

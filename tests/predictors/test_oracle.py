@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.base import Profiles, category_of
+from lm_eval_sts.evidence.evidence import Profiles
+from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.oracle import FAMILY, cka_distance
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import Tokens, make_evidence
+from tests.predictors.made import Tokens, changed, make_evidence
 
 
 def read_twice(before: list[list[list[float]]], after: list[list[list[float]]]) -> Tokens:
@@ -23,7 +22,7 @@ def evidence_of(sft: Tokens, law: Tokens, base_law: Tokens | None = None, n: int
     """Evidence whose ordinary profiles have two draws."""
     made = make_evidence(sft=base_law or law, domains={"law": base_law or law})
     tuned = Profiles(sft.profile("sft"), ((),), {"law": law.profile("law")})
-    return replace(made, n_features=n, tuned=tuned)
+    return changed(made, n_features=n, tuned=tuned)
 
 
 # Fine-tuning moves the second feature of the SFT set; on law it moves the second by 1 and 3, and the third by 5.

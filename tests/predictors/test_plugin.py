@@ -17,7 +17,7 @@ import pytest
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors import registry
-from lm_eval_sts.predictors.base import category_of
+from lm_eval_sts.predictors.base import Predictor, category_of
 from tests.installs import PLUGIN_PACKAGE, PROJECT
 from tests.messages import says
 
@@ -33,7 +33,25 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_scores_a_run_that_needs_no_sae(installed, tmp_path):
     """Neither an SAE nor profiles: only texts are asked for."""
-    settings = {"predictors": ["probe_length"], "profiles_dir": str(tmp_path / "none")}
+    (record,) = run_with(installed, tmp_path, "probe_length")
+    assert (record["predictor"], record["predictor_version"], record["sae"]) == ("probe_length", "3", None)
+    assert len(record["domains"]) == 28
+    assert all(score["score"] > 10 for score in record["domains"].values())
+    assert not (tmp_path / "profiles").exists()
+
+
+def test_it_brings_evidence_of_its_own(installed, tmp_path):
+    """A kind that only the other package knows is read, stored and scored."""
+    (record,) = run_with(installed, tmp_path, "probe_indecision")
+    assert len(record["domains"]) == 28 and all(0 < d["score"] < 10 for d in record["domains"].values())
+    assert len({d["score"] for d in record["domains"].values()}) == 28
+    stored = [folder.name for folder in (tmp_path / "profiles").iterdir()]
+    assert len(stored) == 28 and all(name.startswith("sts_micro-entropies-") for name in stored)
+
+
+def run_with(installed, tmp_path, predictor):
+    """The predictions of a run of lm-eval in an environment that has the package."""
+    settings = {"predictors": [predictor], "profiles_dir": str(tmp_path / "profiles")}
     arguments = ["--model", "hf", "--model_args", f"pretrained={asset('micro/model')}", "--device", "cpu"]
     command = [sys.executable, "-m", "tests.harness.quick_lm_eval", *arguments, "--tasks", "sts_micro", "--limit", "3"]
     done = subprocess.run(
@@ -46,11 +64,7 @@ def test_it_scores_a_run_that_needs_no_sae(installed, tmp_path):
     (file,) = (tmp_path / "out").rglob("results_*.json")
     configs = json.loads(file.read_text())["configs"]
     (results,) = (r for c in configs.values() if "predictions" in (r := c["metadata"].get("sts_results", {})))
-    (record,) = results["predictions"]
-    assert (record["predictor"], record["predictor_version"], record["sae"]) == ("probe_length", "3", None)
-    assert len(record["domains"]) == 28
-    assert all(score["score"] > 10 for score in record["domains"].values())
-    assert not (tmp_path / "none").exists()
+    return results["predictions"]
 
 
 class Complete:
@@ -66,6 +80,7 @@ class Entry:
     value: str
     dist: SimpleNamespace
     load: Callable[[], object]
+    module: str = __name__
 
 
 def declared(monkeypatch, value, name="other"):
@@ -82,12 +97,18 @@ def declared(monkeypatch, value, name="other"):
     monkeypatch.setattr(registry, "_declared", registry._declared.__wrapped__)
 
 
-@pytest.mark.parametrize("value", [Complete, Complete(), lambda: Complete()])
+MADE = Predictor(
+    name="other", measure=lambda evidence: {}, needs=frozenset({"texts"}), source="a test", cost="none", target="delta"
+)
+
+
+@pytest.mark.parametrize("value", [MADE, lambda: MADE, Complete, Complete(), lambda: Complete()])
 def test_an_object_a_class_or_a_function_will_do(monkeypatch, value):
     declared(monkeypatch, value)
     assert registry.get_predictor("other").target == "delta"
     assert category_of(registry.get_predictor("other")) == "predictor", "one that does not say"
     assert "other" in registry.names()
+    assert registry.description_of("other") == __doc__, "of the module that the entry point names"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,16 @@ from importlib import import_module
 import pytest
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.kinds import known_kinds
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.predictors.base import NEEDS
-from lm_eval_sts.predictors.registry import _FAMILIES, _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
+from lm_eval_sts.predictors.registry import (
+    _FAMILIES,
+    _MODULES,
+    DEFAULT_PREDICTORS,
+    SHOWN,
+    get_predictor,
+    names,
+)
 from tests.messages import says
 
 
@@ -19,7 +26,7 @@ def test_what_there_is():
         predictor = get_predictor(name)
         assert get_predictor(name) is predictor and predictor.name == name
         assert predictor.target in ("magnitude", "delta") and predictor.source and predictor.version and predictor.cost
-        assert predictor.needs <= set(NEEDS)
+        assert predictor.needs <= set(known_kinds())
 
 
 def test_every_family_is_listed_whole():
@@ -34,7 +41,7 @@ def test_the_default_is_all_that_needs_no_more_than_forward_passes():
     forwards = {"texts", "profiles", "losses"}
     for name in _MODULES:
         predictor = get_predictor(name)
-        free = predictor.needs <= forwards and not hasattr(predictor, "check")
+        free = predictor.needs <= forwards and predictor.check is None
         assert (name in DEFAULT_PREDICTORS) == free, name
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.resampling import ratio_standard_error, resampled_weights
+from lm_eval_sts.predictors.resampling import resampled_weights
+from tests.predictors.made import ratio_standard_error
 
 
 def test_the_standard_error_of_a_mean():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.base import Responses
+from lm_eval_sts.evidence.evidence import AnswerGradients
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.signed_sts import attribution
 from lm_eval_sts.predictors.sts import select_features
@@ -21,7 +21,7 @@ def decode(features: np.ndarray) -> np.ndarray:
     return DECODER[features]
 
 
-EVIDENCE = make_evidence(responses=Responses(RAW, SCALED, decode))
+EVIDENCE = make_evidence(answer_gradients=AnswerGradients(RAW, SCALED, decode))
 
 
 def mean_change(shown: list[np.ndarray], alone: list[np.ndarray]) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_features_that_do_not_move_are_not_decoded():
     for h in still:
         h[:, 0] += 1.0
     tokens = Tokens(SFT.h, [still], SFT.x, [SFT.x])
-    evidence = make_evidence(sft=tokens, responses=Responses(RAW, SCALED, watch))
+    evidence = make_evidence(sft=tokens, answer_gradients=AnswerGradients(RAW, SCALED, watch))
     found = get_predictor("sts_signed").score(evidence)
     assert [list(features) for features in asked] == [[0]]
     assert found.domains["law"].score == pytest.approx(float((SCALED["law"] @ DECODER[0]).mean()), rel=1e-4)
@@ -105,9 +105,9 @@ def test_it_is_exact_where_everything_is_linear():
     def log_likelihoods(x: list[np.ndarray]) -> np.ndarray:
         return np.array([-3.0 + (g * a).sum() for g, a in zip(gradients, x, strict=True)])
 
-    responses = {"law": np.stack([g.sum(axis=0) for g in gradients])}
+    gradient = {"law": np.stack([g.sum(axis=0) for g in gradients])}
     evidence = make_evidence(
-        sft, {"law": domain}, n_features=2, responses=Responses(responses, responses, lambda j: decoder[j])
+        sft, {"law": domain}, n_features=2, answer_gradients=AnswerGradients(gradient, gradient, lambda j: decoder[j])
     )
     true = log_likelihoods([a + move for a in domain.x]) - log_likelihoods(domain.x)
     for name in ("sts_signed", "sts_signed_raw"):
@@ -128,6 +128,6 @@ def test_it_is_exact_where_everything_is_linear():
 
 def test_without_a_shift_nothing_changes():
     tokens = Tokens(SFT.h, [SFT.h], SFT.x, [SFT.x])
-    evidence = make_evidence(sft=tokens, responses=Responses(RAW, SCALED, decode))
+    evidence = make_evidence(sft=tokens, answer_gradients=AnswerGradients(RAW, SCALED, decode))
     for name in ("sts_signed", "sts_signed_top", "sts_signed_raw"):
         assert {s.score for s in get_predictor(name).score(evidence).domains.values()} == {0.0}

@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.predictors.resampling import ratio_standard_error
 from lm_eval_sts.predictors.sts import FAMILY, Rule, bottom_features, select_features, top_features
-from tests.predictors.made import D_IN, D_SAE, DOMAINS, DRAWS, SFT, UNALIGNED, N, Tokens, make_evidence
+from tests.predictors.made import (
+    D_IN,
+    D_SAE,
+    DOMAINS,
+    DRAWS,
+    SFT,
+    UNALIGNED,
+    N,
+    Tokens,
+    changed,
+    make_evidence,
+    ratio_standard_error,
+)
 
 
 def aligned(k: int) -> np.ndarray:
@@ -246,13 +257,13 @@ def test_the_seed_decides_errors_and_nothing_else():
 
 def test_more_queries_in_any_order_change_nothing_but_rounding():
     evidence = make_evidence()
-    sft, domains = evidence.profiles.sft, evidence.profiles.domains
+    sft, domains = evidence["profiles"].sft, evidence["profiles"].domains
     profiles = replace(
-        evidence.profiles,
+        evidence["profiles"],
         sft=sft.take(range(len(sft))[::-1]),
         domains={n: p.take(range(len(p))[::-1]) for n, p in domains.items()},
     )
-    turned = replace(evidence, profiles=profiles)
+    turned = changed(evidence, profiles=profiles)
     for name in ("sts_act", "sts_icl", "sts_act_sq"):
         a, b = (get_predictor(name).score(e).domains["law"].score for e in (evidence, turned))
         assert a == pytest.approx(b, rel=1e-9)

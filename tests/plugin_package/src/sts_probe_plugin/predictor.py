@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lm_eval_sts.predictors.base import Scores
+from lm_eval_sts.predictors.base import Predictor, Scores, mean_of
 from lm_eval_sts.records import DomainScore
 
 
@@ -20,3 +20,12 @@ class ProbeLength:
             for d, x in lengths.items()
         }
         return Scores(scores, lengths)
+
+
+INDECISION = Predictor(
+    name="probe_indecision",
+    measure=lambda evidence: {domain: mean_of(values) for domain, values in evidence["probe_entropy"].items()},
+    needs=frozenset({"probe_entropy"}),
+    cost="one forward pass a question",
+    source="a test",
+)

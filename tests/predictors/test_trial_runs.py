@@ -1,20 +1,22 @@
-"""Probing runs: means of what was measured."""
+"""Trial runs: means of what was measured."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import get_predictor
-from tests.predictors.made import text_evidence
+from lm_eval_sts.predictors.trial_runs import trial_run
+from tests.messages import says
+from tests.predictors.made import changed, text_evidence
 
 NAN = np.nan
-EVIDENCE = replace(
+EVIDENCE = changed(
     text_evidence([("a", "b")], {"law": ["q"] * 4, "math": ["q"]}),
-    probing={
+    trial_runs={
         1: {"law": np.array([1.0, 2.0, 6.0, NAN]), "math": np.array([-0.5])},
         5: {"law": np.array([0.0, 0.0, 0.0, NAN]), "math": np.array([NAN])},
     },
@@ -35,6 +37,18 @@ def test_steps_are_told_apart_and_a_domain_without_a_measured_question_is_left_o
     found = get_predictor("probing_5").score(EVIDENCE)
     assert {domain: score.score for domain, score in found.domains.items()} == {"law": 0.0}
     assert found.notes == ("probing_5 has no score for math: it needs a question that was measured",)
+
+
+def test_steps_that_no_run_has_are_refused():
+    get_predictor("probing_5").check(Settings(probing_steps=(1, 5)))
+    with says(SettingsError, "probing_20 reads a trial run of 20 steps, and probing_steps has 1, 5"):
+        get_predictor("probing_20").check(Settings(probing_steps=(1, 5)))
+
+
+def test_those_of_other_steps_can_be_had():
+    changes = {50: {"law": np.array([2.0, 4.0])}}
+    assert trial_run(50).name == "probing_50"
+    assert trial_run(50).score(changed(EVIDENCE, trial_runs=changes)).domains["law"].score == 3.0
 
 
 def test_they_are_marked():
