@@ -42,7 +42,9 @@ class TunedManifest(Record):
     n_tokens: int = Field(gt=0)
     """Response tokens of one pass: what the loss is computed on."""
     steps: int = Field(gt=0)
-    """Optimiser steps."""
+    """Optimiser steps, with those that were skipped."""
+    skipped_steps: tuple[int, ...] = ()
+    """Steps that changed no weight because their loss or gradient was not finite, counted from 1."""
     first_loss: Finite
     """Mean training loss of the first tenth of the steps, nats a response token."""
     final_loss: Finite
@@ -67,7 +69,8 @@ class TunedManifest(Record):
     created: str
     """UTC, ISO 8601."""
     notes: tuple[str, ...] = ()
-    """Whatever a reader must know: truncated examples, a dtype that the hardware lacks, a loss that did not fall."""
+    """Whatever a reader must know: truncated examples, a dtype that the hardware lacks, damaged checkpoints, a loss
+    that did not fall."""
 
 
 def read_tuned(folder: Path) -> TunedManifest | None:
