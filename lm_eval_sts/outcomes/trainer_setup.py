@@ -229,27 +229,11 @@ def train(trainer: Any, checkpoint: Path | None) -> None:
     Raises:
         TrainingError: The loss or gradient stopped being finite.
     """
+    from lm_eval_sts.features.backward import sound_attention
     from lm_eval_sts.outcomes.training_checks import NothingLeft
 
-    with _sound_attention(), suppress(NothingLeft):
+    with sound_attention(), suppress(NothingLeft):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-@contextmanager
-def _sound_attention() -> Iterator[None]:
-    """Keeps cuDNN out of attention.
-
-    Its backward pass gives NaN for a query's gradient on H100 and H200 where a batch is padded to 64 more than a
-    multiple of 128 tokens (github.com/pytorch/pytorch/issues/196678), which heads of Qwen2 models meet.
-    """
-    import torch
-
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 @contextmanager

@@ -307,10 +307,20 @@ def test_shares_of_a_batch(monkeypatch):
         hardware.plan_devices(recipe, data, 64, None, None)
 
 
-def test_long_examples_take_smaller_shares():
-    long = SftSet("long", (Example("q", "a" * 5000),))
-    data = tokenise(long, tiny_tokenizer(), ANY)
-    assert hardware.plan_devices(make_recipe(batch_size=12), data, None, None).batch_size == 3
+@pytest.mark.parametrize(
+    ("response", "vocabulary", "expected"),
+    [
+        (5000, 262, (3, 4)),  # 16,384 tokens a pass
+        (1000, 262, (12, 1)),
+        (1000, 151_936, (2, 6)),  # 4 GiB of logits, at 12 bytes each
+        (1000, 256_000, (1, 12)),
+        (5000, 256_000, (1, 12)),
+    ],
+)
+def test_long_examples_and_large_vocabularies_take_smaller_shares(response, vocabulary, expected):
+    data = tokenise(SftSet("long", (Example("q", "a" * response),)), tiny_tokenizer(), ANY)
+    devices = hardware.plan_devices(make_recipe(batch_size=12), data, vocabulary, None, None)
+    assert (devices.batch_size, devices.accumulation) == expected
 
 
 def test_the_losses_in_short():

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainerState
 
 from lm_eval_sts.errors import ModelError, SettingsError, TrainingError
+from lm_eval_sts.features.backward import frozen
 from lm_eval_sts.outcomes import trainer_setup as setup
 from lm_eval_sts.outcomes.recipes import make_recipe
 from lm_eval_sts.outcomes.tuned import MANIFEST
@@ -130,9 +131,10 @@ def test_cudnn_takes_no_part_in_attention(tmp_path, monkeypatch):
         return step(*args, **kwargs)
 
     monkeypatch.setattr(Trainer, "training_step", look)
-    before = torch.backends.cuda.cudnn_sdp_enabled()
     setup.train(trainer_for({**LORA, "max_steps": 1}, tmp_path), None)
-    assert seen == [False] and torch.backends.cuda.cudnn_sdp_enabled() is before is True
+    with frozen(base_model()):
+        seen.append(torch.backends.cuda.cudnn_sdp_enabled())
+    assert seen == [False, False] and torch.backends.cuda.cudnn_sdp_enabled()
 
 
 # --- Models that are none.
