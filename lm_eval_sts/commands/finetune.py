@@ -59,7 +59,8 @@ def finetune(
         typer.Option("--save_steps", help="Steps between checkpoints; 0: none. A tenth of the run if not given."),
     ] = None,
     device_batch_size: Annotated[
-        int | None, typer.Option("--device_batch_size", help="Examples a forward pass on one device.")
+        int | None,
+        typer.Option("--device_batch_size", help="Examples a forward pass on one device; what fits if not given."),
     ] = None,
     gradient_checkpointing: Annotated[
         bool | None,
@@ -102,6 +103,7 @@ def finetune(
         lora_dropout=lora_dropout,
     )
     long_examples = _long_examples(truncate=truncate, drop_long=drop_long)
+    _check_revision(resolve(model), revision)
     delimiter = _delimiter(response_delimiter, model)
     examples = load_sft_set(
         resolve(sft_set), config=sft_name, columns=sft_columns, split=sft_split, revision=sft_revision
@@ -137,6 +139,13 @@ def _long_examples(*, truncate: bool, drop_long: bool) -> LongExamples:
     if truncate and drop_long:
         raise SettingsError("--truncate and --drop_long both say what happens to long examples: give one")
     return "truncate" if truncate else "drop" if drop_long else "refuse"
+
+
+def _check_revision(model: str, revision: str | None) -> None:
+    from lm_eval_sts.errors import SettingsError
+
+    if revision is not None and Path(model).is_dir():
+        raise SettingsError(f"--revision {revision} is one of the hub's, and --model {model} is a folder: leave it out")
 
 
 def _delimiter(given: str | None, model: str) -> str:

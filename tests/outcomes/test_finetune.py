@@ -407,3 +407,9 @@ def test_without_trl_the_command_says_what_to_install(tmp_path, monkeypatch):
 def test_contradictory_options(tmp_path):
     failed = invoke("--model", "micro/model", "--sft_set", SET, "--output", tmp_path, "--truncate", "--drop_long")
     assert type(failed.exception) is SettingsError and "--drop_long" in str(failed.exception)
+
+
+def test_a_folder_has_no_revisions(tmp_path):
+    failed = invoke("--model", "micro/model", "--sft_set", SET, "--output", tmp_path / "out", "--revision", "v2")
+    assert type(failed.exception) is SettingsError and "--revision v2" in str(failed.exception)
+    assert not (tmp_path / "out").exists()
