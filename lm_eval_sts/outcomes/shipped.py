@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import Outcome, Prediction, Record, load_record, read_json
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 PUBLISHED: Final = _PACKAGE / "outcomes" / "published"
@@ -46,6 +46,7 @@ def load_outcome(spec: str) -> Outcome:
     return _load(Outcome, spec, _outcome_files())
 
 
+@noted_together()
 def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
     """Reads the outcomes of all places given.
 

@@ -22,17 +22,23 @@ from lm_eval_sts.records.agreement import (
     Unit,
 )
 from lm_eval_sts.records.base import (
+    CONTENT_HASH,
     FORMAT_VERSION,
     UNKNOWN,
+    Document,
     Finite,
     ModelRef,
     Provenance,
     Record,
     SftSetRef,
+    dump_record,
     load_record,
+    noted_together,
     parse_record,
     read_json,
     save_record,
+    validated,
+    with_hash,
 )
 from lm_eval_sts.records.board import (
     Board,
@@ -71,6 +77,7 @@ from lm_eval_sts.records.submission import (
 
 __all__ = [
     "CATEGORIES",
+    "CONTENT_HASH",
     "FORMAT_VERSION",
     "STATISTICS",
     "UNKNOWN",
@@ -88,6 +95,7 @@ __all__ = [
     "Code",
     "Cost",
     "Difference",
+    "Document",
     "DomainOutcome",
     "DomainScore",
     "Entry",
@@ -130,8 +138,12 @@ __all__ = [
     "Unit",
     "Values",
     "View",
+    "dump_record",
     "load_record",
+    "noted_together",
     "parse_record",
     "read_json",
     "save_record",
+    "validated",
+    "with_hash",
 ]
