@@ -92,6 +92,15 @@ def load_shipped_prediction(spec: str) -> Prediction:
     return _load(Prediction, spec, _files(PREDICTIONS))
 
 
+def prediction_place(spec: str) -> Path:
+    """Where predictions lie that are given by the path of a file or folder, or else by a shipped name.
+
+    Raises:
+        RecordError: There is neither.
+    """
+    return _path(spec, _files(PREDICTIONS), "prediction")
+
+
 def _outcome_files() -> dict[str, Path]:
     return _files(PUBLISHED) | _files(MICRO, _MICRO_PREFIX)
 
@@ -102,14 +111,19 @@ def _files(folder: Path, prefix: str = "") -> dict[str, Path]:
 
 
 def _load(kind: type[R], spec: str, shipped: dict[str, Path]) -> R:
-    if spec in shipped:
-        return load_record(kind, shipped[spec])
+    return load_record(kind, shipped[spec] if spec in shipped else _path(spec, shipped, kind.__name__.lower()))
+
+
+def _path(spec: str, shipped: dict[str, Path], what: str) -> Path:
+    """A path that was given, or else the file of a shipped name."""
     if spec.endswith(".json") or _exists(spec):
-        return load_record(kind, Path(spec))
+        return Path(spec)
+    if spec in shipped:
+        return shipped[spec]
     near = difflib.get_close_matches(spec, shipped, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
-    raise RecordError(f"no {kind.__name__.lower()} {spec!r} ships, nor is there such a file: {hint}available: {names}")
+    raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {hint}available: {names}")
 
 
 def _exists(spec: str) -> bool:

@@ -112,17 +112,15 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
             f"{where}: format version {version!r} is not known to this release (it reads {FORMAT_VERSION}): "
             "upgrade lm-eval-sts, or write the record again"
         )
-    hashed = issubclass(kind, Document) and isinstance(data, dict) and CONTENT_HASH in data
-    if hashed:
-        data = _checked_content(data, where)
+    content = _checked_content(data, where) if issubclass(kind, Document) else data
     with validated(where):
         # Through JSON, so that lists become the tuples of the record under strict rules.
-        record = kind.model_validate_json(json.dumps(data))
+        record = kind.model_validate_json(json.dumps(content))
     try:  # what is free in a record, as settings are, may still hold what Python reads and JSON does not know
-        json.dumps(data, allow_nan=False)
+        json.dumps(content, allow_nan=False)
     except ValueError as error:
         raise RecordError(f"{where}: not a valid {kind.__name__}: it holds a number that is not finite") from error
-    if isinstance(record, Document) and not hashed:
+    if isinstance(record, Document) and content is data:
         _note_unhashed(where)
     return record
 
@@ -168,8 +166,10 @@ def _shortest(digits: str) -> float:
     return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
-def _checked_content(data: dict[str, Any], where: str) -> dict[str, Any]:
-    """A document's content, once it was seen to be what was hashed."""
+def _checked_content(data: object, where: str) -> object:
+    """What is left without the hash, once it was seen to be what was hashed; the data itself where there is none."""
+    if not isinstance(data, dict) or CONTENT_HASH not in data:
+        return data
     content = {key: value for key, value in data.items() if key != CONTENT_HASH}
     if (found := _hash(content)) != data[CONTENT_HASH]:
         raise RecordError(
