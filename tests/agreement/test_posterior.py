@@ -46,6 +46,17 @@ def test_units_do_not_matter_and_seeds_are_used(target):
     assert (-turned.high, -turned.low) == pytest.approx((found["pearson"].low, found["pearson"].high), abs=0.05)
 
 
+@pytest.mark.parametrize("common", [-2.7, 2.7, -30.0])
+def test_a_change_that_all_domains_share_is_no_evidence(common):
+    """Fine-tuning moves the mean as well, by −2.7 points on average where it was measured; no correlation sees that."""
+    se = np.linspace(0.5, 2, 8)
+    about_zero, moved = (
+        true_intervals(X, d, se, "delta") for d in (DELTA - DELTA.mean(), DELTA - DELTA.mean() + common)
+    )
+    for name, found in moved.items():
+        assert (found.low, found.high) == pytest.approx((about_zero[name].low, about_zero[name].high), abs=1e-6)
+
+
 def test_a_magnitude_does_not_know_the_sign():
     se = np.linspace(0.5, 2, 8)
     assert true_intervals(X, DELTA, se, "magnitude") == true_intervals(X, -DELTA, se, "magnitude")
