@@ -10,6 +10,7 @@ import pytest
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.errors import RecordError
+from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.microworld.split import SPLIT_FILE, Split
 from lm_eval_sts.microworld.sweep import write_shipped
 from lm_eval_sts.outcomes.shipped import MICRO, PUBLISHED, load_outcome, load_outcomes
@@ -79,6 +80,16 @@ def test_what_is_said_of_a_changed_record(tmp_path):
     path.write_text(path.read_text().replace('"n": 7', '"n": 8', 1))
     with says(RecordError, path, "content does not match its hash", "changed or damaged", "remove its content_hash"):
         load_record(Outcome, path)
+
+
+@pytest.mark.parametrize("read", [lambda folder: load_outcomes([str(folder)]), read_predictions])
+def test_a_damaged_kind_does_not_hide_a_record_in_a_folder(tmp_path, read):
+    for name, record in (("outcome", load_outcome("yi-6b-chat")), ("prediction", make_prediction())):
+        save_record(record, tmp_path / f"{name}.json")
+        text = (tmp_path / f"{name}.json").read_text()
+        (tmp_path / f"{name}-2.json").write_text(text.replace(f'"kind": "{name}"', f'"kind": "{name[:-1]}f"'))
+    with says(RecordError, "-2.json", "does not match its hash"):
+        read(tmp_path)
 
 
 def test_a_record_edited_by_hand_is_read_without_its_hash(caplog):

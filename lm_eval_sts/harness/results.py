@@ -17,6 +17,7 @@ from lm_eval_sts.records import (
     noted_together,
     parse_record,
     read_json,
+    refuse_damaged,
     save_record,
 )
 
@@ -130,6 +131,7 @@ def _json_files(folder: Path) -> list[Path]:
 def _read(file: Path) -> list[_Found]:
     """The predictions in a file; none in one that is something else."""
     data = read_json(file)
+    refuse_damaged(data, str(file))  # before its kind is believed
     if not isinstance(data, dict):
         return []
     records = [data] if data.get("kind") == "prediction" else _records(data)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 PUBLISHED: Final = _PACKAGE / "outcomes" / "published"
@@ -74,9 +74,10 @@ def kind_of(file: Path) -> object:
     """What record a JSON file says it is; None for anything else.
 
     Raises:
-        RecordError: It cannot be read, or is not JSON.
+        RecordError: It cannot be read, is not JSON, or is a damaged record.
     """
     data = read_json(file)
+    refuse_damaged(data, str(file))
     return data.get("kind") if isinstance(data, dict) else None
 
 

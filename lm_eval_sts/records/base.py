@@ -180,6 +180,20 @@ def _checked_content(data: object, where: str) -> object:
     return content
 
 
+def refuse_damaged(data: object, where: str) -> None:
+    """Refuses JSON that was written as a document and is no longer what was written, its kind included.
+
+    Args:
+        data: Decoded JSON of any kind; what is no document passes.
+        where: What it came from, for the message.
+
+    Raises:
+        RecordError: Its content does not match its hash.
+    """
+    if isinstance(data, dict) and "format_version" in data:
+        _checked_content(data, where)
+
+
 @contextlib.contextmanager
 def noted_together() -> Iterator[None]:
     """Within it (or in a function that it decorates), one line tells of all documents that carry no hash."""
