@@ -80,10 +80,25 @@ def test_export(monkeypatch, capsys, tmp_path):
         output = tmp_path / "out" / source.name
         assert call(monkeypatch, "export", source, "--output", output) == 0
         written = [Path(line) for line in capsys.readouterr().out.splitlines()]
-        assert written == [output / f"sts_mmlu_pro-{name}.json" for name in ("sts_act", "sts_icl")]
+        names = [path.name[: -len("-12345678.json")] for path in written]
+        assert names == [f"model-set-sts_mmlu_pro-{name}" for name in ("sts_act", "sts_icl")]
         for path, name in zip(written, ("sts_act", "sts_icl"), strict=True):
             assert read_predictions(path) == [make_prediction(name)]
-        assert sorted(p.name for p in output.iterdir()) == [path.name for path in written]
+        assert sorted(output.glob("[!.]*")) == written
+
+
+def test_export_of_another_run_of_the_setting(monkeypatch, capsys, tmp_path):
+    def export(score: float, *options: str) -> int:
+        results = tmp_path / f"results_{score}.json"
+        results.write_text(json.dumps(result_json(make_prediction(score=score).model_dump(mode="json"))))
+        return call(monkeypatch, "export", results, "--output", tmp_path / "out", *options)
+
+    assert export(1.5) == export(1.5) == 0
+    written = Path(capsys.readouterr().out.splitlines()[0])
+    assert export(2.5) == 1 and "another run of this setting" in capsys.readouterr().err
+    assert read_predictions(written) == [make_prediction()]
+    assert export(2.5, "--overwrite") == 0
+    assert read_predictions(written) == [make_prediction(score=2.5)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,7 @@ def test_export(monkeypatch, capsys, tmp_path):
     [
         (None, "No such file"),
         ("{", "not JSON"),
-        ("[]", "neither"),
+        ("[]", "no predictions"),
         ("{}", "no predictions"),
         (json.dumps(result_json(changed(target="sign"))), "target"),
         (json.dumps(result_json(changed(format_version=9))), "format version 9"),
@@ -119,7 +134,7 @@ def test_export_stays_in_its_folder(monkeypatch, capsys, tmp_path, name):
     results.write_text(json.dumps(result_json(make_prediction(benchmark=name).model_dump(mode="json"))))
     output = tmp_path / "deep" / "out"
     assert call(monkeypatch, "export", results, "--output", output) == 0
-    (path,) = output.iterdir()
+    (path,) = output.glob("[!.]*")
     assert path.suffix == ".json" and capsys.readouterr().out.strip() == str(path)
 
 

@@ -84,27 +84,15 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
     """The predictions of all places given.
 
     Args:
-        specs: Files, folders, or shipped names. A folder stands for the exported predictions directly in it, or, where
-            there are none, for the newest result file of lm-eval below it.
+        specs: Files, folders (all runs and exported predictions below them), or shipped names.
 
     Raises:
-        RecordError: A place holds none, or something that is not valid.
+        RecordError: A place holds none, or something that is not valid, or two runs predict one setting.
     """
     from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.outcomes.shipped import kind_of, load_shipped_prediction
+    from lm_eval_sts.outcomes.shipped import prediction_place
 
-    found: list[Prediction] = []
-    for spec in specs:
-        path = Path(spec)
-        if path.is_dir():
-            exported = [file for file in sorted(path.glob("*.json")) if kind_of(file) == "prediction"]
-            for file in exported or [path]:
-                found += read_predictions(file)
-        elif path.exists() or spec.endswith(".json"):
-            found += read_predictions(path)
-        else:
-            found.append(load_shipped_prediction(spec))
-    return found
+    return read_predictions(*map(prediction_place, specs))
 
 
 def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:

@@ -33,7 +33,7 @@ from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.task import DomainResults, OwnValues, TransferTask
 from lm_eval_sts.predictors.base import Evidence, Question, Texts
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import Outcome, Prediction, Selection
+from lm_eval_sts.records import Outcome, Prediction, Selection, dump_record
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +277,7 @@ class Run:
             scores = {p.predictor: p.domains[task.domain] for p in shown if task.domain in p.domains}
             table = {name: (score.score, score.se) for name, score in scores.items()}
             if task is last:
-                records = [p.model_dump(mode="json") for p in predictions]
+                records = [dump_record(p) for p in predictions]
                 prompts = self.profiling.sft_prompts if self.profiling else None
                 written = {"sft_prompts": prompts and str(prompts), "predictions": records}
             else:

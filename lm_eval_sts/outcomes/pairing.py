@@ -33,6 +33,7 @@ from lm_eval_sts.records import (
     Provenance,
     Recipe,
     SftSetRef,
+    validated,
 )
 
 _PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy")
@@ -69,7 +70,7 @@ def pair(
 
     Raises:
         RecordError: The runs are not comparable, are of the same weights, or belong to different settings; names
-            both sides.
+            both sides. Or a figure or the name is none that an outcome can have.
     """
     if not tuned:
         raise RecordError("nothing to pair: give at least one tuned run")
@@ -80,30 +81,30 @@ def pair(
             raise RecordError(f"{len(given)} {what} for {len(tuned)} tuned runs: give one a run, or none")
     runs = [base, *tuned]
     tables = {d: [r.questions[d] for r in runs] for d in base.facts.domains if all(d in r.questions for r in runs)}
-    changes = _Changes(runs, tables)
     command = this_command()
-    domains = {domain: changes.of(domain) for domain in base.facts.domains}
-    return Outcome(
-        name=name,
-        model=base.facts.model,
-        sft_set=sft_set or (manifests[0].sft_set if manifests else None),
-        recipe=recipe or (manifests[0].recipe if manifests else None),
-        measurement=_measurement(base, tables),
-        seeds=seeds,
-        domains=domains,
-        seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
-        split_half=changes.reliability(),
-        tuned=tuple(m.model_dump(mode="json") for m in manifests),
-        source=source or command,
-        caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
-        provenance=Provenance(
-            package_versions={package: package_version(package) for package in _PACKAGES},
-            command=command,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seed=_SPLIT_SEED,
-            settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
-        ),
-    )
+    with validated(f"outcome {name}"):
+        changes = _Changes(runs, tables)
+        return Outcome(
+            name=name,
+            model=base.facts.model,
+            sft_set=sft_set or (manifests[0].sft_set if manifests else None),
+            recipe=recipe or (manifests[0].recipe if manifests else None),
+            measurement=_measurement(base, tables),
+            seeds=seeds,
+            domains={domain: changes.of(domain) for domain in base.facts.domains},
+            seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
+            split_half=changes.reliability(),
+            tuned=tuple(m.model_dump(mode="json") for m in manifests),
+            source=source or command,
+            caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
+            provenance=Provenance(
+                package_versions={package: package_version(package) for package in _PACKAGES},
+                command=command,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                seed=_SPLIT_SEED,
+                settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
+            ),
+        )
 
 
 # ---- views: which numbers of the questions are compared

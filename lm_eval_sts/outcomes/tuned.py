@@ -8,8 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.records import UNKNOWN, Finite, ModelRef, Recipe, Record, SftSetRef, load_record, read_json
-from lm_eval_sts.records.base import FORMAT_VERSION
+from lm_eval_sts.records import UNKNOWN, Document, Finite, ModelRef, Recipe, SftSetRef, load_record, read_json
 
 MANIFEST: Final = "sts_finetune.json"
 """File name of the manifest in the folder of the adapter or model."""
@@ -18,10 +17,9 @@ _ADAPTER_CONFIG: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 
 
-class TunedManifest(Record):
+class TunedManifest(Document):
     """What a fine-tuned model was made of, and what training did."""
 
-    format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["tuned"] = "tuned"
     base: ModelRef
     """The base model as loaded for training: its weights hash includes the dtype."""

@@ -22,17 +22,24 @@ from lm_eval_sts.records.agreement import (
     Unit,
 )
 from lm_eval_sts.records.base import (
+    CONTENT_HASH,
     FORMAT_VERSION,
     UNKNOWN,
+    Document,
     Finite,
     ModelRef,
     Provenance,
     Record,
     SftSetRef,
+    dump_record,
     load_record,
+    noted_together,
     parse_record,
     read_json,
+    refuse_damaged,
     save_record,
+    validated,
+    with_hash,
 )
 from lm_eval_sts.records.board import (
     Board,
@@ -71,6 +78,7 @@ from lm_eval_sts.records.submission import (
 
 __all__ = [
     "CATEGORIES",
+    "CONTENT_HASH",
     "FORMAT_VERSION",
     "STATISTICS",
     "UNKNOWN",
@@ -88,6 +96,7 @@ __all__ = [
     "Code",
     "Cost",
     "Difference",
+    "Document",
     "DomainOutcome",
     "DomainScore",
     "Entry",
@@ -130,8 +139,13 @@ __all__ = [
     "Unit",
     "Values",
     "View",
+    "dump_record",
     "load_record",
+    "noted_together",
     "parse_record",
     "read_json",
+    "refuse_damaged",
     "save_record",
+    "validated",
+    "with_hash",
 ]

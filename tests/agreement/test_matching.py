@@ -70,6 +70,14 @@ def test_a_prediction_for_every_outcome_that_it_fits():
     assert found(predictions, doses) == [("sts_icl", "weak"), ("sts_icl", "strong"), ("null", "other")]
 
 
+def test_a_prediction_that_fits_none_is_left_out_where_others_fit():
+    predictions = [prediction(SCORES, model="org/other"), prediction(SCORES)]
+    for force in (False, True):
+        assert found(predictions, [outcome(SCORES), outcome(SCORES, name="x", sft="x/y")], force=force) == [
+            ("sts_icl", "an-outcome")
+        ]
+
+
 def test_recipes():
     recipe = Recipe(
         name="paper",

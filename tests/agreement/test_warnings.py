@@ -96,6 +96,21 @@ def test_outcomes_without_predictions_and_one_setting_twice():
     assert "again: the same setting as an-outcome" in lines
 
 
+def test_predictions_without_an_outcome_are_named_with_what_speaks_against_the_nearest():
+    others = [prediction(SCORES, model="org/other", predictor=name, target="delta") for name in ("a", "b")]
+    mine = [prediction(SCORES), *others, prediction(SCORES, sft="x/z")]
+    outcomes = [outcome(DELTAS, version="9", name="far", sft="x/y"), outcome(DELTAS)]
+    found = compare(mine, outcomes, Rules(), PROVENANCE)
+    assert found.target == "magnitude", "what is left out has no say in it"
+    assert [one.predictor for one in found.settings] == ["sts_icl"]
+    assert found.warnings[:2] == (
+        "org/other on org/set (a, b): left out: no outcome is for it (predicted for the model org/other (weights "
+        "unknown), measured on org/model (weights unknown))",
+        "org/model on x/z (sts_icl): left out: no outcome is for it (predicted for the SFT set x/z, measured after "
+        "org/set)",
+    )
+
+
 def test_long_lists_are_cut():
     many = {f"{name}{i}": float(i) / 100 for i in range(3) for name in NAMES[:9]}
     lines = told([prediction({"a0": 1.0, "b0": 2.0})], [outcome(many)])

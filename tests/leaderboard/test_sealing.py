@@ -14,7 +14,7 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.leaderboard.sealing import commitment, new_salt, reveal_file, seal, seal_file, why_closed
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.leaderboard.validate import validate
-from lm_eval_sts.records import Seal, Submission, load_record
+from lm_eval_sts.records import Outcome, Seal, Submission, load_record, save_record
 from tests.leaderboard.made import SETTING, leaderboard, line_of, submission, told, write
 from tests.leaderboard.test_validate import git
 from tests.messages import says
@@ -35,8 +35,8 @@ def private(tmp_path):
 
 def register(root):
     """The outcome becomes known."""
-    text = (root / "settings" / "a" / "one.json").read_text().replace('"one"', '"new"')
-    (root / "settings" / "a" / "new.json").write_text(text)
+    registered = load_record(Outcome, root / "settings" / "a" / "one.json")
+    save_record(registered.model_copy(update={"name": "new"}), root / "settings" / "a" / "new.json")
 
 
 def changed(path, **changes):

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.outcomes.changes import agresti_min_variance, mcnemar_p
+from lm_eval_sts.outcomes.changes import agresti_min_variance
 from lm_eval_sts.outcomes.pairing import pair
 from lm_eval_sts.outcomes.runs import Run, RunFacts, read_run
 from lm_eval_sts.outcomes.tuned import TunedManifest
 from lm_eval_sts.records import ModelRef, Outcome, SftSetRef, load_record, save_record
+from lm_eval_sts.records.outcome import mcnemar_p
 from tests.messages import says
 from tests.outcomes.made import (
     answer_results,
@@ -34,6 +35,13 @@ from tests.outcomes.made import (
 def runs(made=choice_results, seeds: int = 1, **changes: Any) -> tuple[Run, list[Run]]:
     base = as_run(made(0, **changes), "the base run")
     return base, [as_run(made(seed, **changes), f"tuned run {seed}") for seed in range(1, seeds + 1)]
+
+
+@pytest.mark.parametrize("name", ["Mine", "a b", "x" * 101, "", "../x"])
+def test_a_name_that_an_outcome_cannot_have(name):
+    base, tuned = runs()
+    with says(RecordError, "not a valid Outcome: name"):
+        pair(base, tuned, name=name)
 
 
 # ---- what comes out
