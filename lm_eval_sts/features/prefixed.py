@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
+from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.features.prefix_attention import attending_apart, possible
 from lm_eval_sts.features.prefix_cache import repeat_cache, repeatable
 
@@ -67,7 +68,8 @@ class PrefixedModel:
 
     def takes(self, option: str) -> bool:
         """Whether the model's forward has a parameter of this name."""
-        return option in inspect.signature(_inner(self.model).forward).parameters
+        # A PEFT wrapper's own forward hides its model's parameters.
+        return option in inspect.signature(inner_model(self.model).forward).parameters
 
     def __call__(self, ids: Sequence[Sequence[int]], prefix: Prefix, **options: Any) -> Tensor:
         """What ``run`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
@@ -128,8 +130,3 @@ class PrefixedModel:
                 return False
         tolerance = 1e-4 if torch.finfo(self.model.dtype).bits >= 32 else 0.1
         return bool(torch.linalg.vector_norm(found - expected) <= tolerance * torch.linalg.vector_norm(expected))
-
-
-def _inner(model: Any) -> Any:
-    """The model behind a PEFT wrapper, whose own forward hides its parameters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
