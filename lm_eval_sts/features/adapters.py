@@ -20,6 +20,17 @@ def inner_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def base_layer(module: Any) -> Any:
+    """The layer that an adapter's layer stands for; any other module itself."""
+    return module.get_base_layer() if hasattr(module, "get_base_layer") else module
+
+
+def in_adapted_layer(root: Any, path: str) -> bool:
+    """Whether a path in a module leads to a part of an adapter's layer."""
+    outer = path.split(".")[:-1]
+    return any(hasattr(root.get_submodule(".".join(outer[:i])), "get_base_layer") for i in range(1, len(outer) + 1))
+
+
 def check_adapter(model: Any, name: str) -> None:
     """Checks that the model underneath computes what the wrapped one does.
 
