@@ -212,8 +212,9 @@ def _on_call(maps: Mapping[str, nn.Module], listen: Callable[[str, Tensor, Tenso
     """Within, shows ``listen`` each map's name, input and output whenever it is called."""
 
     def hook(name: str) -> Callable[..., None]:
-        def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-            listen(name, next(iter((*args, *kwargs.values()))), output)
+        def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+            if isinstance(output, Tensor):  # a router may give more than its product
+                listen(name, next(iter((*args, *kwargs.values()))), output)
 
         return after
 

@@ -457,7 +457,9 @@ def test_activations_that_are_not_finite():
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.mul_(1e6)
     model = model.to(torch.float16)
-    with pytest.raises(ModelError, match="blocks.1 are not finite in torch.float16: load the model in bfloat16"):
+    with pytest.raises(
+        ModelError, match="blocks.1 of LlamaForCausalLM are not finite in torch.float16: load the model in bfloat16"
+    ):
         resolve_hook_point(model, "blocks.1.hook_resid_post")
 
 
