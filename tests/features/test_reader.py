@@ -217,6 +217,26 @@ def test_the_question_that_is_not_finite_is_named(sae, monkeypatch):
         reader.read(queries, reader.prefixes(queries))
 
 
+@pytest.mark.parametrize("fault", ["raises", "other numbers"])
+def test_a_cache_that_the_model_cannot_use_is_not_shared(sae, fault, caplog):
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(4)
+    expected = direct(model, blocks_of(model)[2], sae, queries)
+
+    def odd(module, args, kwargs):
+        if kwargs.get("use_cache") and fault == "raises":
+            raise ValueError("a cache of its own")
+        if kwargs.get("past_key_values") is not None and kwargs["past_key_values"].get_seq_length():
+            kwargs["position_ids"] = 2 * kwargs["position_ids"]
+        return args, kwargs
+
+    model.register_forward_pre_hook(odd, with_kwargs=True)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    prefixes = reader.prefixes(queries)
+    assert [p.length for p in prefixes] == [0, 0, 0] and "cannot be shared" in caplog.text
+    assert_equal(reader.read(queries, prefixes), expected)
+
+
 def test_out_of_memory_halves_the_batch(sae, monkeypatch):
     model = ARCHITECTURES["llama"]()
     queries = make_queries(8, seed=5)

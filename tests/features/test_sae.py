@@ -421,6 +421,24 @@ def test_a_feature_that_is_switched_off_by_its_threshold(tmp_path):
     assert bool(torch.isfinite(features).all()) and not features[:, 3].any() and features[:, 4].any()
 
 
+@pytest.mark.parametrize("fault", ["truncated", "other names", "no d_in", "no architecture"])
+def test_damaged_folders(tmp_path, fault):
+    tensors = weights()
+    if fault == "other names":
+        tensors = {"W_enc": tensors.pop("W_enc"), **{f"{name}.other": tensor for name, tensor in tensors.items()}}
+    write(tmp_path, tensors, architecture="standard")
+    file, config = tmp_path / "sae_weights.safetensors", tmp_path / "cfg.json"
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    missing = {"no d_in": "d_in", "no architecture": "architecture"}.get(fault)
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != missing}))
+    if fault == "no architecture":  # SAELens takes it for a standard one
+        assert load_sae(str(tmp_path)).architecture == "standard"
+        return
+    with says(SaeError, f"'{tmp_path}' cannot be loaded"):
+        load_sae(str(tmp_path))
+
+
 def test_metadata_without_what_is_needed(tmp_path):
     folder = write(tmp_path, weights(), architecture="standard", metadata={"hook_name": None})
     with pytest.raises(SaeError, match="setting `hook_name`"):
