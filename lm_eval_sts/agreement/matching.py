@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome, Prediction, Setting
+from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, Setting
 
 _SHOWN: Final = 4
 
@@ -83,10 +83,11 @@ def _setup_differences(setting: Setting, outcome: Outcome) -> list[str]:
     """Differences in base model, SFT set or recipe."""
     found = []
     ours, theirs = setting.model, outcome.model
-    # A weights hash covers the dtype, so the hashes of one model in two dtypes differ.
-    hashes = (ours.weights_hash, theirs.weights_hash) if ours.dtype == theirs.dtype else (UNKNOWN, UNKNOWN)
-    if _differ(hashes, (ours.name, theirs.name)):
-        found.append(f"predicted for the model {_model(ours)}, measured on {_model(theirs)}")
+    if not ours.same(theirs):
+        content = ours.difference(theirs)
+        found.append(
+            f"predicted for the model {ours.name}, measured on {theirs.name}" + (f" ({content})" if content else "")
+        )
     sft = outcome.sft_set
     if sft is None:
         found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after an unknown one")
@@ -161,7 +162,3 @@ def _known(value: str | None) -> bool:
 
 def _parts(value: str | None) -> set[str]:
     return {part.strip() for part in (value or "").split(",")}
-
-
-def _model(model: ModelRef) -> str:
-    return f"{model.name} (weights {model.weights_hash[:8]})"

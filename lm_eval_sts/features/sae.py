@@ -122,6 +122,7 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | 
     source = parse_spec(spec)
     sae = load_from_source(source, str(device))
     sae = sae.to(device=str(device), dtype=torch.float32).eval().requires_grad_(False)
+    _check_finite(sae, source.id)
     metadata = sae.cfg.metadata
     hook = hook_name or metadata.hook_name
     if not hook:
@@ -151,6 +152,20 @@ def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | 
         center_input=centered and not str(hook).endswith("hook_z"),
         warnings=tuple(_usable(sae, source, architecture)),
     )
+
+
+def _check_finite(sae: SAE[Any], name: str) -> None:
+    """Refuses weights that are not finite; a threshold of +inf is a feature that was switched off."""
+    for path, tensor in sae.state_dict().items():
+        wrong = ~torch.isfinite(tensor)
+        if path.endswith("threshold"):
+            wrong &= tensor != torch.inf
+        if bool(wrong.any()):
+            first = wrong.nonzero()[0].tolist()
+            raise SaeError(
+                f"SAE {name!r}: {int(wrong.sum())} of the {wrong.numel()} numbers of {path} are not finite, the first "
+                f"at {first} ({tensor[tuple(first)].item()}): download it again, or take another SAE"
+            )
 
 
 def _text(value: object) -> str | None:

@@ -144,6 +144,8 @@ class ProfileFolder:
         if loaded is None:
             return None
         tensors, metadata = loaded
+        if not all(np.isfinite(array).all() for array in tensors.values()):  # stored before reading checked it
+            return None
         return _from_tensors(tensors, json.loads(metadata["rows"]), int(metadata["d_sae"]), int(metadata["draws"]))
 
 

@@ -11,7 +11,9 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.identity import weights_hash
+from lm_eval_sts.features.adapters import check_adapter, inner_model
+from lm_eval_sts.features.hooks import find_blocks
+from lm_eval_sts.features.identity import model_ref
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.features.reading import Shard
 from lm_eval_sts.harness.shipped import shipped_name
@@ -26,7 +28,7 @@ class HarnessModel:
         lm: The lm-eval model.
 
     Raises:
-        ModelError: It shows no hidden states, or is no decoder.
+        ModelError: It shows no hidden states, is no decoder, or has an adapter that cannot be read through.
     """
 
     lm: Any
@@ -34,9 +36,7 @@ class HarnessModel:
     def __post_init__(self) -> None:
         model = getattr(self.lm, "model", None)
         kind = type(self.lm).__name__
-        if not isinstance(model, PreTrainedModel) and not isinstance(
-            getattr(model, "base_model", None), PreTrainedModel
-        ):
+        if not isinstance(inner_model(model), PreTrainedModel):
             raise ModelError(
                 f"sts tasks read hidden states, which lm-eval's model class {kind} does not give: use a Hugging Face "
                 "model in this process (--model hf), also with parallelize=True, peft=…, or accelerate launch"
@@ -45,11 +45,13 @@ class HarnessModel:
             raise ModelError(f"sts tasks need a decoder-only model, and {self.name} is an encoder-decoder")
         if getattr(self.lm, "tokenizer", None) is None:
             raise ModelError(f"sts tasks need the model's tokenizer, and {kind} has none")
+        if model is not inner_model(model):
+            check_adapter(model, str(getattr(self.lm, "peft", None) or "of the model"))
 
     @property
     def model(self) -> PreTrainedModel:
-        """The model, in eval mode."""
-        model: PreTrainedModel = self.lm.model
+        """The model, in eval mode; with an adapter, the one underneath PEFT's wrapper with the adapter in it."""
+        model: PreTrainedModel = inner_model(self.lm.model)
         return model
 
     @property
@@ -62,18 +64,16 @@ class HarnessModel:
 
     @cached_property
     def reference(self) -> ModelRef:
-        """The model for the record."""
-        return ModelRef(
-            name=self.name,
-            revision=_cached_commit(self.name, str(getattr(self.lm, "revision", None) or "main")),
-            weights_hash=weights_hash(self.model),
-            dtype=str(self.model.dtype).removeprefix("torch."),
-        )
+        """The model for the record, named with the adapter or the delta weights that were put on it."""
+        put_on = [f" with {what} {given}" for what in ("peft", "delta") if (given := getattr(self.lm, what, None))]
+        commit = _cached_commit(self.name, str(getattr(self.lm, "revision", None) or "main"))
+        return model_ref(self.lm.model, self.name + "".join(put_on), commit)
 
     @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
-        return int(self.model.config.get_text_config(decoder=True).num_hidden_layers)
+        _, blocks = find_blocks(self.model)
+        return len(blocks)
 
     @property
     def context(self) -> int:

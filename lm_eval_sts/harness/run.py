@@ -33,6 +33,7 @@ from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.harness.task import DomainResults, OwnValues, TransferTask
 from lm_eval_sts.predictors.base import Evidence, Question, Texts
 from lm_eval_sts.predictors.registry import get_predictor
+from lm_eval_sts.predictors.scoring import scores_of
 from lm_eval_sts.records import Outcome, Prediction, Selection, dump_record
 
 logger = logging.getLogger(__name__)
@@ -82,11 +83,13 @@ class _Found:
         predictions: The records.
         values: Each question's own values of what is shown, by (task, doc_id).
         agreement: How the predictions match what was measured.
+        left_out: Why there is no record of a predictor that was asked for, by its name.
     """
 
     predictions: list[Prediction]
     values: dict[tuple[str, int], OwnValues]
     agreement: AgreementResults
+    left_out: Mapping[str, str]
 
 
 class Run:
@@ -124,9 +127,9 @@ class Run:
         self._plan()
         for reading in self.passes:
             reading.read()
-        nothing = _Found([], {}, AgreementResults())
+        nothing = _Found([], {}, AgreementResults(), {})
         found: _Found = self.model.broadcast(self._score() if self.model.shard.rank == 0 else nothing)
-        self._hand_out(found.predictions)
+        self._hand_out(found)
         for task in self.agreements:
             task.results = found.agreement
             task.set_config("num_fewshot", self.tasks[0].n_demonstrations)
@@ -229,10 +232,11 @@ class Run:
                 **read,
             }
         )
-        scores = {p.name: p.score(evidence) for p in self.predictors}
+        domains = [d.task.domain for d in self.domains]
+        scores = {p.name: scores_of(p, evidence, domains) for p in self.predictors}
         for found in scores.values():
             for note in found.notes:
-                logger.info(note)
+                logger.log(logging.INFO if set(domains) <= set(found.domains) else logging.WARNING, note)
             if not found.domains:  # no record will hold its notes
                 self.notes += found.notes
         self._note_features_that_never_moved([s.selection for s in scores.values() if s.selection is not None])
@@ -241,7 +245,9 @@ class Run:
         agreement = AgreementResults()
         if self.outcomes:
             agreement = hold_against(predictions, self.outcomes, shown, provenance_of(facts))
-        return _Found(predictions, self._own_values({name: scores[name].questions for name in shown}), agreement)
+        values = self._own_values({name: scores[name].questions for name in shown})
+        left_out = {name: "; ".join(found.notes) for name, found in scores.items() if not found.domains}
+        return _Found(predictions, values, agreement, left_out)
 
     def _own_values(
         self, found: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]
@@ -269,17 +275,21 @@ class Run:
             logger.info(note)
             self.notes.append(note)
 
-    def _hand_out(self, predictions: list[Prediction]) -> None:
+    def _hand_out(self, found: _Found) -> None:
         """Gives every task its scores; the complete records go with the last task that lm-eval writes down."""
         last = self.tasks[-1]
-        shown = [p for p in predictions if p.predictor in self.settings.shown]
+        shown = [p for p in found.predictions if p.predictor in self.settings.shown]
         for task in self.tasks:
             scores = {p.predictor: p.domains[task.domain] for p in shown if task.domain in p.domains}
             table = {name: (score.score, score.se) for name, score in scores.items()}
             if task is last:
-                records = [dump_record(p) for p in predictions]
+                records = [dump_record(p) for p in found.predictions]
                 prompts = self.profiling.sft_prompts if self.profiling else None
-                written = {"sft_prompts": prompts and str(prompts), "predictions": records}
+                written = {
+                    "sft_prompts": prompts and str(prompts),
+                    "predictions": records,
+                    "left_out": dict(found.left_out),
+                }
             else:
                 written = {"predictions_are_with": last.config.task}
             task.results = DomainResults(table, written)

@@ -225,15 +225,10 @@ def _on_main(arguments: Any, action: Callable[[], T]) -> T:
 
 
 def _identify(model: Any, name: str) -> _Base:
-    from lm_eval_sts.features.identity import weights_hash
+    from lm_eval_sts.features.identity import model_ref
     from lm_eval_sts.outcomes.training_checks import weights_norm
 
-    reference = ModelRef(
-        name=name,
-        revision=str(getattr(model.config, "_commit_hash", None) or UNKNOWN),
-        weights_hash=weights_hash(model),
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
+    reference = model_ref(model, name, str(getattr(model.config, "_commit_hash", None) or UNKNOWN))
     return _Base(reference, weights_norm(model))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.features.identity import weights_hash
+from lm_eval_sts.features.identity import model_ref
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.outcomes.comparable import other_args
 from lm_eval_sts.outcomes.lm_eval_run import (
@@ -143,12 +143,7 @@ def _load(args: Mapping[str, Any], batch_size: int | str, device: str | None, sh
 
 
 def _model_ref(lm: Any, name: str) -> ModelRef:
-    return ModelRef(
-        name=name,
-        revision=str(getattr(lm.model.config, "_commit_hash", None) or UNKNOWN),
-        weights_hash=weights_hash(lm.model),
-        dtype=str(lm.model.dtype).removeprefix("torch."),
-    )
+    return model_ref(lm.model, name, str(getattr(lm.model.config, "_commit_hash", None) or UNKNOWN))
 
 
 def _key(model: ModelRef, args: Mapping[str, Any], tasks: Sequence[str], conditions: Conditions) -> str:

@@ -198,6 +198,8 @@ def load(name: str) -> Loaded:
         vectors: Array = model.encode(
             texts, device=get_device_name(), normalize_embeddings=True, show_progress_bar=False
         ).astype(np.float64)
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"the sentence-embedding model {name} gives vectors that are not finite: take another one")
         return vectors
 
     facts = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from pydantic import ValidationError
 
-from lm_eval_sts.predictors.base import Scores
+from lm_eval_sts.predictors.base import Evidence, Predictor, Scores
 from lm_eval_sts.predictors.resampling import Array, Statistic, ratio, standard_error
 from lm_eval_sts.records import DomainScore
 
@@ -55,6 +56,25 @@ def make_scores(name: str, measured: Mapping[str, Measured], seed: int, needed: 
         questions[domain] = found.questions
     notes = (f"{name} has no score for {', '.join(without)}: it needs {needed}",) if without else ()
     return Scores(scores, questions, notes=notes)
+
+
+def scores_of(predictor: Predictor, evidence: Evidence, domains: Sequence[str]) -> Scores:
+    """A predictor's scores, whosever it is, with a note on every domain that it leaves out.
+
+    Args:
+        predictor: The predictor.
+        evidence: What was read.
+        domains: All domains of the run.
+    """
+    try:
+        found = predictor.score(evidence)
+    except ValidationError as error:  # a score that is no finite number: the others' are not lost for it
+        return Scores({}, {}, notes=(f"{predictor.name} gave what is no score: {error.errors()[0]['msg']}",))
+    missing = [name for name in domains if name not in found.domains and not any(name in n for n in found.notes)]
+    if not missing:
+        return found
+    note = f"{predictor.name} has no score for {', '.join(missing)}, and does not say why"
+    return replace(found, notes=(*found.notes, note))
 
 
 def mean_of(values: Array, draws: tuple[float, ...] = ()) -> Measured:

@@ -63,8 +63,37 @@ class ModelRef(Record):
     revision: str = UNKNOWN
     """Commit of the hub snapshot where there is one."""
     weights_hash: str
-    """Hash of the loaded weights (dtype, adapters and quantisation included)."""
+    """Hash of the loaded model: weights, dtype, adapters, quantisation, and every entry of its config but its names.
+    What records have in common that were written before the two hashes below; it also depends on entries that change
+    no activation."""
     dtype: str
+    tensors_hash: str = UNKNOWN
+    """Of weights, dtype, adapters and quantisation alone."""
+    config_hash: str = UNKNOWN
+    """Of the entries of its config that may change an activation."""
+
+    def same(self, other: ModelRef) -> bool:
+        """Whether both are one model: by content where that is known, else by name."""
+        compared = self._hashes_beside(other)
+        return all(ours == theirs for _, ours, theirs in compared) if compared else self.name == other.name
+
+    def difference(self, other: ModelRef) -> str:
+        """In what the content of two models is known to differ, for a message; empty where in nothing known."""
+        return ", ".join(
+            f"{what} {ours[:12]} and {theirs[:12]}"
+            for what, ours, theirs in self._hashes_beside(other)
+            if ours != theirs
+        )
+
+    def _hashes_beside(self, other: ModelRef) -> list[tuple[str, str, str]]:
+        """What is hashed, and both hashes; nothing for a model in two dtypes, whose hashes differ, or where unknown."""
+        if self.dtype != other.dtype:
+            return []
+        for names in ({"weights": "tensors_hash", "config": "config_hash"}, {"weights or config": "weights_hash"}):
+            found = [(what, getattr(self, name), getattr(other, name)) for what, name in names.items()]
+            if not any(value in ("", UNKNOWN) for _, *both in found for value in both):
+                return found
+        return []
 
 
 class SftSetRef(Record):

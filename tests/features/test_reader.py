@@ -187,8 +187,54 @@ def test_non_finite_activations_name_the_layer(sae):
     reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
     with torch.no_grad():
         blocks_of(model)[1].mlp.down_proj.weight.fill_(float("inf"))
-    with pytest.raises(ModelError, match=r"layer 2.*bfloat16"):
+    with pytest.raises(ModelError, match=r"layer 2.*question q\d.*bfloat16"):
         reader.read(queries, reader.prefixes(queries))
+
+
+def test_the_question_that_is_not_finite_is_named(sae, monkeypatch):
+    """By the activations, or by an SAE whose weights are finite."""
+    from lm_eval_sts.errors import ModelError, SaeError
+
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(4)
+    odd = 255
+    queries[2] = replace(queries[2], plain=(*queries[2].plain[:-1], odd))
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    real = Reader.encode
+
+    def overflowing(self, x):
+        features = real(self, x)
+        features[:, 0] = float("inf")
+        return features
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "encode", overflowing)
+        with pytest.raises(SaeError, match=r"hook_resid_post \(layer 2\) are not finite on question q\d, whose"):
+            reader.read(queries, reader.prefixes(queries))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[odd] = float("nan")
+    with pytest.raises(ModelError, match=r"layer 2\) are not finite on question q2:"):
+        reader.read(queries, reader.prefixes(queries))
+
+
+@pytest.mark.parametrize("fault", ["raises", "other numbers"])
+def test_a_cache_that_the_model_cannot_use_is_not_shared(sae, fault, caplog):
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(4)
+    expected = direct(model, blocks_of(model)[2], sae, queries)
+
+    def odd(module, args, kwargs):
+        if kwargs.get("use_cache") and fault == "raises":
+            raise ValueError("a cache of its own")
+        if kwargs.get("past_key_values") is not None and kwargs["past_key_values"].get_seq_length():
+            kwargs["position_ids"] = 2 * kwargs["position_ids"]
+        return args, kwargs
+
+    model.register_forward_pre_hook(odd, with_kwargs=True)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    prefixes = reader.prefixes(queries)
+    assert [p.length for p in prefixes] == [0, 0, 0] and "cannot be shared" in caplog.text
+    assert_equal(reader.read(queries, prefixes), expected)
 
 
 def test_out_of_memory_halves_the_batch(sae, monkeypatch):

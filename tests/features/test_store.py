@@ -102,6 +102,14 @@ def test_every_flipped_byte_is_found(tmp_path, caplog):
     assert unchanged < 8  # padding of the file's header only
 
 
+def test_a_part_that_is_not_finite_is_read_again(tmp_path, caplog):
+    """Versions that did not check what they read may have written one."""
+    profile = make_profile(3)
+    profile.features.sum.data[1] = np.nan
+    folder(tmp_path).write(profile)
+    assert folder(tmp_path).load() is None and "dropped, its questions are read again" in caplog.text
+
+
 def test_every_truncation_is_found(tmp_path):
     store = folder(tmp_path)
     path = store.write(make_profile(2, d_sae=3, d_in=1, draws=1))
