@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lm_eval.tasks import TaskManager
 
@@ -120,7 +120,7 @@ def measure(
         trust_base=trust_base,
     )
     base_side, tuned_sides = measuring.sides(base, tuned)
-    base_run = measuring.run(base_side)
+    base_run = measuring.run(base_side, check=lambda model: measuring.check_tuned(tuned_sides, model))
     tuned_runs = [measuring.run(side, base_run) for side in tuned_sides]
     if os.environ.get("RANK", "0") != "0":
         return
@@ -172,20 +172,36 @@ class _Measuring:
         sides = [find_side(resolve(base), self.model_args), *(find_side(resolve(given)) for given in tuned)]
         if sides[0].kind == "adapter":
             raise SettingsError(f"--base {sides[0].given} is an adapter: give the model that it belongs to")
+        if sides[0].kind == "model" and "pretrained" in self.model_args:
+            raise SettingsError(f"--model_args names a model beside --base {sides[0].given}: leave out pretrained=")
         first = self._given(sides[0], self.model_args)
         base_args = first.args if first.run is None else {**first.run.facts.model_args, **self.model_args}
-        known = None if first.run is None else first.run.facts.model
-        return first, [self._given(side, base_args, known) for side in sides[1:]]
+        given = [self._given(side, base_args) for side in sides[1:]]
+        self.check_tuned(given, None if first.run is None else first.run.facts.model)
+        return first, given
 
-    def _given(self, side: Side, base_args: dict[str, Any], base: ModelRef | None = None) -> _Given:
+    def check_tuned(self, tuned: Sequence[_Given], base: ModelRef | None) -> None:
+        """Refuses tuned models of another base model (None: not loaded yet), of different settings, or damaged."""
+        from lm_eval_sts.outcomes.comparable import check_manifests
         from lm_eval_sts.outcomes.measure import check_model
+        from lm_eval_sts.records import UNKNOWN, ModelRef
+
+        manifests = [given.side.manifest for given in tuned if given.side.manifest is not None]
+        known = base or ModelRef(name=UNKNOWN, weights_hash=UNKNOWN, dtype=UNKNOWN)
+        check_manifests(known, manifests, trust_base=self.trust_base)
+        for given in tuned:
+            # The manifest has the weights' hash, which decides as soon as the base model is loaded.
+            undecided = base is None and given.side.manifest is not None
+            if given.run is None:
+                check_model(given.args, self.conditions, base, trust_base=self.trust_base or undecided)
+
+    def _given(self, side: Side, base_args: dict[str, Any]) -> _Given:
+        from lm_eval_sts.outcomes.model_loading import parse_args
         from lm_eval_sts.outcomes.runs import read_run
 
         if side.kind == "run":
             return _Given(side, {}, read_run(Path(side.path), self.choice))
-        args = side.model_args(base_args)
-        check_model(args, self.conditions, base, trust_base=self.trust_base)
-        return _Given(side, args)
+        return _Given(side, parse_args(side.model_args(base_args)))
 
     @cached_property
     def task_manager(self) -> TaskManager:
@@ -194,7 +210,7 @@ class _Measuring:
 
         return build_task_manager(self.conditions.include_path, self.model_args)
 
-    def run(self, given: _Given, base: Run | None = None) -> Run:
+    def run(self, given: _Given, base: Run | None = None, check: Callable[[ModelRef], object] | None = None) -> Run:
         """A side's run; the base model's is needed for tuned ones."""
         from lm_eval_sts.harness.shipped import shipped_name
         from lm_eval_sts.outcomes.measure import evaluate_model
@@ -215,6 +231,7 @@ class _Measuring:
             base=None if base is None else base.facts.model,
             model_name=shipped_name(str(given.args["pretrained"])),
             trust_base=self.trust_base,
+            check=check,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,7 @@ def evaluate_model(
     base: ModelRef | None = None,
     model_name: str | None = None,
     trust_base: bool = False,
+    check: Callable[[ModelRef], object] | None = None,
 ) -> Run:
     """Runs lm-eval on a model, or finds the same run finished below ``output``.
 
@@ -80,6 +81,7 @@ def evaluate_model(
         base: The base model as measured, for an adapter to be checked against.
         model_name: What records call the base model; ``pretrained`` by default.
         trust_base: Take an adapter for one of this base model, whatever it says of itself.
+        check: Called with the loaded model before anything is run: whatever it raises ends the measurement.
 
     Returns:
         The run.
@@ -106,6 +108,8 @@ def evaluate_model(
         weights_hash=weights_hash(lm.model),
         dtype=str(lm.model.dtype).removeprefix("torch."),
     )
+    if check is not None:
+        check(model)
     depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions)
     folder = output / f"run-{depends.key[:16]}"
 

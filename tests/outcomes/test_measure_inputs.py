@@ -28,9 +28,11 @@ from lm_eval_sts.outcomes.model_loading import load_model, load_tokenizer
 from lm_eval_sts.outcomes.outcome_files import check_name, check_output, make_name
 from lm_eval_sts.outcomes.runs import Run
 from lm_eval_sts.outcomes.sides import find_side
-from lm_eval_sts.records import Outcome, load_record
+from lm_eval_sts.outcomes.tuned import MANIFEST
+from lm_eval_sts.records import Outcome, load_record, save_record
 from tests.messages import says
 from tests.outcomes.measuring import adapter, command, few_tasks, local_task, perturbed
+from tests.outcomes.test_pairing import manifest
 from tests.tiny_models import ARCHITECTURES, save, tiny_tokenizer
 
 
@@ -371,6 +373,7 @@ def no_model(monkeypatch) -> None:
         (["--model_args", "dtype"], ("model_args", "key=value")),
         (["--model_args", "dtype=float17"], ("dtype=float17",)),
         (["--model_args", "peft=x"], ("peft", "--tuned")),
+        (["--model_args", "pretrained=x"], ("pretrained=", "--base")),
         (["--metric", "f1"], ("--metric f1", "acc")),
         (["--filter", "strict"], ("--filter strict", "none")),
         (["--tasks", "locale"], ("'locale'", "did you mean 'local'")),
@@ -471,6 +474,26 @@ def test_an_adapter_whose_base_moved_is_measured_where_that_is_trusted(models, t
     )
     caveats = " ".join(load_record(Outcome, tmp_path / "o.json").caveats)
     assert f"trained on models/a, not on {models / 'base'}" in caveats
+
+
+def with_manifest(folder: Path, base: Path) -> Path:
+    """The adapter's folder, with a manifest that names a base model that is gone, of these weights."""
+    weights = weights_hash(AutoModelForCausalLM.from_pretrained(base))
+    made = manifest(base={"name": "models/gone", "weights_hash": weights, "dtype": "float32"})
+    save_record(made, folder / MANIFEST)
+    return folder
+
+
+def test_an_adapter_is_judged_by_its_bases_weights_where_they_are_known(models, task, tmp_path, evaluated):
+    adapter_config = edited(base_model_name_or_path="models/gone")
+    arguments = ["--tasks", "local", "--include_path", task, "--output", tmp_path / "o.json", "--no_cache"]
+    good = with_manifest(adapter_config(models, tmp_path / "good"), models / "base")
+    bad = with_manifest(adapter_config(models, tmp_path / "bad"), models / "other")
+    with says(RecordError, "tuned from models/gone", models / "base", "--trust_base"):
+        command("--base", models / "base", "--tuned", bad, *arguments)
+    assert not evaluated  # found as soon as the base model's weights were known
+    command("--base", models / "base", "--tuned", good, *arguments)
+    assert len(evaluated) == 2
 
 
 def broken(name: str, models: Path, folder: Path) -> Path:
