@@ -11,6 +11,8 @@ from typing import Any, Final
 from lm_eval_sts.errors import ModelError, SettingsError, described
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
+_WITHOUT_WEIGHTS: Final = ("meta tensor", "meta device", "device meta")
+"""What torch says of a computation with weights that are not loaded."""
 
 
 def parse_args(model_args: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -196,16 +198,17 @@ def _check_adapter(args: Mapping[str, Any], config: Any, tokenizer: Any) -> None
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=bool(args.get("trust_remote_code")))
+        if config.get_text_config(decoder=True).vocab_size != len(tokenizer):
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     except Exception:  # noqa: BLE001  # no decoder, or of a kind that cannot be made like that: loading will tell
         return
-    rows = config.get_text_config(decoder=True).vocab_size
-    if rows != len(tokenizer):
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             PeftModel.from_pretrained(model, str(folder), low_cpu_mem_usage=True, torch_device="cpu")
     except Exception as error:  # whatever PEFT raises
+        if any(text in str(error) for text in _WITHOUT_WEIGHTS):  # a kind of adapter that computes with them
+            return
         own = (folder / "tokenizer_config.json").is_file() and str(args.get("tokenizer")) != str(folder)
         hint = f" (was it trained with added tokens? then give --model_args tokenizer={folder})" if own else ""
         raise ModelError(f"cannot put adapter {folder} on {args['pretrained']}: {described(error)}{hint}") from error
