@@ -19,6 +19,7 @@ _OF_THE_MODEL: Final = {
     "weights": None,
     "tokenizer": "the tokenizer's content",
     "generation": "the model's own settings for generating",
+    "vocabulary": "the number of tokens that probabilities are shared out over",
     "max_length": "the longest prompt in tokens",
     "model_args": "model arguments",
     "versions": "the packages' versions",

@@ -37,10 +37,12 @@ def dependencies(
     """
     asked = conditions.apply_chat_template
     template = lm.chat_template(asked) if asked else None
+    output = lm.model.get_output_embeddings()
     return Dependencies(
         weights=weights,
         tokenizer=tokenizer_hash(lm.tokenizer),
         generation=_generation_hash(lm),
+        vocabulary=None if output is None else int(output.weight.shape[0]),
         max_length=int(lm.max_length),
         model_args=other_args(args),
         chat_template=_text_hash(template),

@@ -146,7 +146,8 @@ def _check_dtypes(args: Mapping[str, Any]) -> None:
 def _cannot_load(args: Mapping[str, Any], error: Exception) -> ModelError:
     named = f"adapter {args['peft']} on {args['pretrained']}" if args.get("peft") else args["pretrained"]
     at = f" at revision {args['revision']}" if args.get("revision") else ""
-    return ModelError(f"cannot load {named}{at}: {described(error)}")
+    hub = "" if Path(str(args["pretrained"])).is_dir() else " (no such folder, so it was looked for on the hub)"
+    return ModelError(f"cannot load {named}{at}{hub}: {described(error)}")
 
 
 def _check_template(args: Mapping[str, Any], tokenizer: Any, asked: bool | str) -> None:

@@ -26,6 +26,8 @@ class Dependencies(Record):
     """Hash of vocabulary, merges, special and added tokens."""
     generation: str
     """Hash of the model's own defaults for generating, which stand in its ``generation_config.json``."""
+    vocabulary: int | None
+    """Tokens that probabilities are shared out over: lm-eval cuts a model under an adapter to its tokenizer's size."""
     max_length: int
     """Tokens after which a prompt is cut."""
     model_args: dict[str, str]

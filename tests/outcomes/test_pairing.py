@@ -242,6 +242,7 @@ DEPENDS = Dependencies(
     weights="a" * 64,
     tokenizer="b" * 64,
     generation="c" * 64,
+    vocabulary=262,
     max_length=128,
     model_args={},
     chat_template=None,
@@ -283,6 +284,7 @@ def test_what_runs_of_ours_depend_on_is_the_same(change, parts):
     [
         ({"tokenizer": "f" * 64}, "the tokenizer's content differs: bbbbbbbbbbbb for base, ffffffffffff for tuned"),
         ({"generation": "f" * 64}, "own settings for generating differs"),
+        ({"vocabulary": 259}, "shared out over differs: 262 for base, 259 for tuned"),
         ({"max_length": 64}, "the longest prompt in tokens differs: 128 for base, 64 for tuned"),
         ({"versions": {"lm_eval": "0.4.12"}}, "versions differs"),
         ({"weights": "f" * 64}, None),
@@ -298,7 +300,8 @@ def test_what_runs_of_ours_depend_on_and_need_not_be_the_same_is_a_caveat(change
 
 def test_every_dependency_is_part_of_the_key():
     changes: dict[str, Any] = {
-        **{"weights": "x", "tokenizer": "x", "generation": "x", "max_length": 1, "model_args": {"dtype": "x"}},
+        **{"weights": "x", "tokenizer": "x", "generation": "x", "vocabulary": 1, "max_length": 1},
+        **{"model_args": {"dtype": "x"}},
         **{"chat_template": "x", "fewshot_as_multiturn": True, "system_instruction": "x", "num_fewshot": 0},
         **{"limit": 1.0, "gen_kwargs": {"until": "x"}, "tasks": {}, "task_files": "x", "versions": {}},
     }
