@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import DatasetError, SettingsError, described
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.outcomes.conditions import Conditions
 from lm_eval_sts.outcomes.run_facts import Dependencies
@@ -34,6 +34,7 @@ def dependencies(
 
     Raises:
         SettingsError: A file under ``include_path`` cannot be read.
+        DatasetError: A task's questions cannot be read.
     """
     asked = conditions.apply_chat_template
     template = lm.chat_template(asked) if asked else None
@@ -51,7 +52,7 @@ def dependencies(
         num_fewshot=conditions.num_fewshot,
         limit=conditions.limit,
         gen_kwargs=conditions.generation,
-        tasks={name: _task_hash(task) for name, task in sorted(tasks.items())},
+        tasks={name: _task_hash(name, task) for name, task in sorted(tasks.items())},
         task_files=_files_hash(conditions.include_path),
         versions={package: metadata.version(package) for package in _PACKAGES},
     )
@@ -61,7 +62,7 @@ def tokenizer_hash(tokenizer: Any) -> str:
     """Hash of what turns text into tokens and back; of no path, and of no state that a call leaves behind."""
     found: dict[str, Any] = {
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
-        "added": {str(i): repr(token) for i, token in tokenizer.added_tokens_decoder.items()},
+        "added": {str(i): repr(token) for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items()},
         "bos": getattr(tokenizer, "add_bos_token", None),
         "eos": getattr(tokenizer, "add_eos_token", None),
     }
@@ -85,7 +86,14 @@ def _generation_hash(lm: Any) -> str:
     )
 
 
-def _task_hash(task: Any) -> str:
+def _task_hash(name: str, task: Any) -> str:
+    try:
+        return _content_hash(task)
+    except Exception as error:  # whatever a task's own code raises
+        raise DatasetError(f"the questions of {name} cannot be read: {described(error)}") from error
+
+
+def _content_hash(task: Any) -> str:
     """Of a task's configuration with the code that it names, and of its documents."""
     config = {key: value for key, value in task.config.to_dict(keep_callable=True).items() if key != "metadata"}
     shown = task.fewshot_docs()

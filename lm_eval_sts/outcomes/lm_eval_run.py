@@ -74,6 +74,8 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     try:
         with _local_data_read_anew():
             loaded = manager.load(list(tasks))
+    except StsError:
+        raise
     except Exception as error:  # whatever datasets, or a task's own code, raises
         raise DatasetError(f"the questions of {', '.join(tasks)} cannot be loaded: {described(error)}") from error
     inside = {member for members in loaded["group_map"].values() for member in members}
