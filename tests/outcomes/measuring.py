@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.harness.discovery import tasks_path
 from lm_eval_sts.microworld.paths import asset
+from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
+from lm_eval_sts.outcomes.run_facts import Run
 
 MICRO_TASKS = ["micro_law_torts", "micro_math_algebra", "micro_history_modern"]
 SUBJECTS = ("law", "history")
@@ -131,3 +134,11 @@ def adapter(model: str, folder: Path, seed: int) -> str:
 def micro_model() -> str:
     """The shipped model's folder."""
     return str(asset("micro/model"))
+
+
+def evaluate_local(model: object, output: Path, tasks: Path, **options: Any) -> Run:
+    """Measures a model, named or by arguments, on a :func:`local_task`."""
+    args = model if isinstance(model, dict) else {"pretrained": str(model)}
+    conditions = Conditions(include_path=tasks, **options.pop("conditions", {}))
+    with few_tasks():
+        return evaluate_model(args, ["local"], output, conditions, **{"use_cache": False, "device": "cpu"} | options)
