@@ -16,6 +16,15 @@ class StsError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+def described(error: Exception, longest: int = 300) -> str:
+    """What a library raised, for a message of ours: its kind where the text alone does not tell, and not all of it."""
+    text = " ".join(str(error).split())
+    named = (
+        text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    )
+    return named if len(named) <= longest else f"{named[:longest]}…"
+
+
 class SettingsError(StsError):
     """A setting under ``sts`` is unknown, out of range or contradicts another."""
 

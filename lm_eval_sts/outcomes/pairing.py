@@ -54,6 +54,7 @@ def pair(
     seeds: Sequence[int] = (),
     source: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    trust_base: bool = False,
 ) -> Outcome:
     """The measured change of every domain.
 
@@ -67,6 +68,7 @@ def pair(
         seeds: Fine-tuning seeds in the order of ``tuned``; by default as the manifests say.
         source: Where the figures come from; the command by default.
         settings: Further settings for the record's provenance.
+        trust_base: Only note that a manifest names another base model.
 
     Raises:
         RecordError: The runs are not comparable, are of the same weights, or belong to different settings; names
@@ -74,7 +76,7 @@ def pair(
     """
     if not tuned:
         raise RecordError("nothing to pair: give at least one tuned run")
-    caveats = [*check_manifests(base.facts.model, manifests), *check_comparable(base, tuned)]
+    caveats = [*check_manifests(base.facts.model, manifests, trust_base=trust_base), *check_comparable(base, tuned)]
     seeds = tuple(seeds) or tuple(m.seed for m in manifests)
     for what, given in (("seeds", seeds), ("manifests", manifests)):
         if given and len(given) != len(tuned):

@@ -77,6 +77,10 @@ class ModelRef(Record):
         compared = self._hashes_beside(other)
         return all(ours == theirs for _, ours, theirs in compared) if compared else self.name == other.name
 
+    def comparable(self, other: ModelRef) -> bool:
+        """Whether content tells if both are one model; else only their names do."""
+        return bool(self._hashes_beside(other))
+
     def difference(self, other: ModelRef) -> str:
         """In what the content of two models is known to differ, for a message; empty where in nothing known."""
         return ", ".join(

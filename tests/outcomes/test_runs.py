@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.outcomes.metrics import MetricChoice
@@ -334,6 +335,50 @@ def test_a_stored_run_with_another_metric(tmp_path):
         samples.unlink()
     with says(SettingsError, "acc under filter none", "measure again"):
         read_run(tmp_path, MetricChoice("acc_norm"))
+
+
+def test_a_stored_run_that_was_altered(tmp_path, caplog):
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "run.safetensors"
+    run = as_run(choice_results(0))
+    save_run(run, path)
+    with safe_open(path, "np") as file:
+        header = file.metadata()
+    arrays = load_file(path)
+    flipped = arrays | {"0/score": 1 - arrays["0/score"]}
+    save_file(flipped, path, metadata=header)
+    with says(RecordError, path, "altered", "measure again"):
+        load_run(path)
+    save_file(arrays, path, metadata=header | {"run": header["run"].replace("a/model", "b/model")})
+    with says(RecordError, path, "altered"):
+        load_run(path)
+    save_file(arrays, path, metadata={"run": header["run"]})
+    assert load_run(path).facts == run.facts
+    assert "no content hash" in caplog.text
+    save_file(flipped, path, metadata={"run": header["run"]})
+    with says(RecordError, path, "another mean"):
+        load_run(path)
+    save_file(arrays, path, metadata={"run": header["run"][:-9]})
+    with says(RecordError, path, "not JSON"):
+        load_run(path)
+
+
+def test_any_flipped_bit_of_a_stored_run_is_seen(tmp_path):
+    path, run = tmp_path / "run.safetensors", as_run(choice_results(0, n=5, tasks=1))
+    save_run(run, path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(whole), 200, replace=False):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(flipped)
+        try:
+            again = load_run(path)
+        except RecordError:
+            continue
+        assert again.facts == run.facts  # what pads the header says nothing
+        assert same_questions(again, run)
 
 
 def test_stored_runs_are_checked(tmp_path):
