@@ -67,6 +67,8 @@ def encode_pair(model: HarnessModel, context: str, continuation: str) -> tuple[t
 def training_pairs(model: HarnessModel, sft_set: SftSet, rows: Sequence[int], settings: Settings) -> list[TrainingPair]:
     """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
 
+    Of a conversation it is the last response that fits.
+
     Raises:
         DatasetError: None has a response that fits.
     """
@@ -78,7 +80,10 @@ def training_pairs(model: HarnessModel, sft_set: SftSet, rows: Sequence[int], se
         response_delimiter=settings.sft_response_delimiter,
         long_examples="truncate",
     )
-    return [
-        TrainingPair(example.input_ids, next(i for i, label in enumerate(example.labels) if label != IGNORED))
-        for example in data.examples
-    ]
+    pairs = []
+    for example in data.examples:
+        learned = [label != IGNORED for label in example.labels]
+        end = len(learned) - learned[::-1].index(True)
+        ahead = learned[:end][::-1]
+        pairs.append(TrainingPair(example.input_ids[:end], end - ahead.index(False)))
+    return pairs

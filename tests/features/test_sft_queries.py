@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError, PromptError
+from lm_eval_sts.examples import Example, Message
 from lm_eval_sts.features.queries import QueryTokenizer
-from lm_eval_sts.features.sft_queries import SftQueries, Turn, sft_queries
+from lm_eval_sts.features.sft_queries import SftQueries, sft_queries
 from tests.messages import says
 
 
-def render(turns: list[Turn]) -> str:
-    return "^" + "\n".join(t.prompt if t.response is None else f"{t.prompt}={t.response}" for t in turns)
+def render(turns: list[Message]) -> str:
+    return "^" + "".join({"user": "\n", "assistant": "="}[turn.role] + turn.content for turn in turns)[1:]
 
 
 TOKENIZE = QueryTokenizer(lambda text: [ord(c) for c in text], frozenset({ord("^")}))
