@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.dataset_files import Columns, empty, existing, read_text_file
+from lm_eval_sts.dataset_files import Columns, empty
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
 from lm_eval_sts.files import hash_json
@@ -93,9 +93,9 @@ def load_sft_set(
     if left_out:
         notes.append(f"columns of the SFT set that are left out: {', '.join(left_out)}")
     if len(cells) == 1:
-        examples = read_rows(spec, zip(*cells, system, strict=False), lambda row: from_conversation(*row))
+        examples = read_rows(spec, enumerate(zip(*cells, system, strict=False)), lambda row: from_conversation(*row))
     else:
-        examples = read_rows(spec, zip(*cells, system, added, strict=False), lambda row: from_pair(*row))
+        examples = read_rows(spec, enumerate(zip(*cells, system, added, strict=False)), lambda row: from_pair(*row))
     if fields := other_fields(cell for column in cells for cell in column):
         notes.append(f"fields of the SFT set's messages that are left out: {', '.join(fields)}")
     return SftSet(spec, tuple(examples), table.commit, tuple(notes))
@@ -125,12 +125,7 @@ class _Table(NamedTuple):
 
 
 def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> _Table:
-    path = existing(spec)
-    if path is not None and config is None and revision is None and split in (None, "train"):
-        written = read_text_file(path, f"SFT set {spec}")
-        if written is not None:
-            return _Table(written, UNKNOWN, ())
-    loaded, commit, notes = open_dataset("SFT set", spec, name=config, revision=revision)
+    loaded, commit, notes = open_dataset("SFT set", spec, name=config, as_written=True, revision=revision)
     if not isinstance(loaded, Mapping):
         if split is not None and str(loaded.split) != split:
             raise DatasetError(
@@ -146,6 +141,8 @@ def _load_split(spec: str, *, config: str | None, split: str | None, revision: s
         rows = loaded[chosen]
     if len(rows) == 0:
         raise empty(f"SFT set {spec}")
+    if isinstance(rows, Mapping):
+        return _Table(rows, commit, notes)
     plain = rows.with_format(None)
     return _Table({name: plain[name] for name in rows.column_names}, commit, notes)
 

@@ -9,7 +9,7 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,9 @@ FORMATS = {
     ".arrow": "arrow",
 }
 """Suffixes of files that can be given, and ``datasets``' name of their format."""
+
+TEXT = ("json", "csv")
+"""Those of text."""
 
 KINDS = "a .json, .jsonl, .csv, .tsv, .parquet or .arrow file"
 """The same in words."""
@@ -62,34 +65,37 @@ def content_key(spec: str) -> str:
     return digest.hexdigest()
 
 
-def read_text_file(path: Path, label: str) -> Columns | None:
-    """Reads a JSON or CSV file as its author wrote it; None for other files.
+def read_as_written(files: Iterable[Path], label: str, delimiter: str = ",") -> Columns:
+    """Reads JSON or CSV files as their author wrote them, as one table; a cell that a row lacks is None.
 
     ``datasets`` makes times of strings that look like one, floats of large numbers, and nothing of ``NA``.
 
+    Args:
+        files: The files.
+        label: What they are, for messages.
+        delimiter: Between the cells of a .csv file.
+
     Raises:
-        DatasetError: It is empty or damaged.
+        DatasetError: One is damaged.
     """
-    if not path.is_file() or format_of(path, label) not in ("json", "csv"):
-        return None
-    text = _text(path, label)
-    try:
-        rows = _csv_rows(text, suffix_of(path)) if format_of(path, label) == "csv" else _json_rows(text)
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise damaged(label, error) from error
-    if not rows:
-        raise empty(label)
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        text = _text(path, label)
+        try:
+            rows += _json_rows(text) if format_of(path, label) == "json" else _csv_rows(text, delimiter)
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise damaged(label, error) from error
     return {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
 
 
 def _json_rows(text: str) -> list[dict[str, Any]]:
     rows = []
     if text.lstrip().startswith("["):
-        rows = json.loads(text, object_pairs_hook=_unique)
+        rows = json.loads(text, object_pairs_hook=unique)
     else:
         for number, line in enumerate(text.split("\n"), 1):
             try:
-                rows += [json.loads(line, object_pairs_hook=_unique)] if line.strip() else []
+                rows += [json.loads(line, object_pairs_hook=unique)] if line.strip() else []
             except ValueError as error:
                 raise ValueError(f"line {number}: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
@@ -97,16 +103,17 @@ def _json_rows(text: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its keys and values; raises ValueError where a key stands twice."""
     if len(row := dict(pairs)) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
     return row
 
 
-def _csv_rows(text: str, suffix: str) -> list[dict[str, Any]]:
+def _csv_rows(text: str, delimiter: str) -> list[dict[str, Any]]:
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names = next(reader, [])
     if len(set(names)) < len(names):
         raise ValueError("two columns have the same name")
@@ -135,7 +142,7 @@ def check_file(path: Path, label: str) -> None:
     """Raises DatasetError where a file is empty, or is text and not UTF-8."""
     if path.stat().st_size == 0:
         raise empty(label)
-    if FORMATS.get(suffix_of(path)) in ("json", "csv"):
+    if FORMATS.get(suffix_of(path)) in TEXT:
         _text(path, label)
 
 

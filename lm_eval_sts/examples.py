@@ -78,12 +78,12 @@ class Example:
         return [*pair, earlier, self.learns_before] if earlier else pair
 
 
-def read_rows(name: str, rows: Iterable[S], read: Callable[[S], T]) -> list[T]:
+def read_rows(name: str, rows: Iterable[tuple[int, S]], read: Callable[[S], T]) -> list[T]:
     """Reads every row, and names all those that cannot be used.
 
     Args:
         name: The SFT set's.
-        rows: The rows.
+        rows: The rows with their numbers.
         read: Makes what is wanted of a row; raises RowError.
 
     Raises:
@@ -91,13 +91,13 @@ def read_rows(name: str, rows: Iterable[S], read: Callable[[S], T]) -> list[T]:
     """
     found: list[T] = []
     refused: dict[str, list[int]] = {}
-    total = 0
-    for total, row in enumerate(rows, 1):
+    for number, row in rows:
         try:
             found.append(read(row))
         except RowError as error:
-            refused.setdefault(str(error), []).append(total - 1)
+            refused.setdefault(str(error), []).append(number)
     if refused:
+        total = len(found) + sum(map(len, refused.values()))
         reasons = (
             f"{len(numbers)} of {total} rows {reason} ({shown(numbers)}, counted from 0)"
             for reason, numbers in refused.items()

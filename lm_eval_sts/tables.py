@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from lm_eval_sts.dataset_files import (
     FORMATS,
     KINDS,
+    TEXT,
+    Columns,
     check_file,
     content_key,
     damaged,
@@ -19,6 +21,7 @@ from lm_eval_sts.dataset_files import (
     existing,
     format_of,
     named,
+    read_as_written,
     suffix_of,
 )
 from lm_eval_sts.errors import DatasetError
@@ -33,14 +36,14 @@ class Opened(NamedTuple):
     """A dataset as ``datasets`` gives it, and the hub commit it is from."""
 
     data: Any
-    """A ``DatasetDict``, or a ``Dataset`` where it was saved as one table."""
+    """A ``DatasetDict``, or a ``Dataset`` where it was saved as one table; or by split what text files hold."""
     commit: str = UNKNOWN
     """40 hex digits, or ``unknown``."""
     notes: tuple[str, ...] = ()
     """What was left out."""
 
 
-def open_dataset(what: str, spec: str, name: str | None = None, **options: Any) -> Opened:
+def open_dataset(what: str, spec: str, name: str | None = None, *, as_written: bool = False, **options: Any) -> Opened:
     """Opens a dataset.
 
     A local one is read as its bytes are now: ``datasets`` itself goes by path and modification time.
@@ -49,6 +52,7 @@ def open_dataset(what: str, spec: str, name: str | None = None, **options: Any) 
         what: What it is to the user, for messages: ``SFT set`` or ``benchmark``.
         spec: Hub id, or a local file (``FORMATS``), or a folder (``save_to_disk`` or data files).
         name: Its configuration, where it has several.
+        as_written: Take text files of this machine as they are written, as ``Columns``, without ``datasets``.
         options: For ``datasets.load_dataset``: ``revision`` and so on.
 
     Raises:
@@ -61,7 +65,9 @@ def open_dataset(what: str, spec: str, name: str | None = None, **options: Any) 
     if path is not None and options.get("revision") is not None:
         raise DatasetError(f"{label} is on this machine, where there are no revisions: leave its revision out")
     try:
-        return _open_local(path, label, name, options) if path else _open_hub(spec, name, **options)
+        if path is None:
+            return _open_hub(spec, name, **options)
+        return _open_local(path, label, name, options, as_written=as_written)
     except DatasetError:
         raise
     except Exception as error:  # datasets raises a dozen unrelated classes
@@ -111,7 +117,7 @@ def _snapshot(spec: str, revision: str | None) -> Path | None:
         return None
 
 
-def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, Any]) -> Opened:
+def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, Any], *, as_written: bool) -> Opened:
     import datasets
 
     saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
@@ -130,15 +136,30 @@ def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, 
         builder = datasets.load_dataset_builder(str(path), name, cache_dir=cache, **options)
         read = {str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split}
         left_out = [str(file.relative_to(path)) for file in files if str(file.resolve()) not in read]
-        builder.download_and_prepare()
         some = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
         notes = (f"files of the folder that are left out: {some}",) if left_out and name is None else ()
+        if as_written and (tables := _as_written(builder, label)):
+            return Opened(tables, notes=notes)
+        builder.download_and_prepare()
         return Opened(builder.as_dataset(), notes=notes)
     check_file(path, label)
-    separator = {"sep": "\t"} if suffix_of(path) == ".tsv" else {}
-    return Opened(
-        datasets.load_dataset(format_of(path, label), data_files=str(path), cache_dir=cache, **separator, **options)
-    )
+    kind, separator = format_of(path, label), {"sep": "\t"} if suffix_of(path) == ".tsv" else {}
+    if as_written and kind in TEXT:
+        return Opened({"train": read_as_written([path], label, separator.get("sep", ","))})
+    return Opened(datasets.load_dataset(kind, data_files=str(path), cache_dir=cache, **separator, **options))
+
+
+def _as_written(builder: Any, label: str) -> dict[str, Columns] | None:
+    """What a folder's text files hold, by split; None where they are others, or read with options of its README."""
+    config = builder.config
+    plain = vars(type(config)())
+    every = {"name", "version", "description", "data_dir", "data_files", "sep"}
+    if builder.name not in TEXT or any(plain[key] != value for key, value in vars(config).items() if key not in every):
+        return None
+    return {
+        str(split): read_as_written(map(Path, files), label, getattr(config, "sep", ","))
+        for split, files in config.data_files.items()
+    }
 
 
 def _looks_local(spec: str) -> bool:

@@ -76,14 +76,29 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
     "text", ["2020-01-01", "2020-01-01T10:00:00Z", "NA", "null", "007", "1e5", "True", "a\0b", "a\u2028b"]
 )
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
-def test_text_stays_as_it_is_written(tmp_path, name, text):
+@pytest.mark.parametrize("folder", [False, True])
+def test_text_stays_as_it_is_written(tmp_path, name, text, folder):
     rows = [{"prompt": "q", "response": f"{text}"}] * 2
     whole = {
         "a.jsonl": "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
         "a.json": json.dumps(rows, indent=1),
         "a.csv": f"prompt,response\nq,{text}\nq,{text}\n",
     }
-    assert load_sft_set(write(tmp_path / name, whole[name])).examples == (Example("q", text),) * 2
+    path = write(tmp_path / name, whole[name])
+    assert load_sft_set(str(tmp_path) if folder else path).examples == (Example("q", text),) * 2
+
+
+def test_a_folder_with_options_of_its_own(tmp_path):
+    write(tmp_path / "train.csv", "prompt;response\nq;a,b\n")
+    write(tmp_path / "README.md", "---\nconfigs:\n- config_name: c\n  data_files: train.csv\n  sep: ;\n---\n")
+    assert load_sft_set(str(tmp_path)).examples == (Example("q", "a,b"),)
+
+
+def test_what_rows_of_another_form_lack_is_blank(tmp_path):
+    write(tmp_path / "a.jsonl", ROWS)
+    write(tmp_path / "b.jsonl", [{"question": "q", "answer": "a"}])
+    with says(DatasetError, "1 of 3 rows have a blank prompt or response (rows 2,"):
+        load_sft_set(str(tmp_path))
 
 
 @pytest.mark.parametrize(

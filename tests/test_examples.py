@@ -138,7 +138,7 @@ def test_every_row_that_cannot_be_used_is_named_with_its_reason():
     rows = [("q", "a"), ("", "a"), ("q", 1.5), ("q", None)]
     blank = "2 of 4 rows have a blank prompt or response (rows 1, 3, counted from 0)"
     with says(DatasetError, "SFT set x", blank, "1 of 4 rows hold float", "(rows 2, counted from 0)"):
-        read_rows("x", rows, lambda row: from_pair(*row))
+        read_rows("x", enumerate(rows), lambda row: from_pair(*row))
 
 
 def test_the_hash_of_plain_pairs_is_what_it_always_was():

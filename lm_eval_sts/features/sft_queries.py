@@ -61,7 +61,7 @@ def sft_queries(
 
     Args:
         sft_set: The set.
-        render: Turns to a prompt.
+        render: Turns to a prompt; may raise PromptError.
         tokenize: Prompts to queries.
         demos: t, demonstrations a prompt.
         draws: Number of draws.
@@ -81,6 +81,13 @@ def sft_queries(
             f"SFT set {sft_set.name} has {len(examples)} examples: {demos} demonstrations and at least one query need "
             f"{demos + 1} or more; lower sft_demos or give a larger set"
         )
+
+    def render_row(row: int, turns: Sequence[Message]) -> str:
+        try:
+            return render(turns)
+        except PromptError as error:
+            raise PromptError(f"SFT set {sft_set.name}: row {row} (counted from 0): {error}") from error
+
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(examples)).tolist()
     longest = int(DEMONSTRATION_SHARE * context / demos)
@@ -90,7 +97,7 @@ def sft_queries(
     for row in reversed(order):
         if len(pool) == min(demos * draws, len(examples) - 1):
             break
-        if len(tokenize.encode(render([*_turns(examples[row]), Message("user", "")]))) <= longest:
+        if len(tokenize.encode(render_row(row, [*_turns(examples[row]), Message("user", "")]))) <= longest:
             pool.append(row)
         else:
             too_long += 1
@@ -117,7 +124,7 @@ def sft_queries(
         [row for row in order if row not in demonstrated],
         examples,
         drawn,
-        render,
+        render_row,
         tokenize,
         budget,
         context,
@@ -176,7 +183,7 @@ def _fill_budget(
     rows: Sequence[int],
     examples: Sequence[Example],
     drawn: Sequence[Sequence[int]],
-    render: Render,
+    render: Callable[[int, Sequence[Message]], str],
     tokenize: QueryTokenizer,
     budget: int,
     context: int,
@@ -190,8 +197,8 @@ def _fill_budget(
         if total >= budget:
             break
         turns = _turns(examples[row])[:-1]
-        prompt = render(turns)
-        contexts = [render([*demonstrations, *turns]) for demonstrations in before]
+        prompt = render(row, turns)
+        contexts = [render(row, [*demonstrations, *turns]) for demonstrations in before]
         if response is None:
             text = Prompts(f"sft/{row}", prompt, tuple(contexts), turns[-1].content)
             query = tokenize(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import SettingsError
@@ -72,13 +71,13 @@ def training_pairs(model: HarnessModel, sft_set: SftSet, rows: Sequence[int], se
     Raises:
         DatasetError: None has a response that fits.
     """
-    chosen = replace(sft_set, examples=tuple(sft_set.examples[row] for row in rows))
     data = tokenise(
-        chosen,
+        sft_set,
         model.lm.tokenizer,
         LengthLimit(model.context, "the model's context"),
         response_delimiter=settings.sft_response_delimiter,
         long_examples="truncate",
+        rows=rows,
     )
     pairs = []
     for example in data.examples:

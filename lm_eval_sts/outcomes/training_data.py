@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -97,6 +97,7 @@ def tokenise(
     *,
     response_delimiter: str = "\n",
     long_examples: LongExamples = "refuse",
+    rows: Sequence[int] | None = None,
 ) -> TrainingData:
     """Tokenises every example as TRL does and looks whether it fits.
 
@@ -111,6 +112,7 @@ def tokenise(
         limit: How long an example may be.
         response_delimiter: Put between prompt and response where there is no chat template.
         long_examples: What to do with examples that do not fit.
+        rows: Which examples, counted from 0; None for all.
 
     Raises:
         DatasetError: Examples do not fit and neither truncating nor dropping was asked for, or none is left; or the
@@ -118,24 +120,26 @@ def tokenise(
     """
     templated = bool(getattr(tokenizer, "chat_template", None))
     read = partial(_chat, tokenizer=tokenizer) if templated else partial(_plain, tokenizer, response_delimiter)
-    rendered = read_rows(sft_set.name, sft_set.examples, read)
-    whole = [tokens.example for tokens in rendered]
+    rows = range(len(sft_set.examples)) if rows is None else rows
+    chosen = [(row, sft_set.examples[row]) for row in rows]
+    rendered = dict(zip(rows, read_rows(sft_set.name, chosen, read), strict=True))
+    whole = {row: each.example for row, each in rendered.items()}
     notes = _boundary_notes(rendered)
-    if not templated and any(example.before for example in sft_set.examples):
+    if not templated and any(example.before for _, example in chosen):
         notes.append("there is no chat template: what the system says stands above the prompt, an empty line between")
     if not templated and tokenizer.eos_token is None:
         notes.append("the tokenizer has no end-of-sequence token: responses end without one")
     long_rows = tuple(
-        row for row, example in enumerate(whole) if limit.tokens is not None and len(example.input_ids) > limit.tokens
+        row for row, example in whole.items() if limit.tokens is not None and len(example.input_ids) > limit.tokens
     )
     if long_rows and long_examples == "refuse":
         raise DatasetError(_too_long(sft_set, whole, long_rows, limit))
-    kept = [example for row, example in enumerate(whole) if row not in set(long_rows)]
+    kept = [example for row, example in whole.items() if row not in set(long_rows)]
     if long_rows and long_examples == "drop":
         notes.append(f"{len(long_rows)} of {len(whole)} examples do not fit {limit.tokens} tokens and were dropped")
     elif long_rows:
         assert limit.tokens is not None
-        cut = [example.truncated(limit.tokens) for example in whole]
+        cut = [example.truncated(limit.tokens) for example in whole.values()]
         kept = [example for example in cut if example.n_response_tokens > 0]
         notes.append(
             f"{len(long_rows)} of {len(whole)} examples were truncated to {limit.tokens} tokens ({limit.source})"
@@ -251,14 +255,14 @@ def _labelled(ids: Sequence[int], learned: Sequence[tuple[int, int]]) -> Tokenis
     return TokenisedExample(tuple(ids), tuple(labels))
 
 
-def _boundary_notes(rendered: Sequence[_Rendered]) -> list[str]:
+def _boundary_notes(rendered: Mapping[int, _Rendered]) -> list[str]:
     notes = []
-    if merged := sum(each.merged for each in rendered):
+    if merged := sum(each.merged for each in rendered.values()):
         notes.append(
             f"in {merged} of {len(rendered)} examples the prompt's last tokens change when the response follows: "
             "the loss begins at the first token that differs"
         )
-    if endings := [row for row, each in enumerate(rendered) if each.ending]:
+    if endings := [row for row, each in rendered.items() if each.ending]:
         notes.append(
             f"in {len(endings)} of {len(rendered)} examples ({shown(endings)}, counted from 0) the chat template ends "
             f"the prompt with {rendered[endings[0]].ending!r}, and leaves that out where the response follows: they "
@@ -267,7 +271,9 @@ def _boundary_notes(rendered: Sequence[_Rendered]) -> list[str]:
     return notes
 
 
-def _too_long(sft_set: SftSet, whole: Sequence[TokenisedExample], long_rows: Sequence[int], limit: LengthLimit) -> str:
+def _too_long(
+    sft_set: SftSet, whole: Mapping[int, TokenisedExample], long_rows: Sequence[int], limit: LengthLimit
+) -> str:
     shown = ", ".join(f"{row} ({len(whole[row].input_ids)} tokens)" for row in long_rows[:10])
     more = f" and {len(long_rows) - 10} more" if len(long_rows) > 10 else ""
     return (
