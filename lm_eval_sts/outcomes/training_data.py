@@ -212,10 +212,11 @@ def _chat(example: Example, tokenizer: Any) -> _Rendered:
         same = _common_prefix(asked, text)
         if not holds(text[:same], (m.content for m in messages[:turn])):
             raise RowError("are rendered in another way by the model's chat template when an answer follows")
-        start, known = _common_prefix(encode(asked), whole), len(encode(asked[:same]))
+        known = encode(asked[:same])
+        start = _common_prefix(known, whole)
         end = len(text) if last else _end(text, same, message, render(messages[: turn + 1]))
         learned.append((start, _common_prefix(encode(text[:end]), whole)))
-        merged = merged or start < known
+        merged = merged or start < len(known)
         ending = ending or (asked[same:] if turn else "")
     return _Rendered(_labelled(whole, learned), merged, ending)
 
