@@ -67,7 +67,8 @@ def open_dataset(what: str, spec: str, name: str | None = None, *, as_written: b
     try:
         if path is None:
             return _open_hub(spec, name, **options)
-        return _open_local(path, label, name, options, as_written=as_written)
+        own = {key: value for key, value in options.items() if key not in ("revision", "trust_remote_code")}
+        return _open_local(path, label, name, own, as_written=as_written)
     except DatasetError:
         raise
     except Exception as error:  # datasets raises a dozen unrelated classes

@@ -481,7 +481,7 @@ def test_benchmarks(tmp_path):
 
     write(tmp_path / "b" / "test.jsonl", ROWS)
     write(tmp_path / "b" / "validation.jsonl", ROWS[:1])
-    splits = load_benchmark(str(tmp_path / "b"))
+    splits = load_benchmark(str(tmp_path / "b"), trust_remote_code=True)  # as some of lm-eval's YAMLs have it
     assert {name: len(rows) for name, rows in splits.items()} == {"test": 2, "validation": 1}
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "table")
     assert len(load_benchmark(str(tmp_path / "table"))["test"]) == 2
