@@ -15,17 +15,18 @@ PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
 LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
 BASICS = {"errors", "files", "records"}
+DATA = {"data", "examples"}
 
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.
 RULES: dict[str, tuple[set[str], set[str]]] = {
-    "features": (BASICS | {"data"}, {"lm_eval"}),
-    "predictors": (BASICS | {"data", "features"}, {"lm_eval"}),
+    "features": (BASICS | DATA, {"lm_eval"}),
+    "predictors": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
-    "outcomes": (BASICS | {"data", "features"}, set()),
+    "outcomes": (BASICS | DATA | {"features"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS | {"agreement"}, LEARNING | {"lm_eval"}),
     "explain": (BASICS | {"features", "predictors"}, {"lm_eval"}),
-    "microworld": (BASICS | {"data", "features", "outcomes", "predictors"}, {"lm_eval"}),
+    "microworld": (BASICS | DATA | {"features", "outcomes", "predictors"}, {"lm_eval"}),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import SettingsError
@@ -67,18 +66,23 @@ def encode_pair(model: HarnessModel, context: str, continuation: str) -> tuple[t
 def training_pairs(model: HarnessModel, sft_set: SftSet, rows: Sequence[int], settings: Settings) -> list[TrainingPair]:
     """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
 
+    Of a conversation it is the last response that fits.
+
     Raises:
         DatasetError: None has a response that fits.
     """
-    chosen = replace(sft_set, examples=tuple(sft_set.examples[row] for row in rows))
     data = tokenise(
-        chosen,
+        sft_set,
         model.lm.tokenizer,
         LengthLimit(model.context, "the model's context"),
         response_delimiter=settings.sft_response_delimiter,
         long_examples="truncate",
+        rows=rows,
     )
-    return [
-        TrainingPair(example.input_ids, next(i for i, label in enumerate(example.labels) if label != IGNORED))
-        for example in data.examples
-    ]
+    pairs = []
+    for example in data.examples:
+        learned = [label != IGNORED for label in example.labels]
+        end = len(learned) - learned[::-1].index(True)
+        ahead = learned[:end][::-1]
+        pairs.append(TrainingPair(example.input_ids[:end], end - ahead.index(False)))
+    return pairs

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from lm_eval_sts.dataset_files import unique
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.outcomes.recipes import make_recipe
@@ -123,6 +124,7 @@ class Settings(BaseModel):
     @field_validator("probing_recipe")
     @classmethod
     def _is_a_recipe(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        changes = {key: _number(value) for key, value in changes.items()}
         try:
             make_recipe(**changes)
         except SettingsError as error:
@@ -192,16 +194,32 @@ def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, 
         raise SettingsError(f"{where}: " + "; ".join(problems)) from error
 
 
+def _number(value: Any) -> Any:
+    """A text that is a number as that number: to YAML 1.1, ``1e-5`` is a text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice, which PyYAML lets pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        unique([(key.value, value) for key, value in node.value])
+        return super().construct_mapping(node, deep)
+
+
 def _read_file(name: str) -> Any:
     try:
         path = Path(name).expanduser()
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError, RuntimeError) as error:
         raise SettingsError(
             f"settings file {name} cannot be read ({error}): 'sts' takes the settings, or the name of a file with them"
         ) from error
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text, object_pairs_hook=unique) if path.suffix == ".json" else yaml.load(text, _Loader)
     # PyYAML lets tags that do not fit their value escape as the errors of Python's own conversions.
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_sts.data import Example
+from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.resampling import Array
 from lm_eval_sts.records import Category, DomainScore, Selection

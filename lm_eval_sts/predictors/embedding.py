@@ -28,7 +28,6 @@ import numpy as np
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
-from lm_eval_sts.predictors.lexical import sft_text
 from lm_eval_sts.predictors.resampling import Array, ratio
 from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
 from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
@@ -140,7 +139,7 @@ def negative_mmd(embedded: Embedded, domain: str) -> Measured:
 def embed(evidence: Evidence, model: str) -> Embedded:
     """Embeds the SFT set and every domain's questions; once for all predictors of the family."""
     texts, loaded = evidence.texts, load(model)
-    sets = [[sft_text(pair) for pair in texts.sft], *([q.text for q in asked] for asked in texts.domains.values())]
+    sets = [[example.text for example in texts.sft], *([q.text for q in asked] for asked in texts.domains.values())]
     vectors = loaded.encode([text for texts_of in sets for text in texts_of])
     sft, *domains = np.split(vectors, np.cumsum([len(texts_of) for texts_of in sets])[:-1])
     return Embedded(

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm_eval_sts.data import Example
 from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target, Texts
 from lm_eval_sts.predictors.resampling import Array, ratio
 from lm_eval_sts.predictors.scoring import Measured, make_scores
@@ -33,11 +32,6 @@ _COST = "none: no model"
 def words(text: str) -> list[str]:
     """Words of a text, in lower case."""
     return re.findall(r"\w+", text.lower())
-
-
-def sft_text(example: Example) -> str:
-    """A pair as one text."""
-    return f"{example.prompt}\n{example.response}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class TfidfCosine:
 
     def score(self, evidence: Evidence) -> Scores:
         """Compares every domain with the SFT set."""
-        sft = [sft_text(example) for example in evidence.texts.sft]
+        sft = [example.text for example in evidence.texts.sft]
         domains = {d: [q.text for q in questions] for d, questions in evidence.texts.domains.items()}
         measured = {
             domain: Measured(ratio(cosines, np.ones(len(cosines))), cosines)
@@ -104,7 +98,7 @@ class NgramOverlap:
 
     def _known(self, texts: Texts, asked: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
         """Those asked for that the SFT set holds; its other n-grams, of which there may be millions, are not kept."""
-        return {gram for example in texts.sft for gram in self._ngrams(sft_text(example)) if gram in asked}
+        return {gram for example in texts.sft for gram in self._ngrams(example.text) if gram in asked}
 
     def _ngrams(self, text: str) -> Iterator[tuple[str, ...]]:
         found = words(text)

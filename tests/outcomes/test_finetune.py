@@ -19,8 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from lm_eval_sts.commands.finetune import finetune as command
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError, SettingsError, TrainingError
+from lm_eval_sts.examples import Example
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.files import LOCK
 from lm_eval_sts.outcomes import hardware

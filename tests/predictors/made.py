@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lm_eval_sts.data import Example
+from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
 from lm_eval_sts.predictors.base import Evidence, Profiles, Question, Texts
 
