@@ -88,7 +88,7 @@ def hash_json(value: object) -> str:
 
 
 def this_command() -> str:
-    """The command line of this process, as a record keeps it: of absolute paths the last part, which any reader may see."""
+    """The command line of this process, as a record keeps it for any reader: of absolute paths the last part."""
     program, *arguments = sys.argv or ["unknown"]
     return shlex.join([Path(program).name, *map(without_paths, arguments)])
 

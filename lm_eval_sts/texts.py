@@ -1,4 +1,4 @@
-"""Text of unknown origin: what hides in it, how it is printed, which names read alike, what names a place on a machine."""
+"""Text of unknown origin: what hides in it, how it is printed, which names read alike, what is a path."""
 
 from __future__ import annotations
 
@@ -110,4 +110,6 @@ def without_paths(text: str) -> str:
 
 
 def _last(path: str) -> str:
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] or "…"
+    *above, last = re.split(r"[\\/]", path.rstrip("\\/"))
+    is_home = last.startswith("~") or above[-1:] in (["home"], ["Users"])
+    return "…" if is_home or not last else last

@@ -16,9 +16,9 @@ from lm_eval_sts.texts import hidden, local_path, printable, skeleton, why_no_na
 @pytest.mark.parametrize(
     "character",
     [
-        "\x00", "\x1b", "\r", "\x7f", "\x9b", "\xad", "\xa0", "\u034f", "\u061c", "\u115f", "\u180e", "\u200b", "\u200d",
-        "\u200f", "\u2028", "\u202e", "\u2066", "\u2800", "\u3000", "\u3164", "\ue000", "\ufdd0", "\ufe0f", "\ufeff",
-        "\uffa0", "\udcff", "\U000e0041", "\U000e0101", "\U0010ffff",
+        "\x00", "\x1b", "\r", "\x7f", "\x9b", "\xad", "\xa0", "\u034f", "\u061c", "\u115f", "\u180e", "\u200b",
+        "\u200d", "\u200f", "\u2028", "\u202e", "\u2066", "\u2800", "\u3000", "\u3164", "\ue000", "\ufdd0",
+        "\ufe0f", "\ufeff", "\uffa0", "\udcff", "\U000e0041", "\U000e0101", "\U0010ffff",
     ],
 )  # fmt: skip
 def test_what_hides(character):
@@ -88,6 +88,9 @@ PATHS = {
     "D:/data/model/": "model",
     r"\\server\jane\model": "model",
     "file:///home/jane/model": "model",
+    "/home/jane": "…",
+    r"C:\Users\jane": "…",
+    "~jane/": "…",
     "pretrained=/home/jane/model,dtype=float32": "pretrained=model,dtype=float32",
     '{"sae": "/home/Jane Doe/sae", "sft_set": "/data/x.json"}': '{"sae": "sae", "sft_set": "x.json"}',
     "SAE: /home/jane/sae, blocks.2": "SAE: sae, blocks.2",
@@ -105,7 +108,8 @@ def test_paths_are_cut_down(text):
 @pytest.mark.parametrize(
     "text",
     [
-        "https://example.org/~jane/code?x=/a", "org/model", "and/or, n/a, 1/2, |Δ|/sigma", "</script>", "a relative/path",
+        "https://example.org/~jane/code?x=/a", "org/model", "and/or, n/a, 1/2, |Δ|/sigma", "</script>",
+        "a relative/path",
         "arXiv 2603.02908, §4.1", "12 tokens / s", "~3 s", "C: three",
     ],
 )  # fmt: skip

@@ -56,8 +56,7 @@ def show(
     ] = False,
 ) -> None:
     """Print one scope of the board."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.errors import SettingsError
     from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, entry_record, read_inputs
     from lm_eval_sts.leaderboard.settings import nearest
@@ -65,7 +64,7 @@ def show(
     if target not in TARGETS:
         raise SettingsError(f"--target {target}: choose one of {', '.join(TARGETS)}")
     inputs = read_inputs(root)
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     scopes = {one.name: one for one in inputs.scopes}
     if scope is None:
         _print_scopes(console, inputs.scopes)

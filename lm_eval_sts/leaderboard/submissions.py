@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_sts.leaderboard.checked import Checked, check_seal_file, check_submission_file, check_together
-from lm_eval_sts.leaderboard.places import listed
-from lm_eval_sts.leaderboard.problems import Problem
+from lm_eval_sts.leaderboard.places import STRANGE, listed
+from lm_eval_sts.leaderboard.problems import Problem, whole_file
 from lm_eval_sts.leaderboard.settings import Settings, read_settings, training
-from lm_eval_sts.records import Submission
+from lm_eval_sts.records import Seal, Submission
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,16 @@ class ReadSubmissions:
     Attributes:
         submissions: The valid ones, by predictor and version; one whose settings are all sealed and not registered
             yet is left out.
+        seals: The valid seals.
         problems: What is wrong with the others, by file and line.
+        warnings: What is wrong with valid ones beside each other, and with claims to open a seal. Which of two clashing
+            files came first is known to the history only, so nothing is left out for it.
     """
 
     submissions: tuple[Accepted, ...]
+    seals: tuple[Seal, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
 def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSubmissions:
@@ -63,18 +68,21 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
     there = listed(root)
     with _no_collection():
         checked = [check_submission_file(path, root, known) for path in there.submissions.values()]
-    clashes = check_together(checked)
-    clashing = {problem.file for problem in clashes}
-    problems = [problem for each in checked for problem in each.problems]
-    problems += [problem for path in there.seals.values() for problem in check_seal_file(path, root).problems]
+        seals = [check_seal_file(path, root) for path in there.seals.values()]
+    problems = [whole_file(path, STRANGE) for path in there.strange.values()]
+    problems += [problem for each in (*checked, *seals) for problem in each.problems]
+    warnings = [problem for each in checked if each.valid for problem in each.closed]
     accepted = [
         _accepted(submission, each, known)
         for each in checked
-        if (submission := each.valid) is not None
-        and each.opened.path.as_posix() not in clashing
-        and not submission.settings.keys().isdisjoint(known)
+        if (submission := each.valid) is not None and not submission.settings.keys().isdisjoint(known)
     ]
-    return ReadSubmissions(tuple(accepted), tuple([*problems, *clashes]))
+    return ReadSubmissions(
+        submissions=tuple(accepted),
+        seals=tuple(each.opened.record for each in seals if each.opened.record and not each.problems),
+        problems=tuple(problems),
+        warnings=(*warnings, *check_together(checked)),
+    )
 
 
 @contextmanager
