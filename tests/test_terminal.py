@@ -29,7 +29,7 @@ def test_an_outcome(monkeypatch, capsys, tmp_path):
 
 def test_an_agreement(monkeypatch, capsys, tmp_path):
     scores = {"law": 0.1, "math": -0.2, "physics": 0.05, EVIL: 1.0}
-    save_record(made.outcome(scores, name=EVIL, model=EVIL), tmp_path / "o.json")
+    save_record(made.outcome(scores, model=EVIL), tmp_path / "o.json")
     save_record(made.prediction(scores, model=EVIL, predictor=EVIL), tmp_path / "p.json")
     assert call(monkeypatch, "compare", "--predictions", tmp_path / "p.json", "--outcome", tmp_path / "o.json") == 0
     assert SHOWN in plain(capsys)
@@ -42,7 +42,7 @@ def test_a_leaderboard(monkeypatch, capsys, tmp_path):
     root = leaderboard(tmp_path)
     write(root, submission(**{EVIL: 1}))
     assert call(monkeypatch, "leaderboard", "build", "--root", root) == 0
-    assert f"left out: submissions/mine/1.json:22: {SHOWN}: there is no such field" in plain(capsys)
+    assert f"left out: submissions/mine/1.json:36: {SHOWN}: there is no such field" in plain(capsys)
     assert call(monkeypatch, "leaderboard", "validate", "--root", root) == 1
     assert SHOWN in plain(capsys)
     (root / "submissions" / "\x1b[2J.json").write_text("{}")

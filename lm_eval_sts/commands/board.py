@@ -42,7 +42,7 @@ def build(
     built = publish.build(root, output or root / "site")
     for problem in built.computed.board.problems:
         where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        typer.echo(f"left out: {where}: {problem.message}", err=True)
+        typer.echo(f"{'left out' if problem.left_out else 'warning'}: {where}: {problem.message}", err=True)
     for path in (*built.texts, built.site / "index.html"):
         typer.echo(path)
 
@@ -58,7 +58,8 @@ def show(
     """Print one scope of the board."""
     from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.errors import SettingsError
-    from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, entry_record, read_inputs
+    from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
+    from lm_eval_sts.leaderboard.entries import entry_records
     from lm_eval_sts.leaderboard.settings import nearest
 
     if target not in TARGETS:
@@ -78,7 +79,8 @@ def show(
     if table is None:
         raise SettingsError(f"scope {scope} cannot be double-centred: no base model and benchmark has several settings")
 
-    _print_scope(console, found, table, {entry.name: entry for entry in map(entry_record, inputs.entries)})
+    entries = entry_records(inputs.entries, inputs.seals, inputs.settings)
+    _print_scope(console, found, table, {entry.name: entry for entry in entries})
 
 
 def serve(
@@ -148,7 +150,7 @@ def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dic
     for row in found.rows:
         entry = entries[row.entry]
         table.add_row(
-            row.entry + ("" if entry.target == found.target else " ≠"),
+            row.entry + ("" if entry.target == found.target else " ≠") + (" =" if entry.same_order else ""),
             entry.category,
             _place(row),
             _value(row),
@@ -162,8 +164,11 @@ def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dic
     console.print(
         "r: tanh of the mean of Fisher's z over settings, 95% interval. perfect: what is expected for a perfect "
         "predictor. place: from 1 + number of significantly better ones to number of all − significantly worse ones "
-        "(Holm). ≠: declares the other target."
+        "(Holm). ≠: declares the other target. =: puts the domains into the same order as another entry:"
     )
+    for entry in (entries[name] for name in dict.fromkeys(row.entry for row in found.rows)):
+        if entry.same_order:
+            console.print(f"  {entry.name} = {', '.join(entry.same_order)}")
 
 
 def _place(row: Standing) -> str:

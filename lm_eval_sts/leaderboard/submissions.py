@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,21 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """A valid seal.
+
+    Attributes:
+        seal: As it was published.
+        revealed: Whether a valid submission opens it.
+        due: Whether none does, though the outcome of one of its settings is registered.
+    """
+
+    seal: Seal
+    revealed: bool
+    due: bool
+
+
+@dataclass(frozen=True)
 class ReadSubmissions:
     """What lies below ``submissions``.
 
@@ -49,7 +64,7 @@ class ReadSubmissions:
     """
 
     submissions: tuple[Accepted, ...]
-    seals: tuple[Seal, ...]
+    seals: tuple[Sealed, ...]
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
 
@@ -70,7 +85,8 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
         checked = [check_submission_file(path, root, known) for path in there.submissions.values()]
         seals = [check_seal_file(path, root) for path in there.seals.values()]
     problems = [whole_file(path, STRANGE) for path in there.strange.values()]
-    problems += [problem for each in (*checked, *seals) for problem in each.problems]
+    problems += [problem for each in checked for problem in each.problems]
+    problems += [problem for each in seals for problem in each.problems]
     warnings = [problem for each in checked if each.valid for problem in each.closed]
     accepted = [
         _accepted(submission, each, known)
@@ -79,10 +95,17 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
     ]
     return ReadSubmissions(
         submissions=tuple(accepted),
-        seals=tuple(each.opened.record for each in seals if each.opened.record and not each.problems),
+        seals=tuple(_sealed(checked, [each.opened.record for each in seals if not each.problems], known)),
         problems=tuple(problems),
         warnings=(*warnings, *check_together(checked)),
     )
+
+
+def _sealed(checked: Sequence[Checked], seals: Sequence[Seal | None], settings: Settings) -> Iterator[Sealed]:
+    opened = {(each.predictor, each.version) for one in checked if one.sealed and (each := one.valid)}
+    for seal in filter(None, seals):
+        revealed = (seal.predictor, seal.version) in opened
+        yield Sealed(seal, revealed, due=not revealed and not settings.keys().isdisjoint(seal.settings))
 
 
 @contextmanager
