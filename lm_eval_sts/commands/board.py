@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from http.server import ThreadingHTTPServer
 
     from rich.console import Console
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path("leaderboard")
 _NONE: Final = "–"
-_HOST: Final = "127.0.0.1"
 
 Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
 
@@ -92,39 +90,21 @@ def serve(
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Build the page and serve it on this machine until interrupted."""
-    import contextlib
     import tempfile
     import webbrowser
 
     from lm_eval_sts.leaderboard.publish import write_page
+    from lm_eval_sts.leaderboard.serving import HOST, interrupted_by_sigterm, make_server
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as temporary:
         site = output or Path(temporary) / "site"
-        write_page(root, site)
         with make_server(site, port) as server:
-            address = f"http://{_HOST}:{server.server_address[1]}/"
+            write_page(root, site)
+            address = f"http://{HOST}:{server.server_address[1]}/"
             typer.echo(f"serving {site} at {address} (Ctrl-C ends it)")
             if open_browser:
                 webbrowser.open(address)
-            with contextlib.suppress(KeyboardInterrupt):
-                server.serve_forever()
-
-
-def make_server(site: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder, reachable from this machine only.
-
-    Raises:
-        SettingsError: The port cannot be taken.
-    """
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    from lm_eval_sts.errors import SettingsError
-
-    try:
-        return ThreadingHTTPServer((_HOST, port), partial(SimpleHTTPRequestHandler, directory=str(site)))
-    except (OSError, OverflowError) as error:
-        raise SettingsError(f"--port {port}: {error}: choose another, or 0 for a free one") from error
+            server.serve_forever()
 
 
 def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +13,7 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.commands import board as commands
-from lm_eval_sts.commands.board import make_server
 from lm_eval_sts.errors import RecordError, SettingsError, StsError
-from lm_eval_sts.leaderboard import publish
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.entries import entry_records
 from lm_eval_sts.leaderboard.markdown import escaped, to_markdown
@@ -353,19 +349,6 @@ def test_command_show(app: Typer, root: Path) -> None:
     ):
         wrong = run.invoke(app, [*arguments, "--root", str(root)])
         assert isinstance(wrong.exception, StsError)
-
-
-def test_serve_answers_on_this_machine_only(root: Path, tmp_path: Path) -> None:
-    publish.write_page(root, tmp_path / "site")
-    with make_server(tmp_path / "site", 0) as server:
-        assert server.server_address[0] == "127.0.0.1"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/index.html", timeout=10) as answer:
-            assert b"STS leaderboard" in answer.read()
-        server.shutdown()
-        with pytest.raises(SettingsError, match="--port"):
-            make_server(tmp_path, server.server_address[1])
 
 
 def test_records_are_read_again(root: Path, computed: Computed, tmp_path: Path) -> None:
