@@ -95,5 +95,5 @@ class _Handler(SimpleHTTPRequestHandler):
         super().log_message("%s", printable(format % args))
 
     def _names(self) -> list[list[str]]:
-        port = self.server.server_address[1]
+        port = self.connection.getsockname()[1]
         return [[f"{name}:{port}"] for name in (HOST, "localhost")] + ([[HOST], ["localhost"]] if port == 80 else [])
