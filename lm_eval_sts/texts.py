@@ -33,6 +33,8 @@ def hidden(text: str) -> str | None:
     Control and format characters, direction marks, characters that are private or not assigned, halves of pairs, blanks
     that are no space (tab and line break excepted), variation selectors, and the fifth mark on one letter.
     """
+    if text.isascii() and text.isprintable():
+        return None
     marks = 0
     for c in text:
         if c.isascii():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.commands import board as commands
-from lm_eval_sts.errors import RecordError, SettingsError, StsError
+from lm_eval_sts.errors import BusyError, RecordError, SettingsError, StsError
+from lm_eval_sts.leaderboard import places
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.entries import entry_records
 from lm_eval_sts.leaderboard.markdown import escaped, to_markdown
@@ -41,6 +44,7 @@ from lm_eval_sts.records import (
 )
 from lm_eval_sts.records.board import Board
 from tests.leaderboard import boards
+from tests.test_files import HOLDS
 
 PROJECT = Path(__file__).parents[2]
 PROVENANCE = Provenance(package_versions={}, command="test", created="2026-01-01T00:00:00Z", seed=0, settings={})
@@ -234,6 +238,17 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
     assert built[0] == built[1]
     assert {"BOARD.md", "board.json", "site/index.html", "site/predictors/good/1.html"} <= set(built[0])
     assert load_record(Board, tmp_path / "first" / "board.json").entries
+
+
+def test_a_build_waits_for_whoever_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = boards.write(tmp_path / "root")
+    monkeypatch.setattr(places, "_WAIT", 0.1)
+    with subprocess.Popen([sys.executable, "-c", HOLDS, root], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another process is writing to"):
+            build(root, root / "site")
+        holder.kill()
+    assert not (root / "BOARD.md").exists()
 
 
 def test_a_failed_build_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
