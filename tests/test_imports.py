@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
 LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
-BASICS = {"errors", "files", "records"}
+BASICS = {"errors", "files", "records", "texts"}
 DATA = {"data", "examples"}
 
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.

@@ -51,12 +51,11 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
 ) -> None:
     """Hold predictions against measured outcomes: correlations, what noise allows, and who can be told apart."""
-    from rich.console import Console
-
     from lm_eval_sts.agreement.compare import Rules
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.outcomes.shipped import load_outcomes
     from lm_eval_sts.records import VIEWS, save_record
 
@@ -71,7 +70,7 @@ def compare(
     if figure is not None:
         check_figure(figure)
     found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules, _provenance(rules))
-    print_agreement(Console(highlight=False, markup=False), found)
+    print_agreement(PlainConsole(), found)
     if output is not None:
         save_record(found, output)
         typer.echo(output)

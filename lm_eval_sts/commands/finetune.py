@@ -75,8 +75,7 @@ def finetune(
     sft_revision: Annotated[str | None, typer.Option("--sft_revision", help="Hub revision of the SFT set.")] = None,
 ) -> None:
     """Fine-tune a model on an SFT set (LoRA by default), with a manifest of what was done and what it did."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.data import load_sft_set
     from lm_eval_sts.harness.shipped import resolve, shipped_name
     from lm_eval_sts.outcomes.finetune import finetune as train
@@ -110,7 +109,7 @@ def finetune(
     )
     examples = replace(examples, name=shipped_name(examples.name))
     # Every process of accelerate launch runs this; one of them speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", markup=False, highlight=False)
+    console = PlainConsole(quiet=os.environ.get("RANK", "0") != "0")
     notes = (RECIPE_NOTES[recipe],) if recipe in RECIPE_NOTES and learning_rate is None else ()
     others = {"model": model, "sft_set": examples.name, "output": output, "seed": seed}
     _show_recipe(chosen, console, {**others, "response_delimiter": repr(delimiter), "long_examples": long_examples})

