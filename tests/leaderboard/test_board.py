@@ -357,7 +357,7 @@ def test_serve_answers_on_this_machine_only(root: Path, tmp_path: Path) -> None:
         assert server.server_address[0] == "127.0.0.1"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/index.html", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/index.html") as answer:
             assert b"STS leaderboard" in answer.read()
         server.shutdown()
         with pytest.raises(SettingsError, match="--port"):
