@@ -85,6 +85,8 @@ def test_permutation_p():
     all_ways = [abs(pearson(made.predicted[0, 0], made.measured[0, list(o)])) for o in itertools.permutations(range(6))]
     exact = np.mean(np.array(all_ways) >= observed - 1e-12)
     assert permutation_p(made, 0, permutations=4000) == pytest.approx(exact, abs=0.02)
+    certain = panel(np.arange(9.0)[None, None], np.arange(9.0)[None])
+    assert permutation_p(certain, 0, permutations=99) == 1 / 100
     assert permutation_p(made, 0, seed=1) == permutation_p(made, 0, seed=1) != permutation_p(made, 0, seed=2)
 
 
