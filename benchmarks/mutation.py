@@ -5,8 +5,9 @@ seed draws places in a package and one fault at each, and every fault runs again
 a copy of the tree; those of its own module come first, and one failure is enough. What is left after an interruption
 continues from the session's files, as long as neither package nor tests have changed.
 
-Faults in annotations are left out. A fault that changes nothing a caller can see is listed with a reason under
-``equivalent`` in the file of results, by hand, and counts neither as noticed nor as missed in later runs.
+Faults in annotations, and in arguments that no result depends on, are left out. A fault that changes nothing a caller
+can see is listed with a reason under ``equivalent`` in the file of results, by hand, and counts neither as noticed nor
+as missed in later runs.
 """
 
 from __future__ import annotations
@@ -92,8 +93,16 @@ def command(tree: Path, package: str, module: Path | None = None) -> str:
     return shlex.join([sys.executable, "-m", "pytest", *options, *first, *tests_of(tree, package)])
 
 
+UNSEEN = {"frozen", "maxsize", "strict"}
+"""Arguments that guard against faults of our own, or say how much to keep in memory."""
+
+
 class _Bare(ast.NodeTransformer):
-    """A module without its annotations."""
+    """A module without its annotations and unseen arguments."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in UNSEEN]
+        return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
         node.annotation = None
@@ -109,7 +118,7 @@ class _Bare(ast.NodeTransformer):
 
 
 def changes_code(item: WorkItem) -> bool:
-    """Whether the fault is in more than annotations."""
+    """Whether the fault is in more than annotations and ``UNSEEN`` arguments."""
     (mutation,) = item.mutations
     source = mutation.module_path.read_text()
     changed = mutate_code(source, get_operator(mutation.operator_name)(), mutation.occurrence)

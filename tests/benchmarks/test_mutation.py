@@ -12,6 +12,8 @@ pytest.importorskip("cosmic_ray")
 from benchmarks import mutation
 
 CODE = """
+PAIRS = list(zip("a", "b", strict=True))
+
 def half(x: int | None) -> float:
     return x / 2
 
@@ -48,7 +50,7 @@ def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys
         ("return x / 2", True),
         ("return x > 3", False),
     }
-    assert len(sample.faults) == 4, "operator and number of both functions, and nothing of the annotation"
+    assert len(sample.faults) == 4, "operator and number of both functions; no annotation, no guard"
     assert (tree / "lm_eval_sts/agreement/numbers.py").read_text() == CODE
     monkeypatch.setattr(mutation, "mutate_and_test", lambda *_: pytest.fail("tried again"))
     assert tried() == sample
