@@ -64,6 +64,12 @@ def test_one_setting_has_the_interval_of_one_correlation():
     np.testing.assert_allclose(np.tanh([low, high]), expected)
 
 
+@pytest.mark.parametrize("settings", [1, 3])
+def test_five_domains_are_enough_for_an_interval(settings):
+    four, five = (mean_interval(mean_z(drawn(settings=settings, domains=n))) for n in (4, 5))
+    assert np.isnan(four.low).all() and np.isfinite(five.low).all() and (five.low < five.high).all()
+
+
 def test_settings_without_a_correlation_are_left_out():
     made = drawn()
     made.predicted[0, 2] = 5.0
