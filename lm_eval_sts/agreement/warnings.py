@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -193,7 +194,7 @@ def _unparsed(outcome: Outcome) -> str | None:
         return None
     most = max(changed, key=lambda name: abs(changes[name].delta))
     r = float(pearson([delta for delta, _ in both.values()], [c.delta for c in changes.values()]))
-    related = "" if r != r else f", and correlates at {r:+.2f} with the change of the score"
+    related = "" if math.isnan(r) else f", and correlates at {r:+.2f} with the change of the score"
     return (
         f"the share of answers that could not be read changed in {len(changed)} of {len(both)} domains (most in "
         f"{most}: {100 * changes[most].delta:+.1f} points){related}: part of the change is format; see --view answered"

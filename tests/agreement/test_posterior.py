@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.agreement_posterior import true_coverage
@@ -89,6 +91,8 @@ NUMBERS = st.lists(st.floats(-1e5, 1e5) | st.integers(-3, 3).map(float), min_siz
 
 @settings(deadline=None, max_examples=30)
 @given(NUMBERS, st.randoms(use_true_random=False), st.sampled_from(TARGETS), st.floats(0, 1e3))
+@example([0.0, 0.0, 0.0, 0.0, 1e-200], random.Random(0), "delta", 0.0)
+@example([0.0, 0.0, 0.0, 0.0, 1e-57], random.Random(0), "magnitude", 1.0)
 def test_any_numbers(values, order, target, error):
     x = np.array(values)
     order.shuffle(values)

@@ -74,6 +74,8 @@ def test_a_changed_share_of_unparsed_answers():
     unparsed = {name: change(-0.5 * delta, 0.001) for name, delta in DELTAS.items()}
     lines = told(outcomes=[outcome(DELTAS, unparsed=unparsed)])
     assert "in 8 of 10 domains" in lines and "d: -15.0 points" in lines and "-1.00" in lines and "answered" in lines
+    alike = {name: change(0.02, 0.001) for name in DELTAS}
+    assert "points): part of the change is format" in told(outcomes=[outcome(DELTAS, unparsed=alike)])
     calm = {name: change(0.004, 0.003) for name in DELTAS}
     assert told(outcomes=[outcome(DELTAS, unparsed=calm)]) == ""
     noisy = {name: change(0.03, 0.02) for name in DELTAS}

@@ -158,7 +158,7 @@ def test_links_and_pipes_are_not_followed(tmp_path):
 def test_the_worst_files_take_seconds(tmp_path, text):
     start = time.process_time()
     assert told(tmp_path, text)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 300  # 3 s; what grows with the square takes an hour
 
 
 @given(st.binary(max_size=200))
