@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
-from lm_eval_sts.data import Example, SftSet, check_pairs
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.data import load_sft_set as _load_sft_set
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
@@ -24,6 +24,7 @@ from lm_eval_sts.evidence.read import read as _read
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.examples import from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.features.sae import load_sae as _load_sae
 from lm_eval_sts.files import package_version, this_command
@@ -82,9 +83,8 @@ def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any)
     """
     if isinstance(source, (str, Path)):
         return _load_sft_set(resolve(str(source)), **options)
-    pairs = [(str(prompt), str(response)) for prompt, response in source]
-    check_pairs("the given pairs", pairs)
-    return SftSet("given pairs", tuple(Example(*pair) for pair in pairs))
+    examples = read_rows("of given pairs", enumerate(source), lambda pair: from_pair(*pair))
+    return SftSet("given pairs", tuple(examples))
 
 
 def load_domains(
@@ -195,7 +195,7 @@ def predict(evidence: Evidence, predictor: str) -> Prediction:
     """
     scored = score(evidence, [get_predictor(predictor)])
     if not scored.predictions:
-        raise SettingsError(f"{predictor} has no score for any domain: {'; '.join(scored.scores[predictor].notes)}")
+        raise SettingsError(f"{predictor} has no score for any domain: {scored.left_out[predictor]}")
     return scored.predictions[0]
 
 

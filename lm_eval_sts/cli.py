@@ -5,7 +5,6 @@ Heavy imports stand inside the commands, so that ``--help`` is instant.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,17 +51,16 @@ def path(
 
 @app.command("export")
 def export(
-    results: Annotated[Path, typer.Argument(help="A result file of lm-eval, or a folder of them.")],
-    output: Annotated[Path, typer.Option(help="Folder for one JSON file a predictor.")],
+    results: Annotated[
+        Path, typer.Argument(help="A result file of lm-eval, or a folder: all runs below it are taken out.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for one JSON file a run and predictor.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other runs of the same settings.")] = False,
 ) -> None:
-    """Take the predictions out of lm-eval's result file."""
-    from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.records import save_record
+    """Take the predictions out of lm-eval's result files."""
+    from lm_eval_sts.harness.results import export_predictions, read_predictions
 
-    for prediction in read_predictions(results):
-        name = f"{prediction.setting.benchmark.name}-{prediction.predictor}"
-        file = output / (re.sub(r"[^A-Za-z0-9_-]+", "_", name) + ".json")
-        save_record(prediction, file)
+    for file in export_predictions(read_predictions(results), output, overwrite=overwrite):
         typer.echo(file)
 
 

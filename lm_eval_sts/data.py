@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from itertools import repeat
+from typing import Any, Final, NamedTuple
 
+from lm_eval_sts.dataset_files import Columns, empty
 from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import UNKNOWN
-from lm_eval_sts.tables import empty, open_dataset
+from lm_eval_sts.tables import open_dataset
 
-_PAIRS = (
+_CONVERSATIONS: Final = ("messages", "conversations", "conversation")
+_PAIRS: Final = (
     ("prompt", "response"),
     ("prompt", "completion"),
     ("question", "solution"),
     ("problem", "solution"),
     ("instruction", "output"),
     ("instruction", "response"),
+    ("question", "response"),
     ("question", "answer"),
     ("query", "response"),
+    ("query", "answer"),
     ("input", "output"),
 )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt and the response that SFT would teach."""
-
-    prompt: str
-    response: str
+_SYSTEM: Final = ("system", "system_prompt")
+_TEMPLATE_PARTS: Final = frozenset(("chat_template_kwargs", "functions", "image", "images", "tools"))
+"""Names of columns that a chat template would put into a conversation."""
+_PROMPT_PARTS: Final = _TEMPLATE_PARTS | frozenset(
+    ("background", "choices", "context", "contexts", "document", "documents", "endings", "evidence", "history", "input")
+    + ("inputs", "instruction", "knowledge", "options", "paragraph", "passage", "passages", "schema", "system")
+    + ("system_message", "system_prompt", "table")
+)
+"""Names of columns that usually belong to the prompt of a pair."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class SftSet:
 
     Attributes:
         name: Hub id or path, as given.
-        examples: Its pairs.
+        examples: Its examples.
         revision: Hub commit where known.
         notes: What a reader must know of how it was read.
     """
@@ -51,8 +58,8 @@ class SftSet:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of all pairs in their order: 64 hex digits."""
-        return hash_json([[e.prompt, e.response] for e in self.examples])
+        """Hash of all examples in their order: 64 hex digits."""
+        return hash_json([example.hashed for example in self.examples])
 
 
 def load_sft_set(
@@ -66,50 +73,32 @@ def load_sft_set(
     """Loads an SFT set.
 
     Args:
-        spec: Hub id, or a local .json, .jsonl or .parquet file, or a folder (``save_to_disk`` or data files).
-        config: Its configuration on the hub, where it has several.
+        spec: Hub id, or a local .json, .jsonl, .csv, .tsv, .parquet or .arrow file, or a folder (``save_to_disk`` or
+            data files).
+        config: Its configuration, where it has several.
         columns: The columns of prompt and response; recognised by name where not given.
         split: The split to take; ``train``, or the only one, where not given.
         revision: Hub revision.
 
     Raises:
-        DatasetError: It cannot be found or read, is empty, has no recognised columns, or has blank prompts or
-            responses.
+        DatasetError: It cannot be found or read, is empty, has no recognised columns, or has rows that cannot be used
+            (blank, no text, conversations that do not end with an answer): which, and why.
     """
-    rows, loaded_revision = _load_split(spec, config=config, split=split, revision=revision)
-    if len(rows) == 0:
-        raise empty(f"SFT set {spec}")
-    names = list(rows.column_names)
-    notes: list[str] = []
-    if columns is None and "messages" in names:
-        pairs, several = _from_messages(spec, rows["messages"])
-        if several:
-            notes.append(
-                f"{several} conversations of {spec} have several turns: only their first question and answer count"
-            )
+    table = _load_split(spec, config=config, split=split, revision=revision)
+    chosen = _choose(spec, table.columns, columns)
+    cells = [table.columns[name] for name in chosen.names]
+    system, added = (repeat(None) if name is None else table.columns[name] for name in (chosen.system, chosen.input))
+    notes = list(table.notes)
+    left_out = [name for name in table.columns if name not in chosen.used]
+    if left_out:
+        notes.append(f"columns of the SFT set that are left out: {', '.join(left_out)}")
+    if len(cells) == 1:
+        examples = read_rows(spec, enumerate(zip(*cells, system, strict=False)), lambda row: from_conversation(*row))
     else:
-        prompt, response = _columns(spec, names, columns)
-        pairs = [(_text(p), _text(r)) for p, r in zip(rows[prompt], rows[response], strict=True)]
-        extra = rows["input"] if columns is None and prompt == "instruction" and "input" in names else None
-        if extra is not None:
-            pairs = [(f"{p}\n{_text(x)}" if _text(x).strip() else p, r) for (p, r), x in zip(pairs, extra, strict=True)]
-    check_pairs(f"SFT set {spec}", pairs)
-    return SftSet(spec, tuple(Example(p, r) for p, r in pairs), loaded_revision, tuple(notes))
-
-
-def check_pairs(label: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Refuses blank prompts and responses.
-
-    Raises:
-        DatasetError: There are some; names the rows.
-    """
-    blank = [i for i, (p, r) in enumerate(pairs) if not p.strip() or not r.strip()]
-    if blank:
-        shown = ", ".join(map(str, blank[:5])) + (", …" if len(blank) > 5 else "")
-        raise DatasetError(
-            f"{label}: {len(blank)} of {len(pairs)} rows have a blank prompt or response "
-            f"(rows {shown}, counted from 0): remove or fill them"
-        )
+        examples = read_rows(spec, enumerate(zip(*cells, system, added, strict=False)), lambda row: from_pair(*row))
+    if fields := other_fields(cell for column in cells for cell in column):
+        notes.append(f"fields of the SFT set's messages that are left out: {', '.join(fields)}")
+    return SftSet(spec, tuple(examples), table.commit, tuple(notes))
 
 
 def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapping[str, Any]:
@@ -117,7 +106,7 @@ def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapp
 
     Args:
         source: Hub id, or a local folder or file.
-        name: Configuration on the hub.
+        name: Its configuration.
         options: Passed on to ``datasets.load_dataset``.
 
     Raises:
@@ -127,58 +116,92 @@ def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapp
     return loaded if isinstance(loaded, Mapping) else {"test": loaded}
 
 
-def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> tuple[Any, str]:
-    loaded, commit = open_dataset("SFT set", spec, name=config, revision=revision)
+class _Table(NamedTuple):
+    """One split of an SFT set, the hub commit it is from, and what was left out of it."""
+
+    columns: Columns
+    commit: str
+    notes: tuple[str, ...]
+
+
+def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> _Table:
+    loaded, commit, notes = open_dataset("SFT set", spec, name=config, as_written=True, revision=revision)
     if not isinstance(loaded, Mapping):
         if split is not None and str(loaded.split) != split:
             raise DatasetError(
                 f"SFT set {spec} has no split {split!r}: it is one table without splits, leave sft_split out"
             )
-        return loaded, commit
-    chosen = split or ("train" if "train" in loaded else next(iter(loaded)) if len(loaded) == 1 else None)
-    if chosen not in loaded:
-        raise DatasetError(
-            f"SFT set {spec} has no split {chosen or 'train'!r}: choose one of {', '.join(loaded)} (sft_split)"
-        )
-    return loaded[chosen], commit
+        rows = loaded
+    else:
+        chosen = split or ("train" if "train" in loaded else next(iter(loaded)) if len(loaded) == 1 else None)
+        if chosen not in loaded:
+            raise DatasetError(
+                f"SFT set {spec} has no split {chosen or 'train'!r}: choose one of {', '.join(loaded)} (sft_split)"
+            )
+        rows = loaded[chosen]
+    if len(rows) == 0:
+        raise empty(f"SFT set {spec}")
+    if isinstance(rows, Mapping):
+        return _Table(rows, commit, notes)
+    plain = rows.with_format(None)
+    return _Table({name: plain[name] for name in rows.column_names}, commit, notes)
 
 
-def _columns(spec: str, names: Sequence[str], given: tuple[str, str] | None) -> tuple[str, str]:
+class _Chosen(NamedTuple):
+    """Which columns are read: one of conversations, or prompt and response; and what else belongs to the prompt."""
+
+    names: tuple[str, ...]
+    system: str | None = None
+    input: str | None = None
+
+    @property
+    def used(self) -> tuple[str | None, ...]:
+        return (*self.names, self.system, self.input)
+
+
+def _choose(spec: str, columns: Columns, given: tuple[str, str] | None) -> _Chosen:
+    names = list(columns)
     if given:
-        missing = [c for c in given if c not in names]
+        missing = [name for name in given if name not in names]
         if missing:
             raise DatasetError(f"SFT set {spec} has no column {missing[0]!r} (sft_columns): it has {', '.join(names)}")
-        return given
-    for pair in _PAIRS:
-        if set(pair) <= set(names):
-            return pair
-    known = ", ".join("/".join(pair) for pair in _PAIRS[:5])
-    raise DatasetError(
-        f"SFT set {spec}: columns not recognised ({', '.join(names)}): expected {known} or messages; "
-        'name them with sft_columns: ["prompt column", "response column"]'
-    )
-
-
-def _from_messages(spec: str, conversations: Iterable[Any]) -> tuple[list[tuple[str, str]], int]:
-    pairs, several = [], 0
-    for row, messages in enumerate(conversations):
-        turns = list(messages) if isinstance(messages, (list, tuple)) else [] if messages is None else [messages]
-        if not all(isinstance(m, Mapping) and {"role", "content"} <= set(m) for m in turns):
+        if given[0] == given[1]:
             raise DatasetError(
-                f"SFT set {spec}: row {row} (counted from 0): messages must be a list of messages with role and "
-                'content; or name other columns with sft_columns: ["prompt column", "response column"]'
+                f"SFT set {spec}: sft_columns names {given[0]!r} as prompt and as response: name two columns; one of "
+                "whole conversations is recognised under the name messages"
             )
-        user = next((m["content"] for m in turns if m["role"] == "user"), None)
-        answer = next((m["content"] for m in turns if m["role"] == "assistant"), None)
-        several += [m["role"] for m in turns].count("assistant") > 1
-        pairs.append((_text(user), _text(answer)))
-    return pairs, several
+        return _Chosen(given)
+    # Where two differ in case only, the last stands: first those in lower case.
+    known = {name.strip().lower(): name for name in sorted(names, key=str.islower)}
+    for parts in (*((name,) for name in _CONVERSATIONS), *_PAIRS):
+        if set(parts) <= set(known):
+            break
+    else:
+        raise _unrecognised(spec, known)
+    system = next((known[name] for name in _SYSTEM if name in known), None)
+    added = known.get("input") if parts[0] == "instruction" else None
+    chosen = _Chosen(tuple(known[part] for part in parts), system, added)
+    belongs = _TEMPLATE_PARTS if len(parts) == 1 else _PROMPT_PARTS
+    for key, name in known.items():
+        if key in belongs and name not in chosen.used and not all(map(is_blank, columns[name])):
+            pair = '", "'.join(chosen.names)
+            without = f', or go without it by sft_columns: ["{pair}"]' if len(parts) > 1 else ""
+            raise DatasetError(
+                f"SFT set {spec}: its column {name!r} seems to belong to the prompt and would be left out: put it into "
+                f"the prompts, or remove it{without}"
+            )
+    return chosen
 
 
-def _text(value: Any) -> str:
-    """A cell as text; TRL's conversational prompts and completions are lists of messages, these may have parts."""
-    if isinstance(value, (list, tuple)):
-        return "\n".join(_text(item) for item in value)
-    if isinstance(value, Mapping):
-        return _text(value.get("content", value.get("text")))
-    return "" if value is None else str(value)
+def _unrecognised(spec: str, names: Iterable[str]) -> DatasetError:
+    if {"chosen", "rejected"} <= set(names):
+        return DatasetError(
+            f"SFT set {spec} holds preferences (chosen and rejected), which SFT does not learn from: name the answers "
+            'to learn with sft_columns: ["prompt column", "chosen"], or make a column messages of them'
+        )
+    known = ", ".join("/".join(pair) for pair in _PAIRS[:5])
+    return DatasetError(
+        f"SFT set {spec}: columns not recognised ({', '.join(names)}): expected {known}, messages or conversations; "
+        'name them with sft_columns: ["prompt column", "response column"], or rename one of whole conversations to '
+        "messages"
+    )

@@ -7,13 +7,24 @@ wrong, where, and what to do.
 
 from __future__ import annotations
 
+from lm_eval_sts.texts import printable
+
 
 class StsError(Exception):
     """Base of every error that this package raises on purpose."""
 
     def __init__(self, message: str) -> None:
-        """Keeps the message on one line, whatever was put into it."""
-        super().__init__(" ".join(message.split()))
+        """Keeps the message on one line, and what cannot be printed escaped, whatever was put into it."""
+        super().__init__(printable(" ".join(message.split())))
+
+
+def described(error: Exception, longest: int = 300) -> str:
+    """What a library raised, for a message of ours: its kind where the text alone does not tell, and not all of it."""
+    text = " ".join(str(error).split())
+    named = (
+        text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    )
+    return named if len(named) <= longest else f"{named[:longest]}…"
 
 
 class SettingsError(StsError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from lm_eval_sts.errors import BusyError
+from lm_eval_sts.texts import without_paths
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +88,9 @@ def hash_json(value: object) -> str:
 
 
 def this_command() -> str:
-    """The command line of this process, as a record keeps it: the program's name without its folder."""
+    """The command line of this process, as a record keeps it for any reader: of absolute paths the last part."""
     program, *arguments = sys.argv or ["unknown"]
-    return shlex.join([Path(program).name, *arguments])
+    return shlex.join([Path(program).name, *map(without_paths, arguments)])
 
 
 def package_version(name: str) -> str:

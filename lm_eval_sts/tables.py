@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lm_eval_sts.dataset_files import (
+    FORMATS,
+    KINDS,
+    TEXT,
+    Columns,
+    check_file,
+    content_key,
+    damaged,
+    data_files,
+    empty,
+    existing,
+    format_of,
+    named,
+    read_as_written,
+    suffix_of,
+)
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.records import UNKNOWN
 
 logger = logging.getLogger(__name__)
-
-FORMATS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-"""Suffixes of files that can be given, and ``datasets``' name of their format."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -24,39 +36,50 @@ class Opened(NamedTuple):
     """A dataset as ``datasets`` gives it, and the hub commit it is from."""
 
     data: Any
-    """A ``DatasetDict``, or a ``Dataset`` where it was saved as one table."""
-    commit: str
+    """A ``DatasetDict``, or a ``Dataset`` where it was saved as one table; or by split what text files hold."""
+    commit: str = UNKNOWN
     """40 hex digits, or ``unknown``."""
+    notes: tuple[str, ...] = ()
+    """What was left out."""
 
 
-def open_dataset(what: str, spec: str, **options: Any) -> Opened:
+def open_dataset(what: str, spec: str, name: str | None = None, *, as_written: bool = False, **options: Any) -> Opened:
     """Opens a dataset.
+
+    A local one is read as its bytes are now: ``datasets`` itself goes by path and modification time.
 
     Args:
         what: What it is to the user, for messages: ``SFT set`` or ``benchmark``.
-        spec: Hub id, or a local .json, .jsonl or .parquet file, or a folder (``save_to_disk`` or data files).
-        options: For ``datasets.load_dataset``, where it is a hub id: ``name``, ``revision`` and so on.
+        spec: Hub id, or a local file (``FORMATS``), or a folder (``save_to_disk`` or data files).
+        name: Its configuration, where it has several.
+        as_written: Take text files of this machine as they are written, as ``Columns``, without ``datasets``.
+        options: For ``datasets.load_dataset``: ``revision`` and so on.
 
     Raises:
-        DatasetError: It cannot be found or read, or is empty.
+        DatasetError: It cannot be found or read, or is empty; or a configuration or revision is named and it has none.
     """
-    path = _existing(spec)
+    label = f"{what} {spec}"
+    path = existing(spec)
     if path is None and _looks_local(spec):
-        raise DatasetError(
-            f"{what} {spec or '(an empty name)'} does not exist: give a hub id, a .json, .jsonl or .parquet file, "
-            "or a folder"
-        )
+        raise DatasetError(f"{what} {spec or '(an empty name)'} does not exist: give a hub id, {KINDS}, or a folder")
+    if path is not None and options.get("revision") is not None:
+        raise DatasetError(f"{label} is on this machine, where there are no revisions: leave its revision out")
     try:
-        if path:
-            return Opened(_open_local(path, f"{what} {spec}"), UNKNOWN)
-        return _open_hub(spec, **options)
+        if path is None:
+            return _open_hub(spec, name, **options)
+        own = {key: value for key, value in options.items() if key not in ("revision", "trust_remote_code")}
+        return _open_local(path, label, name, own, as_written=as_written)
     except DatasetError:
         raise
     except Exception as error:  # datasets raises a dozen unrelated classes
         # An empty file, [] or a table without rows; datasets has no class of its own for it.
         if "corresponds to no data" in str(error):
-            raise empty(f"{what} {spec}") from error
-        raise _unloadable(f"{what} {spec}", error, local=path is not None) from error
+            raise empty(label) from error
+        if several := re.search(r"available configs: \[(.*)\]|Available: \[(.*)\]", str(error)):
+            known = (several[1] or several[2]).replace("'", "")
+            asked = "several configurations" if name is None else f"no configuration {name!r}"
+            raise DatasetError(f"{label} has {asked}: choose one of {known} (sft_name)") from error
+        raise _unloadable(label, error, local=path is not None) from error
 
 
 def _open_hub(spec: str, name: str | None = None, **options: Any) -> Opened:
@@ -95,64 +118,55 @@ def _snapshot(spec: str, revision: str | None) -> Path | None:
         return None
 
 
-def _open_local(path: Path, label: str) -> Any:
+def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, Any], *, as_written: bool) -> Opened:
     import datasets
 
+    saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+    if name is not None and (saved or not path.is_dir()):
+        raise DatasetError(f"{label} is one table without configurations: leave {name!r} out (sft_name)")
+    if saved:
+        return Opened(datasets.load_from_disk(str(path)))
+    # datasets' own cache would give a file of the same name and time in its old form.
+    cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "lm_eval_sts" / content_key(str(path)))
     if path.is_dir():
-        if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-            return datasets.load_from_disk(str(path))
-        files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in {*FORMATS, ".csv"} and p.is_file()]
-        files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        files = data_files(path)
         if not files:
-            raise DatasetError(f"{label}: the folder holds no .json, .jsonl, .parquet or save_to_disk data")
+            raise DatasetError(f"{label}: the folder holds no data: {KINDS}, or what save_to_disk writes")
         for file in files:
-            _check_file(file, f"{label}: its file {file.relative_to(path)}")
-        return datasets.load_dataset(str(path))
-    if path.suffix.lower() not in FORMATS:
-        raise DatasetError(
-            f"{label}: cannot tell the format from {path.suffix or 'no'!r} suffix: use .json, .jsonl or .parquet"
-        )
-    _check_file(path, label)
-    return datasets.load_dataset(FORMATS[path.suffix.lower()], data_files=str(path))
+            check_file(file, f"{label}: its file {file.relative_to(path)}")
+        builder = datasets.load_dataset_builder(str(path), name, cache_dir=cache, **options)
+        read = {str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split}
+        left_out = [str(file.relative_to(path)) for file in files if str(file.resolve()) not in read]
+        some = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
+        notes = (f"files of the folder that are left out: {some}",) if left_out and name is None else ()
+        if as_written and (tables := _as_written(builder, label)):
+            return Opened(tables, notes=notes)
+        builder.download_and_prepare()
+        return Opened(builder.as_dataset(), notes=notes)
+    check_file(path, label)
+    kind, separator = format_of(path, label), {"sep": "\t"} if suffix_of(path) == ".tsv" else {}
+    if as_written and kind in TEXT:
+        return Opened({"train": read_as_written([path], label, separator.get("sep", ","))})
+    return Opened(datasets.load_dataset(kind, data_files=str(path), cache_dir=cache, **separator, **options))
 
 
-def _check_file(path: Path, label: str) -> None:
-    if path.stat().st_size == 0:
-        raise empty(label)
-    if path.suffix.lower() != ".parquet":
-        _check_utf8(path, label)
-
-
-def _check_utf8(path: Path, label: str) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset = 0
-    with path.open("rb") as file:
-        while True:
-            block = file.read(1 << 20)
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                at = offset - (len(error.object) - len(block)) + error.start  # the decoder kept a started letter
-                raise DatasetError(f"{label} is not UTF-8 (near byte {at}): save it as UTF-8 text") from error
-            if not block:
-                return
-            offset += len(block)
-
-
-def _existing(spec: str) -> Path | None:
-    """A name as an existing path; None where it is none or cannot be one."""
-    try:
-        path = Path(spec).expanduser()
-        return path if spec and path.exists() else None
-    # Too long or not permitted, the home of an unknown user, a zero byte.
-    except (OSError, RuntimeError, ValueError):
+def _as_written(builder: Any, label: str) -> dict[str, Columns] | None:
+    """What a folder's text files hold, by split; None where they are others, or read with options of its README."""
+    config = builder.config
+    plain = vars(type(config)())
+    every = {"name", "version", "description", "data_dir", "data_files", "sep"}
+    if builder.name not in TEXT or any(plain[key] != value for key, value in vars(config).items() if key not in every):
         return None
+    return {
+        str(split): read_as_written(map(Path, files), label, getattr(config, "sep", ","))
+        for split, files in config.data_files.items()
+    }
 
 
 def _looks_local(spec: str) -> bool:
     """Whether a name that does not exist was meant as a path: a hub id is ``name`` or ``owner/name``."""
-    suffixes = {*FORMATS, ".csv", ".txt"}
-    return not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or Path(spec).suffix.lower() in suffixes
+    suffixes = {*FORMATS, ".txt"}
+    return not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or suffix_of(Path(spec)) in suffixes
 
 
 def _commit(loaded: Any) -> str:
@@ -165,19 +179,12 @@ def _commit(loaded: Any) -> str:
     return UNKNOWN
 
 
-def empty(label: str) -> DatasetError:
-    """The error for a dataset without rows."""
-    return DatasetError(f"{label} is empty: it has no rows")
-
-
 def _unloadable(label: str, error: Exception, *, local: bool) -> DatasetError:
     # datasets' own "an error occurred while generating the dataset" has the reason behind it.
-    reason = error.__cause__ if isinstance(error.__cause__, Exception) and local else error
-    first = next(iter(str(reason).strip().splitlines()), "no message")
-    advice = (
-        "is it what its suffix says, every row with the same columns?"
-        if local
-        else "check the name; on a machine without network give a local copy (sft_set and benchmark_path take files "
-        "and folders)"
+    reason = error.__cause__ if type(error).__name__.startswith("DatasetGeneration") and error.__cause__ else error
+    if local:
+        return damaged(label, reason)
+    return DatasetError(
+        f"{label} cannot be loaded ({named(reason)}): check the name; on a machine without network give a local copy "
+        "(sft_set and benchmark_path take files and folders)"
     )
-    return DatasetError(f"{label} cannot be loaded ({type(reason).__name__}: {first[:300]}): {advice}")

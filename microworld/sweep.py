@@ -8,7 +8,7 @@ Every job is one call of :func:`lm_eval_sts.finetuning.finetune.finetune` and on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,6 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from lm_eval_sts.microworld.questions import TARGET_DELIMITER
 from rich.console import Console
 
 from lm_eval_sts.data import load_sft_set
@@ -25,8 +26,7 @@ from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.outcomes.result_files import STORED
-from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record
-from microworld.questions import TARGET_DELIMITER
+from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record, with_hash
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.runs import Run
@@ -210,24 +210,24 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: s
             [read_run(folders.run(job)) for job in seeds],
             name=setting,
             manifests=manifests,
-            source="python -m microworld sweep",
+            source="lm-eval-sts micro sweep",
             settings={"base": base_name, "tuned": [job.name for job in seeds]},  # not where they lay
         )
-        yield _write(outcome, output / f"{setting}.json")
+        yield write_shipped(outcome, output / f"{setting}.json")
 
 
-def _write(outcome: Outcome, path: Path) -> Outcome:
+def write_shipped(outcome: Outcome, path: Path) -> Outcome:
     """Writes an outcome as it ships, small: seven significant digits, one line a domain, no views it lacks."""
-
-    def text(value: Any) -> str:
-        return json.dumps(_rounded(value), separators=(",", ":"))
-
     short = outcome.model_dump(mode="json", exclude_defaults=True)["domains"]
-    domains = ",\n".join(f"{json.dumps(name)}:{text(domain)}" for name, domain in short.items())
-    whole = outcome.model_dump(mode="json", exclude={"domains"})
-    rest = ",\n".join(f"{json.dumps(key)}:{text(value)}" for key, value in whole.items())
-    write_atomically(path, f'{{{rest},\n"domains":{{\n{domains}\n}}}}\n'.encode())
+    whole = with_hash(_rounded({**outcome.model_dump(mode="json"), "domains": short}))
+    domains = _lines(whole.pop("domains"))
+    write_atomically(path, f'{{{_lines(whole)},\n"domains":{{\n{domains}\n}}}}\n'.encode())
     return load_record(Outcome, path)
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """One line a key."""
+    return ",\n".join(f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in values.items())
 
 
 def _rounded(value: Any) -> Any:

@@ -1,14 +1,37 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and an environment that does not depend on the machine's."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import installs
+
+# Read by libraries that nothing above imports: one thread, no network, no accelerator, caches of this run alone, and a
+# terminal like any.
+_CACHES = tempfile.TemporaryDirectory(prefix="lm-eval-sts-tests-", ignore_cleanup_errors=True)
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    CUDA_VISIBLE_DEVICES="",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HOME=f"{_CACHES.name}/huggingface",
+    XDG_CACHE_HOME=_CACHES.name,
+    COLUMNS="80",
+)
+for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    os.environ.pop(name, None)
+
+# The same examples in every run; `--hypothesis-profile=default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,6 @@ class Environment:
             text=True,
             env=variables,
             cwd=self.root,
-            timeout=300,
         )
         assert not check or done.returncode == 0, f"{args}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done

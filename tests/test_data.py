@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from lm_eval_sts.data import Example, load_benchmark, load_sft_set
+from lm_eval_sts.data import load_benchmark, load_sft_set
 from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.examples import Example, Message
 from tests.messages import says
 
 ROWS = [{"prompt": "one?", "response": "1"}, {"prompt": "twö?\n", "response": "2"}]
@@ -41,13 +42,24 @@ def write(path: Path, rows: list[dict[str, Any]] | str | bytes) -> str:
 # ---- formats
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONL", "a.json", "list.json", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.JSONL", "a.json", "list.json", "a.parquet", "a.csv", "a.tsv", "a.jsonl.gz", "a.arrow"]
+)
 def test_files(tmp_path, name):
+    import gzip
+
     from datasets import Dataset
 
-    path = tmp_path / name
+    path, table = tmp_path / name, Dataset.from_list(ROWS)
     if path.suffix == ".parquet":
-        Dataset.from_list(ROWS).to_parquet(path)
+        table.to_parquet(path)
+    elif path.suffix == ".arrow":
+        table.save_to_disk(tmp_path / "saved")
+        (tmp_path / "saved" / "data-00000-of-00001.arrow").rename(path)
+    elif path.suffix in (".csv", ".tsv"):
+        table.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(Path(write(tmp_path / "plain.jsonl", ROWS)).read_bytes()))
     else:
         write(path, json.dumps(ROWS) if name == "list.json" else ROWS)
     loaded = load_sft_set(str(path))
@@ -56,9 +68,56 @@ def test_files(tmp_path, name):
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
-    assert (
-        load_sft_set(write(tmp_path / "a.jsonl", b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode())).examples == PAIRS[:1]
-    )
+    for name, text in (("a.jsonl", json.dumps(ROWS[0])), ("a.csv", "prompt,response\r\none?,1\r\n")):
+        assert load_sft_set(write(tmp_path / name, "\ufeff" + text)).examples == PAIRS[:1]
+
+
+@pytest.mark.parametrize(
+    "text", ["2020-01-01", "2020-01-01T10:00:00Z", "NA", "null", "007", "1e5", "True", "a\0b", "a\u2028b"]
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+@pytest.mark.parametrize("folder", [False, True])
+def test_text_stays_as_it_is_written(tmp_path, name, text, folder):
+    rows = [{"prompt": "q", "response": f"{text}"}] * 2
+    whole = {
+        "a.jsonl": "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
+        "a.json": json.dumps(rows, indent=1),
+        "a.csv": f"prompt,response\nq,{text}\nq,{text}\n",
+    }
+    path = write(tmp_path / name, whole[name])
+    assert load_sft_set(str(tmp_path) if folder else path).examples == (Example("q", text),) * 2
+
+
+def test_a_folder_with_options_of_its_own(tmp_path):
+    write(tmp_path / "train.csv", "prompt;response\nq;a,b\n")
+    write(tmp_path / "README.md", "---\nconfigs:\n- config_name: c\n  data_files: train.csv\n  sep: ;\n---\n")
+    assert load_sft_set(str(tmp_path)).examples == (Example("q", "a,b"),)
+
+
+def test_what_rows_of_another_form_lack_is_blank(tmp_path):
+    write(tmp_path / "a.jsonl", ROWS)
+    write(tmp_path / "b.jsonl", [{"question": "q", "answer": "a"}])
+    with says(DatasetError, "1 of 3 rows have a blank prompt or response (rows 2,"):
+        load_sft_set(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("a.jsonl", '{"prompt": "a", "prompt": "b", "response": "x"}', "'prompt' stands twice"),
+        ("a.json", '[{"prompt": "a", "prompt": "b", "response": "x"}]', "'prompt' stands twice"),
+        ("a.jsonl", '{"prompt": "a", "response": "x"}\n{"prompt"\n', "line 2"),
+        ("a.json", '{"prompt": ["a"], "response": ["x"]}', "list in place of text"),
+        ("a.json", '["a", "b"]', "rows must be JSON objects"),
+        ("a.csv", "prompt,response\na,b,c\n", "line 2 has 3 cells under 2 names"),
+        ("a.csv", "prompt,prompt\na,b\n", "the same name"),
+        ("a.csv", "prompt,response\n", "empty"),
+        ("a.jsonl.gz", "no archive", "cannot be loaded"),
+    ],
+)
+def test_damaged_text_files(tmp_path, name, content, part):
+    with says(DatasetError, tmp_path / name, part):
+        load_sft_set(write(tmp_path / name, content))
 
 
 def test_folders(tmp_path, monkeypatch):
@@ -92,6 +151,69 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert load_sft_set(path).content_hash != before.content_hash
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet", "folder/a.jsonl", "folder/a.parquet"])
+def test_content_decides_not_time(tmp_path, name):
+    from datasets import Dataset
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        path = tmp_path / name
+        if path.suffix == ".parquet":
+            path.parent.mkdir(exist_ok=True)
+            Dataset.from_list(rows).to_parquet(path)
+        else:
+            write(path, rows)
+        for changed in (path, path.parent):
+            os.utime(changed, ns=(10**18, 10**18))
+
+    spec = str(tmp_path / name.split("/")[0])
+    keep(ROWS)
+    assert load_sft_set(spec).examples == PAIRS
+    assert load_benchmark(spec)["train"]["prompt"][:] == [e.prompt for e in PAIRS]
+    keep([{"prompt": "two?", "response": "2"}, ROWS[1]])
+    assert load_sft_set(spec).examples == (Example("two?", "2"), PAIRS[1])
+    assert load_benchmark(spec)["train"]["prompt"][0] == "two?"
+
+
+def test_a_folder_that_cannot_be_written_is_read(tmp_path):
+    path = write(tmp_path / "a.jsonl", ROWS)
+    tmp_path.chmod(0o500)
+    try:
+        assert load_sft_set(str(tmp_path)).examples == load_sft_set(path).examples == PAIRS
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path):
+    for name in ("train.jsonl", "extra.jsonl"):
+        write(tmp_path / name, ROWS)
+    write(tmp_path / "more.csv", "prompt,response\na,b\n")
+    loaded = load_sft_set(str(tmp_path))
+    assert loaded.examples == PAIRS
+    assert loaded.notes == ("files of the folder that are left out: extra.jsonl, more.csv",)
+
+
+def test_configurations_of_a_local_folder(tmp_path):
+    names = ("main", "socratic")
+    for name, row in zip(names, ROWS, strict=True):
+        write(tmp_path / name / "train.jsonl", [row])
+    configs = "".join(f"- config_name: {n}\n  data_files: {n}/train.jsonl\n" for n in names)
+    write(tmp_path / "README.md", f"---\nconfigs:\n{configs}---\n")
+    spec = str(tmp_path)
+    assert [load_sft_set(spec, config=name).examples for name in names] == [PAIRS[:1], PAIRS[1:]]
+    assert load_benchmark(spec, "socratic")["train"]["prompt"][:] == ["twö?\n"]
+    with says(DatasetError, spec, "several configurations", "main, socratic", "sft_name"):
+        load_sft_set(spec)
+    with says(DatasetError, spec, "no configuration 'other'", "main, socratic"):
+        load_sft_set(spec, config="other")
+    with says(DatasetError, spec, "no revisions"):
+        load_sft_set(spec, config="main", revision="v1")
+    file = str(tmp_path / "main" / "train.jsonl")
+    with says(DatasetError, file, "without configurations", "'main'", "sft_name"):
+        load_sft_set(file, config="main")
+    with says(DatasetError, file, "no revisions"):
+        load_sft_set(file, revision="v1")
+
+
 def test_the_hash_is_of_content_alone(tmp_path):
     one, two = write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.json", json.dumps(ROWS))
     turned = write(tmp_path / "c.jsonl", ROWS[::-1])
@@ -110,8 +232,12 @@ def test_the_hash_is_of_content_alone(tmp_path):
         "problem solution",
         "instruction output",
         "instruction response",
+        "question response",
         "question answer",
         "query response",
+        "query answer",
+        "Question Response",
+        "INSTRUCTION OUTPUT",
         "input output",
     ],
 )
@@ -119,6 +245,7 @@ def test_recognised_columns(tmp_path, pair):
     prompt, response = pair.split()
     path = write(tmp_path / "a.jsonl", [{"id": 7, response: "r", "extra": None, prompt: "p"}])
     assert load_sft_set(path).examples == (Example("p", "r"),)
+    assert load_sft_set(path).notes == ("columns of the SFT set that are left out: id, extra",)
 
 
 def test_given_columns_come_first(tmp_path):
@@ -131,30 +258,76 @@ def test_the_input_of_an_instruction_belongs_to_its_prompt(tmp_path):
     assert load_sft_set(write(tmp_path / "a.jsonl", rows)).examples == (Example("add\n1 2", "3"), Example("say", "a"))
 
 
-def message(role: str, content: object) -> dict[str, object]:
-    return {"role": role, "content": content}
+def test_what_the_system_says_stands_before_the_prompt(tmp_path):
+    rows = [{"system": "be brief", "prompt": "q", "response": "a"}, {"system": "", "prompt": "q", "response": "a"}]
+    loaded = load_sft_set(write(tmp_path / "a.jsonl", rows))
+    assert loaded.examples == (Example("q", "a", (Message("system", "be brief"),)), Example("q", "a"))
+    assert loaded.notes == ()
 
 
-def test_messages(tmp_path):
-    one = [message("system", "be brief"), message("user", "q"), message("assistant", "a")]
-    path = write(tmp_path / "a.jsonl", [{"messages": one, "prompt": "no", "response": "no"}])
-    assert load_sft_set(path).examples == (Example("q", "a"),)
-    assert load_sft_set(path).notes == ()
-    several = write(tmp_path / "b.jsonl", [{"messages": one + one[1:]}, {"messages": one}])
-    assert load_sft_set(several).examples == (Example("q", "a"),) * 2
-    assert len(load_sft_set(several).notes) == 1
-    assert load_sft_set(several).notes[0].startswith("1 conversations") and several in load_sft_set(several).notes[0]
+@pytest.mark.parametrize(
+    ("column", "pair"),
+    [
+        ("context", "question answer"),
+        ("Context", "instruction response"),
+        ("choices", "question answer"),
+        ("input", "prompt response"),
+        ("history", "instruction output"),
+        ("instruction", "question answer"),
+    ],
+)
+def test_columns_of_the_prompt_are_not_left_out_in_silence(tmp_path, column, pair):
+    prompt, response = pair.split()
+    path = write(tmp_path / "a.jsonl", [{prompt: "q", response: "a", column: "c"}])
+    with says(
+        DatasetError, path, f"column {column!r}", "belong to the prompt", f'sft_columns: ["{prompt}", "{response}"]'
+    ):
+        load_sft_set(path)
+    loaded = load_sft_set(path, columns=(prompt, response))
+    assert loaded.examples == (Example("q", "a"),)
+    assert loaded.notes == (f"columns of the SFT set that are left out: {column}",)
+    empty = load_sft_set(write(tmp_path / "b.jsonl", [{prompt: "q", response: "a", column: None}]))
+    assert empty.examples == (Example("q", "a"),)
 
 
-def test_messages_with_content_in_parts(tmp_path):
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    path = write(tmp_path / "a.jsonl", [{"messages": [message("user", parts), message("assistant", parts[:1])]}])
-    assert load_sft_set(path).examples == (Example("one\ntwo", "one"),)
+def test_preferences_are_no_sft_set(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
+    with says(DatasetError, path, "preferences", '["prompt column", "chosen"]'):
+        load_sft_set(path)
+    assert load_sft_set(path, columns=("prompt", "chosen")).examples == (Example("q", "a"),)
 
 
-def test_trl_conversational_pairs(tmp_path):
-    row = {"prompt": [message("system", "s"), message("user", "q")], "completion": [message("assistant", "a")]}
-    assert load_sft_set(write(tmp_path / "a.jsonl", [row])).examples == (Example("s\nq", "a"),)
+def test_conversations_under_any_of_their_names(tmp_path):
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    sharegpt = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    for name, messages in (("messages", turns), ("conversations", turns), ("conversations", sharegpt)):
+        row = {name: messages, "prompt": "no", "response": "no"}
+        loaded = load_sft_set(write(tmp_path / "a.jsonl", [row]))
+        assert loaded.examples == (Example("q", "a"),)
+        assert loaded.notes == ("columns of the SFT set that are left out: prompt, response",)
+    row = {"system": "think", "conversations": [*sharegpt, {**sharegpt[0], "id": 3}, sharegpt[1]]}
+    loaded = load_sft_set(write(tmp_path / "b.jsonl", [row]))
+    before = (Message("system", "think"), Message("user", "q"), Message("assistant", "a"))
+    assert loaded.examples == (Example("q", "a", before, learns_before=True),)
+    assert loaded.notes == ("fields of the SFT set's messages that are left out: id",)
+    with says(DatasetError, "column 'tools'", "belong to the prompt"):
+        load_sft_set(write(tmp_path / "c.jsonl", [{"messages": turns, "tools": [{"name": "f"}]}]))
+
+
+def test_a_conversation_in_a_table_of_arrow(tmp_path):
+    from datasets import Dataset
+
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    Dataset.from_list([{"messages": turns}, {"messages": [*turns, *turns]}]).to_parquet(tmp_path / "a.parquet")
+    assert load_sft_set(str(tmp_path / "a.parquet")).examples == (
+        Example("q", "a"),
+        Example("q", "a", (Message("user", "q"), Message("assistant", "a")), learns_before=True),
+    )
+
+
+def test_one_column_is_no_pair(tmp_path):
+    with says(DatasetError, "as prompt and as response", "messages"):
+        load_sft_set(write(tmp_path / "a.jsonl", [{"talk": []}]), columns=("talk", "talk"))
 
 
 def test_columns_that_are_not_there(tmp_path):
@@ -163,13 +336,6 @@ def test_columns_that_are_not_there(tmp_path):
         load_sft_set(path)
     with says(DatasetError, path, "no column 'answer'", "text, label"):
         load_sft_set(path, columns=("text", "answer"))
-
-
-@pytest.mark.parametrize("messages", ["text", [{"from": "human", "value": "q"}], ["q", "a"], {"role": "user"}])
-def test_messages_that_are_none(tmp_path, messages):
-    rows = [{"messages": messages}]
-    with says(DatasetError, "a.jsonl", "row 0", "role and content", "sft_columns"):
-        load_sft_set(write(tmp_path / "a.jsonl", rows))
 
 
 # ---- what cannot be used
@@ -187,15 +353,6 @@ def test_blank_cells_name_their_rows(tmp_path, blank, column):
         row[column] = blank
     with says(DatasetError, "8 of 9 rows", "(rows 1, 2, 3, 4, 5, …, counted from 0)"):
         load_sft_set(write(tmp_path / "a.jsonl", rows))
-
-
-@pytest.mark.parametrize(
-    "messages", [None, [], [message("user", "q")], [message("assistant", "a")], [message("user", None)]]
-)
-def test_conversations_without_a_question_or_an_answer(tmp_path, messages):
-    good = {"messages": [message("user", "q"), message("assistant", "a")]}
-    with says(DatasetError, "1 of 2 rows", "rows 1,"):
-        load_sft_set(write(tmp_path / "a.jsonl", [good, {"messages": messages}]))
 
 
 @pytest.mark.parametrize("content", ["", " \n\n", "[]"])
@@ -263,7 +420,7 @@ def test_files_that_are_not_what_their_suffix_says(tmp_path, name, content):
         load_sft_set(path)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a", "a.jsonl.bak"])
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.jsonl.bak", "a.xlsx"])
 def test_unknown_suffixes(tmp_path, name):
     path = write(tmp_path / name, ROWS)
     with says(DatasetError, path, "cannot tell the format", ".jsonl"):
@@ -324,7 +481,7 @@ def test_benchmarks(tmp_path):
 
     write(tmp_path / "b" / "test.jsonl", ROWS)
     write(tmp_path / "b" / "validation.jsonl", ROWS[:1])
-    splits = load_benchmark(str(tmp_path / "b"))
+    splits = load_benchmark(str(tmp_path / "b"), trust_remote_code=True)  # as some of lm-eval's YAMLs have it
     assert {name: len(rows) for name, rows in splits.items()} == {"test": 2, "validation": 1}
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "table")
     assert len(load_benchmark(str(tmp_path / "table"))["test"]) == 2

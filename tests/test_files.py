@@ -96,17 +96,18 @@ def test_hash_tells_values_apart():
 
 
 HOLDS = """
-import sys, time
+import sys
 from pathlib import Path
 from lm_eval_sts.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
 def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path):
-    holder = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLDS, tmp_path]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(BusyError, match="another process is writing to"), locked(tmp_path):

@@ -16,17 +16,18 @@ PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "tasks" not in path.relative_to(PACKAGE).parts)
 LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
-BASICS = {"errors", "files", "records"}
+BASICS = {"errors", "files", "records", "texts"}
+DATA = {"data", "examples"}
 EVERYTHING = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.
 # Only harness, and outcomes, which measure, know lm-eval.
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
-    "features": (BASICS | {"data"}, {"lm_eval"}),
-    "evidence": (BASICS | {"data", "features", "finetuning", "outcomes", "shipped"}, {"lm_eval"}),
-    "predictors": (BASICS | {"data", "evidence", "features"}, {"lm_eval"}),
-    "finetuning": (BASICS | {"data", "features"}, {"lm_eval"}),
+    "features": (BASICS | DATA, {"lm_eval"}),
+    "evidence": (BASICS | DATA | {"features", "finetuning", "outcomes", "shipped"}, {"lm_eval"}),
+    "predictors": (BASICS | DATA | {"evidence", "features"}, {"lm_eval"}),
+    "finetuning": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS | {"agreement"}, LEARNING | {"lm_eval"}),

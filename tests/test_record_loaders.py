@@ -38,7 +38,7 @@ QUICK = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCh
 
 @functools.cache
 def example(kind: type[Record]) -> str:
-    """A valid record's JSON."""
+    """A valid record's JSON; without its hash, or every change of it would be refused for that alone."""
     if kind is Submission:
         return json.dumps(SUBMISSION)
     if kind is Agreement:
@@ -47,7 +47,7 @@ def example(kind: type[Record]) -> str:
         scores = {"a": 1.0, "b": 2.5, "c": 0.5, "d": 4.0}
         return compare([made.prediction(scores)], [made.outcome(scores)], Rules(), made.PROVENANCE).model_dump_json()
     folder = PACKAGE / "outcomes" / "published" / ("predictions" if kind is Prediction else ".")
-    return next(iter(sorted(folder.glob("*.json")))).read_text(encoding="utf-8")
+    return load_record(kind, min(folder.glob("*.json"))).model_dump_json()
 
 
 def places(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

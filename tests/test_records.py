@@ -71,6 +71,10 @@ def make_prediction(predictor: str = "sts_act", score: float = 1.5, benchmark: s
     )
 
 
+def mean(draws: list[float]) -> float:
+    return sum(draw / len(draws) for draw in draws)
+
+
 def changed(**changes: Any) -> dict[str, Any]:
     """A valid prediction's JSON with the given dotted fields changed; ``...`` removes a field."""
     data = make_prediction().model_dump(mode="json")
@@ -100,7 +104,7 @@ def test_round_trip(tmp_path):
 def test_round_trip_of_any_numbers_and_names(values, note):
     base = make_prediction()
     domains = {
-        name: DomainScore(score=draws[0], se=abs(draws[0]), draws=tuple(draws), n_questions=1, n_tokens=1)
+        name: DomainScore(score=mean(draws), se=abs(draws[0]), draws=tuple(draws), n_questions=1, n_tokens=1)
         for name, draws in values.items()
     }
     provenance = base.provenance.model_copy(update={"notes": (note,)})

@@ -35,10 +35,14 @@ def predictions(folder: Path) -> Iterator[Prediction]:
     """The records of all settings, rounded."""
     for file in sorted(folder.glob("*.json")):
         for record in json.loads(file.read_text(encoding="utf-8")):
-            for score in record["domains"].values():
-                score["score"] = _rounded(score["score"])
-                score["se"] = None if score["se"] is None else _rounded(score["se"])
-            yield parse_record(Prediction, record, str(file))
+            found = parse_record(Prediction, record, str(file))
+            domains = {
+                name: each.model_copy(
+                    update={"score": _rounded(each.score), "se": None if each.se is None else _rounded(each.se)}
+                )
+                for name, each in found.domains.items()
+            }
+            yield found.model_copy(update={"domains": domains})
 
 
 def registered(root: Path, folder: str, category: str) -> dict[str, Outcome]:

@@ -13,6 +13,7 @@ from lm_eval_sts.agreement.selection import ALL, PAPER8, can_be_centred, choose_
 from lm_eval_sts.agreement.single import Ceilings, Pairing, expected, setting_agreement
 from lm_eval_sts.agreement.warnings import (
     Caution,
+    left_out_caution,
     match_cautions,
     merged,
     outcome_cautions,
@@ -72,7 +73,7 @@ def compare(
         SettingsError: The rule for domains names what is not there.
     """
     matches = match(predictions, outcomes, force=rules.force_match)
-    target = rules.target or _declared(predictions)
+    target = rules.target or _declared([m.prediction for m in matches])
     measured = list({m.outcome.name: m.outcome for m in matches}.values())
     chosen = {outcome.name: choose_domains(outcome, rules.view, rules.domains) for outcome in measured}
     pairs = [pairing(m, chosen[m.outcome.name], rules.view) for m in matches]
@@ -86,7 +87,7 @@ def compare(
         settings=tuple(_each(pairs, target, rules)),
         raw=rank(panel, rules.seed),
         double_centred=rank(double_centred(panel), rules.seed) if can_be_centred(panel) else None,
-        warnings=tuple(_warnings(matches, outcomes, chosen, target, rules)),
+        warnings=tuple(_warnings(predictions, matches, outcomes, chosen, target, rules)),
         provenance=provenance,
     )
 
@@ -138,13 +139,15 @@ def _summary(outcome: Outcome, chosen: tuple[str, ...], view: View) -> OutcomeSu
 
 
 def _warnings(
+    predictions: Sequence[Prediction],
     matches: Sequence[Match],
     outcomes: Sequence[Outcome],
     chosen: Mapping[str, tuple[str, ...]],
     target: Target,
     rules: Rules,
 ) -> list[str]:
-    found: list[Caution] = []
+    matched = {id(pair.prediction) for pair in matches}
+    found = [left_out_caution(p, outcomes) for p in predictions if id(p) not in matched]
     for outcome in outcomes:
         if outcome.name not in chosen:
             found.append(Caution("left out: no prediction is for it", outcome.name))

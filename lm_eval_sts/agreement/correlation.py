@@ -43,9 +43,7 @@ def kendall(x: npt.ArrayLike, y: npt.ArrayLike) -> Array:
     missing = np.isnan(pearson(u, v))
     a, b = _orders(u), _orders(v)
     with np.errstate(invalid="ignore", divide="ignore"):
-        tau = np.nansum(a * b, axis=(-2, -1)) / np.sqrt(
-            np.nansum(a * a, axis=(-2, -1)) * np.nansum(b * b, axis=(-2, -1))
-        )
+        tau = np.sum(a * b, axis=(-2, -1)) / np.sqrt(np.sum(a * a, axis=(-2, -1)) * np.sum(b * b, axis=(-2, -1)))
     return np.where(missing, np.nan, np.clip(tau, -1.0, 1.0))
 
 
@@ -121,5 +119,6 @@ def _largest(values: Array, present: npt.NDArray[np.bool_]) -> Array:
 
 
 def _orders(values: Array) -> Array:
-    """Sign of the difference of every two values, [..., domains, domains]."""
-    return np.sign(values[..., :, None] - values[..., None, :])
+    """Sign of the difference of every two values, [..., domains, domains]; 0 where one is missing."""
+    one, other = values[..., :, None], values[..., None, :]
+    return np.subtract(one > other, one < other, dtype=np.float64)

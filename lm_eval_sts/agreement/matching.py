@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome, Prediction, Setting
+from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, Setting
 
 _SHOWN: Final = 4
 
@@ -35,7 +35,8 @@ def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, for
 
     Model (in one dtype) and SFT set are compared by content where both hashes are known, else by name; the benchmark by
     the lm-eval tasks that measure it and their version, the recipe by name, each where both are known. A prediction is
-    held against every outcome that it fits (two doses of one SFT set, for instance).
+    held against every outcome that it fits (two doses of one SFT set, for instance), and left out where it fits none
+    but others do (a folder of results holds more settings than were measured).
 
     Args:
         predictions: The predictions.
@@ -44,7 +45,7 @@ def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, for
             set fit.
 
     Raises:
-        RecordError: Nothing was given, names of outcomes repeat, a prediction fits no outcome, or two predictions of
+        RecordError: Nothing was given, names of outcomes repeat, no prediction fits an outcome, or two predictions of
             one predictor are for one outcome.
     """
     if not predictions or not outcomes:
@@ -56,13 +57,16 @@ def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, for
         if not fitting and force:
             near = [o for o in outcomes if len(outcomes) == 1 or not _setup_differences(prediction.setting, o)]
             found += [(prediction, outcome, tuple(differences(prediction, outcome))) for outcome in near]
-            fitting = [(prediction, outcome, ()) for outcome in near]
-        else:
-            found += fitting
-        if not fitting:
-            raise RecordError(_no_outcome(prediction, outcomes, forced=force))
+        found += fitting
+    if not found:
+        raise RecordError(_no_outcome(predictions[0], outcomes, forced=force))
     labels = _labels([(prediction, outcome) for prediction, outcome, _ in found])
     return [Match(label, *pair) for label, pair in zip(labels, found, strict=True)]
+
+
+def nearest_differences(prediction: Prediction, outcomes: Sequence[Outcome]) -> list[str]:
+    """What speaks against the outcome against which the least speaks."""
+    return min((differences(prediction, outcome) for outcome in outcomes), key=len)
 
 
 def differences(prediction: Prediction, outcome: Outcome) -> list[str]:
@@ -79,10 +83,11 @@ def _setup_differences(setting: Setting, outcome: Outcome) -> list[str]:
     """Differences in base model, SFT set or recipe."""
     found = []
     ours, theirs = setting.model, outcome.model
-    # A weights hash covers the dtype, so the hashes of one model in two dtypes differ.
-    hashes = (ours.weights_hash, theirs.weights_hash) if ours.dtype == theirs.dtype else (UNKNOWN, UNKNOWN)
-    if _differ(hashes, (ours.name, theirs.name)):
-        found.append(f"predicted for the model {_model(ours)}, measured on {_model(theirs)}")
+    if not ours.same(theirs):
+        content = ours.difference(theirs)
+        found.append(
+            f"predicted for the model {ours.name}, measured on {theirs.name}" + (f" ({content})" if content else "")
+        )
     sft = outcome.sft_set
     if sft is None:
         found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after an unknown one")
@@ -157,7 +162,3 @@ def _known(value: str | None) -> bool:
 
 def _parts(value: str | None) -> set[str]:
     return {part.strip() for part in (value or "").split(",")}
-
-
-def _model(model: ModelRef) -> str:
-    return f"{model.name} (weights {model.weights_hash[:8]})"

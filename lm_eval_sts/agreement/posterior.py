@@ -57,7 +57,8 @@ def true_intervals(
         draws: How many.
 
     Returns:
-        95% intervals; empty for fewer than ``MIN_DOMAINS`` domains, unknown errors, or a constant side.
+        95% intervals; empty for fewer than ``MIN_DOMAINS`` domains, unknown errors, a constant side, or changes that
+        vanish beside their errors.
     """
     measured = np.abs(delta) if target == "magnitude" else delta
     centred, _ = centred_pair(x, measured)
@@ -66,10 +67,14 @@ def true_intervals(
     generator = np.random.default_rng(seed)
     line = centred / np.std(centred)
     draw = _magnitude if target == "magnitude" else _signed
-    true = draw(line, measured, se, generator, draws)
+    # In units, a power of two, in which no square is 0 or infinite; a correlation has none.
+    _, exponent = np.frexp(max(np.max(np.abs(measured)), np.max(se)))
+    true = draw(line, np.ldexp(measured, -exponent), np.ldexp(se, -exponent), generator, draws)
     found: dict[Statistic, Bounds] = {}
     correlations: dict[Statistic, Array] = {"pearson": pearson(x, true), "spearman": spearman(x, true)}
     for name, r in correlations.items():
+        if np.isnan(r).all():
+            continue
         low, high = np.nanquantile(r, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         found[name] = Bounds(low=float(low), high=float(high))
     return found

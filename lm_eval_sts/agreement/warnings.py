@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from lm_eval_sts.agreement.correlation import pearson
-from lm_eval_sts.agreement.matching import Match
+from lm_eval_sts.agreement.matching import Match, nearest_differences
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.selection import paper8
-from lm_eval_sts.records import UNKNOWN, Outcome, Target, View
+from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, Target, View
 
 _SHOWN: Final = 15
 
@@ -19,7 +20,7 @@ class Caution(NamedTuple):
 
     Attributes:
         text: What.
-        outcome: The outcome concerned.
+        outcome: The outcome concerned; where none is for a prediction, its setting.
         label: The predictor concerned; None where all are.
     """
 
@@ -63,6 +64,17 @@ def outcome_cautions(outcome: Outcome, view: View) -> list[Caution]:
     if view == "score" and (confounded := _unparsed(outcome)):
         found.append(confounded)
     return [Caution(text, outcome.name) for text in found]
+
+
+def left_out_caution(prediction: Prediction, outcomes: Sequence[Outcome]) -> Caution:
+    """That no outcome is for a prediction, and what speaks against the nearest one."""
+    setting = prediction.setting
+    why = "; ".join(nearest_differences(prediction, outcomes))
+    return Caution(
+        f"left out: no outcome is for it ({why})",
+        f"{setting.model.name} on {setting.sft_set.name}",
+        prediction.predictor,
+    )
 
 
 def repeated_cautions(outcomes: Sequence[Outcome]) -> list[Caution]:
@@ -182,7 +194,7 @@ def _unparsed(outcome: Outcome) -> str | None:
         return None
     most = max(changed, key=lambda name: abs(changes[name].delta))
     r = float(pearson([delta for delta, _ in both.values()], [c.delta for c in changes.values()]))
-    related = "" if r != r else f", and correlates at {r:+.2f} with the change of the score"
+    related = "" if math.isnan(r) else f", and correlates at {r:+.2f} with the change of the score"
     return (
         f"the share of answers that could not be read changed in {len(changed)} of {len(both)} domains (most in "
         f"{most}: {100 * changes[most].delta:+.1f} points){related}: part of the change is format; see --view answered"

@@ -9,7 +9,6 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from http.server import ThreadingHTTPServer
 
     from rich.console import Console
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path("leaderboard")
 _NONE: Final = "–"
-_HOST: Final = "127.0.0.1"
 
 Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
 
@@ -42,7 +40,7 @@ def build(
     built = publish.build(root, output or root / "site")
     for problem in built.computed.board.problems:
         where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-        typer.echo(f"left out: {where}: {problem.message}", err=True)
+        typer.echo(f"{'left out' if problem.left_out else 'warning'}: {where}: {problem.message}", err=True)
     for path in (*built.texts, built.site / "index.html"):
         typer.echo(path)
 
@@ -56,16 +54,16 @@ def show(
     ] = False,
 ) -> None:
     """Print one scope of the board."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.errors import SettingsError
-    from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, entry_record, read_inputs
+    from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
+    from lm_eval_sts.leaderboard.entries import entry_records
     from lm_eval_sts.leaderboard.settings import nearest
 
     if target not in TARGETS:
         raise SettingsError(f"--target {target}: choose one of {', '.join(TARGETS)}")
     inputs = read_inputs(root)
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     scopes = {one.name: one for one in inputs.scopes}
     if scope is None:
         _print_scopes(console, inputs.scopes)
@@ -79,7 +77,8 @@ def show(
     if table is None:
         raise SettingsError(f"scope {scope} cannot be double-centred: no base model and benchmark has several settings")
 
-    _print_scope(console, found, table, {entry.name: entry for entry in map(entry_record, inputs.entries)})
+    entries = entry_records(inputs.entries, inputs.seals, inputs.settings)
+    _print_scope(console, found, table, {entry.name: entry for entry in entries})
 
 
 def serve(
@@ -91,39 +90,21 @@ def serve(
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Build the page and serve it on this machine until interrupted."""
-    import contextlib
     import tempfile
     import webbrowser
 
     from lm_eval_sts.leaderboard.publish import write_page
+    from lm_eval_sts.leaderboard.serving import HOST, interrupted_by_sigterm, make_server
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as temporary:
         site = output or Path(temporary) / "site"
-        write_page(root, site)
         with make_server(site, port) as server:
-            address = f"http://{_HOST}:{server.server_address[1]}/"
+            write_page(root, site)
+            address = f"http://{HOST}:{server.server_address[1]}/"
             typer.echo(f"serving {site} at {address} (Ctrl-C ends it)")
             if open_browser:
                 webbrowser.open(address)
-            with contextlib.suppress(KeyboardInterrupt):
-                server.serve_forever()
-
-
-def make_server(site: Path, port: int) -> ThreadingHTTPServer:
-    """A server of a folder, reachable from this machine only.
-
-    Raises:
-        SettingsError: The port cannot be taken.
-    """
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    from lm_eval_sts.errors import SettingsError
-
-    try:
-        return ThreadingHTTPServer((_HOST, port), partial(SimpleHTTPRequestHandler, directory=str(site)))
-    except (OSError, OverflowError) as error:
-        raise SettingsError(f"--port {port}: {error}: choose another, or 0 for a free one") from error
+            server.serve_forever()
 
 
 def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
@@ -149,7 +130,7 @@ def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dic
     for row in found.rows:
         entry = entries[row.entry]
         table.add_row(
-            row.entry + ("" if entry.target == found.target else " ≠"),
+            row.entry + ("" if entry.target == found.target else " ≠") + (" =" if entry.same_order else ""),
             entry.category,
             _place(row),
             _value(row),
@@ -163,8 +144,11 @@ def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dic
     console.print(
         "r: tanh of the mean of Fisher's z over settings, 95% interval. perfect: what is expected for a perfect "
         "predictor. place: from 1 + number of significantly better ones to number of all − significantly worse ones "
-        "(Holm). ≠: declares the other target."
+        "(Holm). ≠: declares the other target. =: puts the domains into the same order as another entry:"
     )
+    for entry in (entries[name] for name in dict.fromkeys(row.entry for row in found.rows)):
+        if entry.same_order:
+            console.print(f"  {entry.name} = {', '.join(entry.same_order)}")
 
 
 def _place(row: Standing) -> str:

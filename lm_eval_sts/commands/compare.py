@@ -51,12 +51,11 @@ def compare(
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
 ) -> None:
     """Hold predictions against measured outcomes: correlations, what noise allows, and who can be told apart."""
-    from rich.console import Console
-
     from lm_eval_sts.agreement.compare import Rules
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.outcomes.shipped import load_outcomes
     from lm_eval_sts.records import VIEWS, save_record
 
@@ -71,7 +70,7 @@ def compare(
     if figure is not None:
         check_figure(figure)
     found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules, _provenance(rules))
-    print_agreement(Console(highlight=False, markup=False), found)
+    print_agreement(PlainConsole(), found)
     if output is not None:
         save_record(found, output)
         typer.echo(output)
@@ -84,27 +83,15 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
     """The predictions of all places given.
 
     Args:
-        specs: Files, folders, or shipped names. A folder stands for the exported predictions directly in it, or, where
-            there are none, for the newest result file of lm-eval below it.
+        specs: Files, folders (all runs and exported predictions below them), or shipped names.
 
     Raises:
-        RecordError: A place holds none, or something that is not valid.
+        RecordError: A place holds none, or something that is not valid, or two runs predict one setting.
     """
     from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.outcomes.shipped import kind_of, load_shipped_prediction
+    from lm_eval_sts.outcomes.shipped import prediction_place
 
-    found: list[Prediction] = []
-    for spec in specs:
-        path = Path(spec)
-        if path.is_dir():
-            exported = [file for file in sorted(path.glob("*.json")) if kind_of(file) == "prediction"]
-            for file in exported or [path]:
-                found += read_predictions(file)
-        elif path.exists() or spec.endswith(".json"):
-            found += read_predictions(path)
-        else:
-            found.append(load_shipped_prediction(spec))
-    return found
+    return read_predictions(*map(prediction_place, specs))
 
 
 def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:

@@ -59,7 +59,8 @@ def finetune(
         typer.Option("--save_steps", help="Steps between checkpoints; 0: none. A tenth of the run if not given."),
     ] = None,
     device_batch_size: Annotated[
-        int | None, typer.Option("--device_batch_size", help="Examples a forward pass on one device.")
+        int | None,
+        typer.Option("--device_batch_size", help="Examples a forward pass on one device; what fits if not given."),
     ] = None,
     gradient_checkpointing: Annotated[
         bool | None,
@@ -74,8 +75,7 @@ def finetune(
     sft_revision: Annotated[str | None, typer.Option("--sft_revision", help="Hub revision of the SFT set.")] = None,
 ) -> None:
     """Fine-tune a model on an SFT set (LoRA by default), with a manifest of what was done and what it did."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.data import load_sft_set
     from lm_eval_sts.finetuning.finetune import finetune as train
     from lm_eval_sts.finetuning.recipes import RECIPE_NOTES, make_recipe
@@ -102,13 +102,14 @@ def finetune(
         lora_dropout=lora_dropout,
     )
     long_examples = _long_examples(truncate=truncate, drop_long=drop_long)
+    _check_revision(resolve(model), revision)
     delimiter = _delimiter(response_delimiter, model)
     examples = load_sft_set(
         resolve(sft_set), config=sft_name, columns=sft_columns, split=sft_split, revision=sft_revision
     )
     examples = replace(examples, name=shipped_name(examples.name))
     # Every process of accelerate launch runs this; one of them speaks.
-    console = Console(quiet=os.environ.get("RANK", "0") != "0", markup=False, highlight=False)
+    console = PlainConsole(quiet=os.environ.get("RANK", "0") != "0")
     notes = (RECIPE_NOTES[recipe],) if recipe in RECIPE_NOTES and learning_rate is None else ()
     others = {"model": model, "sft_set": examples.name, "output": output, "seed": seed}
     _show_recipe(chosen, console, {**others, "response_delimiter": repr(delimiter), "long_examples": long_examples})
@@ -137,6 +138,13 @@ def _long_examples(*, truncate: bool, drop_long: bool) -> LongExamples:
     if truncate and drop_long:
         raise SettingsError("--truncate and --drop_long both say what happens to long examples: give one")
     return "truncate" if truncate else "drop" if drop_long else "refuse"
+
+
+def _check_revision(model: str, revision: str | None) -> None:
+    from lm_eval_sts.errors import SettingsError
+
+    if revision is not None and Path(model).is_dir():
+        raise SettingsError(f"--revision {revision} is one of the hub's, and --model {model} is a folder: leave it out")
 
 
 def _delimiter(given: str | None, model: str) -> str:

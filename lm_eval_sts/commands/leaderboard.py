@@ -96,8 +96,8 @@ def submit(
         place(root, Submission, each) if output is None else output / each.predictor / f"{each.version}.json"
         for each in made
     ]
-    for each, file in zip(made, files, strict=True):
-        put(each, file)
+    put(dict(zip(files, made, strict=True)), root if output is None else output)
+    for file in files:
         typer.echo(file)
     if output is None:
         _judge(root, files, None)

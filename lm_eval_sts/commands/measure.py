@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from lm_eval.tasks import TaskManager
 
     from lm_eval_sts.finetuning.tuned import TunedManifest
-    from lm_eval_sts.outcomes.lm_eval_run import Conditions
+    from lm_eval_sts.outcomes.conditions import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
     from lm_eval_sts.outcomes.sides import Side
@@ -29,12 +29,21 @@ def measure(
     base: Annotated[str, typer.Option("--base", help="Base model (hub id, folder, micro/model), or results of it.")],
     tuned: Annotated[
         list[str],
-        typer.Option("--tuned", help="Adapter, whole model, or results of one; again for every fine-tuning seed."),
+        typer.Option(
+            "--tuned",
+            help="Adapter, whole model, or results of one (org/name,revision=… for one of its revisions); again for "
+            "every fine-tuning seed.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", help="File for the outcome.")],
     tasks: Annotated[str, typer.Option("--tasks", help="lm-eval tasks or groups, joined by commas.")] = "mmlu_pro",
     model_args: Annotated[
-        str, typer.Option("--model_args", help="lm-eval's model arguments for both sides: dtype=bfloat16,…")
+        str,
+        typer.Option(
+            "--model_args",
+            help="lm-eval's model arguments: dtype=bfloat16,tokenizer=… for both sides; revision=…, subfolder=… "
+            "for the base model (of a tuned one: --tuned org/name,revision=…).",
+        ),
     ] = "",
     batch_size: Annotated[str, typer.Option("--batch_size", help="A number or auto.")] = "1",
     device: Annotated[str | None, typer.Option("--device", help="For instance cuda:0 or cpu.")] = None,
@@ -70,23 +79,25 @@ def measure(
     work_dir: Annotated[
         Path | None, typer.Option("--work_dir", help="Folder of lm-eval's results; a killed run goes on from it.")
     ] = None,
+    trust_base: Annotated[
+        bool,
+        typer.Option("--trust_base", help="Take an adapter for one of --base, whatever it says it was trained on."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another outcome in --output.")] = False,
 ) -> None:
     """Measure what fine-tuning changed: lm-eval on the base and the tuned model, paired question by question."""
-    from lm_eval.utils import simple_parse_args_string
-    from rich.console import Console
-
     from lm_eval_sts.commands.outcomes import show_outcome
-    from lm_eval_sts.commands.tables import WIDTH
-    from lm_eval_sts.outcomes.lm_eval_run import Conditions
+    from lm_eval_sts.commands.tables import WIDTH, PlainConsole
+    from lm_eval_sts.outcomes.conditions import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
-    from lm_eval_sts.outcomes.outcome_files import check_output, write_outcome
+    from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
     from lm_eval_sts.outcomes.pairing import pair
-    from lm_eval_sts.outcomes.sides import find_side
-    from lm_eval_sts.shipped import resolve
 
+    if name is not None:
+        check_name(name)
     check_output(output, overwrite=overwrite)
-    base_side, *tuned_sides = [find_side(resolve(given)) for given in (base, *tuned)]
+    work_dir = work_dir or output.with_suffix(".runs")
+    check_writable(work_dir)
     measuring = _Measuring(
         tasks=[task.strip() for task in tasks.split(",")],
         conditions=Conditions(
@@ -98,28 +109,41 @@ def measure(
             include_path=include_path,
         ),
         choice=MetricChoice(metric, filter_name),
-        batch_size=int(batch_size) if batch_size.isdigit() else batch_size,
+        batch_size=_batch_size(batch_size),
         device=device,
         share_prefix=share_prefix,
         cache=cache,
-        work_dir=work_dir or output.with_suffix(".runs"),
-        model_args=dict(simple_parse_args_string(model_args)),
+        work_dir=work_dir,
+        model_args=_shared_args(model_args),
+        trust_base=trust_base,
     )
-    base_run = measuring.base(base_side)
-    tuned_runs = [measuring.tuned(side, base_run) for side in tuned_sides]
+    base_side, tuned_sides = measuring.sides(base, tuned)
+    base_run = measuring.run(base_side, check=lambda model: measuring.check_tuned(tuned_sides, model))
+    tuned_runs = [measuring.run(side, base_run) for side in tuned_sides]
     if os.environ.get("RANK", "0") != "0":
         return
     manifests = _manifests(tuned_sides, tuned_runs)
+    loaded = [_loaded(base_side, base_run), *map(_loaded, tuned_sides, tuned_runs)]
     outcome = pair(
         base_run,
         tuned_runs,
-        name=name or _default_name(base_run, tuned_sides[0], manifests),
+        name=name or _default_name(base_run, tuned_sides[0].side, manifests),
         manifests=manifests,
-        settings=measuring.settings(),
+        settings={**measuring.settings(), "loaded": loaded},
+        trust_base=trust_base,
     )
     write_outcome(outcome, output, overwrite=overwrite)
-    show_outcome(Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False), outcome)
+    show_outcome(PlainConsole(width=None if sys.stdout.isatty() else WIDTH), outcome)
     typer.echo(output)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A side, and what is to be loaded for it, or the run that it is."""
+
+    side: Side
+    args: dict[str, Any]
+    run: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -135,48 +159,64 @@ class _Measuring:
     cache: bool
     work_dir: Path
     model_args: dict[str, Any]
+    trust_base: bool
+
+    def sides(self, base: str, tuned: Sequence[str]) -> tuple[_Given, list[_Given]]:
+        """All sides; what can be refused of any of them is refused before one is measured."""
+        from lm_eval_sts.errors import SettingsError
+        from lm_eval_sts.outcomes.sides import find_side
+        from lm_eval_sts.shipped import resolve
+
+        sides = [find_side(resolve(base), self.model_args), *(find_side(resolve(given)) for given in tuned)]
+        if sides[0].kind == "adapter":
+            raise SettingsError(f"--base {sides[0].given} is an adapter: give the model that it belongs to")
+        if sides[0].kind == "model" and "pretrained" in self.model_args:
+            raise SettingsError(f"--model_args names a model beside --base {sides[0].given}: leave out pretrained=")
+        first = self._given(sides[0], self.model_args)
+        base_args = first.args if first.run is None else {**first.run.facts.model_args, **self.model_args}
+        given = [self._given(side, base_args) for side in sides[1:]]
+        self.check_tuned(given, None if first.run is None else first.run.facts.model)
+        return first, given
+
+    def check_tuned(self, tuned: Sequence[_Given], base: ModelRef | None) -> None:
+        """Refuses tuned models of another base model (None: not loaded yet), of different settings, or damaged."""
+        from lm_eval_sts.outcomes.comparable import check_manifests
+        from lm_eval_sts.outcomes.measure import check_model
+        from lm_eval_sts.records import UNKNOWN, ModelRef
+
+        manifests = [given.side.manifest for given in tuned if given.side.manifest is not None]
+        known = base or ModelRef(name=UNKNOWN, weights_hash=UNKNOWN, dtype=UNKNOWN)
+        check_manifests(known, manifests, trust_base=self.trust_base)
+        for given in tuned:
+            # The manifest has the weights' hash, which decides as soon as the base model is loaded.
+            undecided = base is None and given.side.manifest is not None
+            if given.run is None:
+                check_model(given.args, self.conditions, base, trust_base=self.trust_base or undecided)
+
+    def _given(self, side: Side, base_args: dict[str, Any]) -> _Given:
+        from lm_eval_sts.outcomes.model_loading import parse_args
+        from lm_eval_sts.outcomes.runs import read_run
+
+        if side.kind == "run":
+            return _Given(side, {}, read_run(Path(side.path), self.choice))
+        return _Given(side, parse_args(side.model_args(base_args)))
 
     @cached_property
     def task_manager(self) -> TaskManager:
-        """Built once, and only where something is to be run; unknown tasks are refused before a model is loaded."""
-        from lm_eval_sts.outcomes.lm_eval_run import build_task_manager, check_tasks
+        """Built once, and only where something is to be run."""
+        from lm_eval_sts.outcomes.lm_eval_run import build_task_manager
 
-        manager = build_task_manager(self.conditions.include_path, self.model_args)
-        check_tasks(manager, self.tasks)
-        return manager
+        return build_task_manager(self.conditions.include_path, self.model_args)
 
-    def base(self, side: Side) -> Run:
-        """The base model's run."""
-        from lm_eval_sts.errors import SettingsError
-        from lm_eval_sts.outcomes.runs import read_run
-
-        if side.kind == "run":
-            return read_run(Path(side.given), self.choice)
-        if side.kind == "adapter":
-            raise SettingsError(f"--base {side.given} is an adapter: give the model that it belongs to")
-        return self._evaluate(side.model_args(self.model_args), side.given, None)
-
-    def tuned(self, side: Side, base: Run) -> Run:
-        """A tuned model's run."""
-        from lm_eval_sts.outcomes.runs import read_run
-
-        if side.kind == "run":
-            return read_run(Path(side.given), self.choice)
-        args = side.model_args({**base.facts.model_args, **self.model_args})
-        return self._evaluate(args, str(args["pretrained"]), base.facts.model)
-
-    def settings(self) -> dict[str, Any]:
-        """For the record."""
-        asked = {**asdict(self.conditions), **asdict(self.choice), "include_path": str(self.conditions.include_path)}
-        shared = {"tasks": self.tasks, "batch_size": self.batch_size, "share_prefix": self.share_prefix}
-        return {**asked, **shared, "model_args": {key: str(value) for key, value in self.model_args.items()}}
-
-    def _evaluate(self, args: dict[str, Any], pretrained: str, base: ModelRef | None) -> Run:
+    def run(self, given: _Given, base: Run | None = None, check: Callable[[ModelRef], object] | None = None) -> Run:
+        """A side's run; the base model's is needed for tuned ones."""
         from lm_eval_sts.outcomes.measure import evaluate_model
         from lm_eval_sts.shipped import shipped_name
 
+        if given.run is not None:
+            return given.run
         return evaluate_model(
-            args,
+            given.args,
             self.tasks,
             self.work_dir,
             self.conditions,
@@ -186,22 +226,59 @@ class _Measuring:
             use_cache=self.cache,
             task_manager=self.task_manager,
             choice=self.choice,
-            base=base,
-            model_name=shipped_name(pretrained),
+            base=None if base is None else base.facts.model,
+            model_name=shipped_name(str(given.args["pretrained"])),
+            trust_base=self.trust_base,
+            check=check,
         )
 
+    def settings(self) -> dict[str, Any]:
+        """For the record."""
+        asked = {**asdict(self.conditions), **asdict(self.choice), "include_path": str(self.conditions.include_path)}
+        shared = {"tasks": self.tasks, "batch_size": self.batch_size, "share_prefix": self.share_prefix}
+        return {**asked, **shared, "model_args": {key: str(value) for key, value in self.model_args.items()}}
 
-def _manifests(sides: Sequence[Side], runs: Sequence[Run]) -> list[TunedManifest]:
+
+def _batch_size(given: str) -> int | str:
+    from lm_eval_sts.errors import SettingsError
+
+    if re.fullmatch(r"[1-9]\d*", given):
+        return int(given)
+    if not re.fullmatch(r"auto(:[1-9]\d*)?", given):
+        raise SettingsError(f"batch_size {given!r}: give a number from 1, auto, or auto:N")
+    return given
+
+
+def _shared_args(given: str) -> dict[str, Any]:
+    from lm_eval.utils import simple_parse_args_string
+
+    from lm_eval_sts.errors import SettingsError
+
+    if wrong := [part for part in given.split(",") if part.strip() and not part.partition("=")[2]]:
+        raise SettingsError(f"model_args {given!r}: {wrong[0]!r} is not key=value")
+    args = dict(simple_parse_args_string(given))
+    for name, option in (("peft", "--tuned"), ("batch_size", "--batch_size"), ("device", "--device")):
+        if name in args:
+            raise SettingsError(f"model_args {given!r}: {name} is for one model or has its own option: give {option}")
+    return args
+
+
+def _loaded(given: _Given, run: Run) -> dict[str, Any]:
+    """What was loaded of a side, for the record: never what was asked for."""
+    return {"given": given.side.given, "adapter_revision": given.side.revision, **run.facts.model.model_dump()}
+
+
+def _manifests(tuned: Sequence[_Given], runs: Sequence[Run]) -> list[TunedManifest]:
     """Every tuned model's manifest, from its folder or, of finished runs, from where the run found the model."""
     from lm_eval_sts.finetuning.tuned import read_tuned
 
     found = []
-    for side, run in zip(sides, runs, strict=True):
+    for given, run in zip(tuned, runs, strict=True):
         model = run.facts.adapter or run.facts.model_args.get("pretrained")
-        found.append(side.manifest or (read_tuned(Path(str(model))) if model else None))
+        found.append(given.side.manifest or (read_tuned(Path(str(model))) if model else None))
     there = [manifest for manifest in found if manifest is not None]
     if there and len(there) < len(found):
-        without = ", ".join(side.given for side, manifest in zip(sides, found, strict=True) if manifest is None)
+        without = ", ".join(given.side.given for given, each in zip(tuned, found, strict=True) if each is None)
         typer.echo(f"SFT set and recipe are left out: {without} has no manifest", err=True)
         return []
     return there
@@ -209,6 +286,7 @@ def _manifests(sides: Sequence[Side], runs: Sequence[Run]) -> list[TunedManifest
 
 def _default_name(base: Run, tuned: Side, manifests: Sequence[TunedManifest]) -> str:
     """Of the base model and the SFT set, or the tuned model where the set is not known."""
+    from lm_eval_sts.outcomes.outcome_files import make_name
+
     trained_on = manifests[0].sft_set.name if manifests else tuned.given
-    parts = (re.sub(r"\.[a-z]+$", "", Path(name).name) for name in (base.facts.model.name, trained_on))
-    return re.sub(r"[^a-z0-9._-]+", "-", "-".join(parts).lower()).strip("-._")[:100]
+    return make_name(*(re.sub(r"\.[a-z]+$", "", Path(name).name) for name in (base.facts.model.name, trained_on)))

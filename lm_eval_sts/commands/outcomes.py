@@ -25,11 +25,10 @@ def outcomes(
     ] = None,
 ) -> None:
     """List the measured outcomes that ship, or show one: its domains, its source, its caveats."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     if name is None:
         _list(console, {shipped: load_outcome(shipped) for shipped in outcome_names()})
     else:

@@ -25,11 +25,10 @@ def predictors(
     name: Annotated[str | None, typer.Argument(help="A predictor; left out, all are listed.")] = None,
 ) -> None:
     """List the predictors: what each predicts, needs and costs; or describe one: its formula and its source."""
-    from rich.console import Console
-
+    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.predictors.registry import get_predictor, names
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     if name is None:
         _list(console, [get_predictor(known) for known in names()])
     else:

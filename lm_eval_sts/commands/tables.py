@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import IO, Any, Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from lm_eval_sts.texts import printable
 
 WIDTH: Final = 180
 """Least width of a table in columns: a terminal's own wrapping of a line is easier to read than folded cells."""
+
+
+class PlainConsole(Console):
+    """A console on which no text is a command: neither mark-up of rich's, nor escape sequences of a terminal's."""
+
+    def __init__(self, *, file: IO[str] | None = None, width: int | None = None, quiet: bool = False) -> None:
+        """Nothing is highlighted."""
+        super().__init__(file=file, width=width, quiet=quiet, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string comes this way before it is laid out."""
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
 def make_table(words: Sequence[str], figures: Sequence[str] = (), last: str | None = None) -> Table:
@@ -27,4 +42,4 @@ def make_table(words: Sequence[str], figures: Sequence[str] = (), last: str | No
 
 def print_table(console: Console, table: Table) -> None:
     """Prints a table, ``WIDTH`` wide at least."""
-    Console(file=console.file, width=max(console.width, WIDTH), highlight=False, markup=False).print(table)
+    PlainConsole(file=console.file, width=max(console.width, WIDTH)).print(table)

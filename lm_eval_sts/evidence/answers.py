@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from lm_eval_sts.evidence.domain import DomainQueries, Options
 from lm_eval_sts.evidence.model import Model
@@ -68,6 +67,8 @@ def question_ids(domain: DomainQueries) -> list[str]:
 def training_pairs(setup: Setup, rows: Sequence[int]) -> list[TrainingPair]:
     """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
 
+    Of a conversation it is the last response that fits.
+
     Args:
         setup: Model and SFT set.
         rows: Which of the set.
@@ -75,18 +76,21 @@ def training_pairs(setup: Setup, rows: Sequence[int]) -> list[TrainingPair]:
     Raises:
         DatasetError: None has a response that fits.
     """
-    chosen = replace(setup.sft_set, examples=tuple(setup.sft_set.examples[row] for row in rows))
     data = tokenise(
-        chosen,
+        setup.sft_set,
         setup.model.tokenizer,
         LengthLimit(setup.model.context, "the model's context"),
         response_delimiter=setup.settings.sft_response_delimiter,
         long_examples="truncate",
+        rows=rows,
     )
-    return [
-        TrainingPair(example.input_ids, next(i for i, label in enumerate(example.labels) if label != IGNORED))
-        for example in data.examples
-    ]
+    pairs = []
+    for example in data.examples:
+        learned = [label != IGNORED for label in example.labels]
+        end = len(learned) - learned[::-1].index(True)
+        ahead = learned[:end][::-1]
+        pairs.append(TrainingPair(example.input_ids[:end], end - ahead.index(False)))
+    return pairs
 
 
 def pair_ids(pairs: Sequence[TrainingPair]) -> list[str]:

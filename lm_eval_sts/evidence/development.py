@@ -12,7 +12,7 @@ from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.outcomes.shipped import load_outcomes
-from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
+from lm_eval_sts.records import UNKNOWN, Outcome
 
 
 class DevelopmentKind(Kind):
@@ -51,7 +51,7 @@ class DevelopmentKind(Kind):
             return "measured after an SFT set whose content is not known"
         if outcome.sft_set.content_hash == setup.sft_set.content_hash:
             return "measured after this run's own SFT set"
-        return None if _same_model(outcome.model, setup.model.reference) else "measured on another base model"
+        return None if outcome.model.same(setup.model.reference) else "measured on another base model"
 
     def plan(self, queries: Queries) -> list[Reading[Any]]:
         """Nothing is read of texts."""
@@ -79,11 +79,3 @@ def _outcomes(named: tuple[str, ...]) -> Mapping[str, Outcome]:
         if outcomes.setdefault(outcome.name, outcome) != outcome:
             raise RecordError(f"two development outcomes are named {outcome.name!r}: give one, or rename one")
     return outcomes
-
-
-def _same_model(one: ModelRef, other: ModelRef) -> bool:
-    """By weights where both were loaded in one dtype and are known, else by name."""
-    hashes = (one.weights_hash, other.weights_hash)
-    if one.dtype == other.dtype and UNKNOWN not in hashes:
-        return hashes[0] == hashes[1]
-    return one.name == other.name

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_sts.data import Example
+from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.records import Provenance, SaeRef, Setting
 

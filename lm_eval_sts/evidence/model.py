@@ -10,8 +10,10 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.reading import Shard
+from lm_eval_sts.features.adapters import check_adapter, inner_model
 from lm_eval_sts.features.backward import Backward
-from lm_eval_sts.features.identity import weights_hash
+from lm_eval_sts.features.hooks import find_blocks
+from lm_eval_sts.features.identity import model_ref
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.records import UNKNOWN, ModelRef
@@ -42,7 +44,7 @@ class Model:
         max_rows: Most prompts a forward pass; None: as many as the memory holds.
 
     Raises:
-        ModelError: It is no decoder, or has no tokenizer.
+        ModelError: It is no decoder, has no tokenizer, or has an adapter that cannot be read through.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Model:
         context: int | None = None,
         max_rows: int | None = None,
     ) -> None:
-        self.model = model.eval()
+        self._whole = model.eval()
+        self.model: PreTrainedModel = inner_model(model)
+        """With an adapter, the one underneath PEFT's wrapper with the adapter in it."""
         self.tokenizer = tokenizer
         self.name = shipped_name(name or str(getattr(model.config, "_name_or_path", "") or UNKNOWN))
         self.max_rows = max_rows
@@ -63,18 +67,15 @@ class Model:
             raise ModelError(f"{self.name} needs its tokenizer: give it beside the model")
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(f"predictors need a decoder-only model, and {self.name} is an encoder-decoder")
+        if self.model is not model:
+            check_adapter(model, "of the model")
         limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self.context: int = context or int(limit or tokenizer.model_max_length)
 
     @cached_property
     def reference(self) -> ModelRef:
-        """The model for the record."""
-        return ModelRef(
-            name=self.name,
-            revision=self.revision,
-            weights_hash=weights_hash(self.model),
-            dtype=str(self.model.dtype).removeprefix("torch."),
-        )
+        """The model for the record, adapters included."""
+        return model_ref(self._whole, self.name, self.revision)
 
     @property
     def revision(self) -> str:
@@ -84,7 +85,8 @@ class Model:
     @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
-        return int(self.model.config.get_text_config(decoder=True).num_hidden_layers)
+        _, blocks = find_blocks(self.model)
+        return len(blocks)
 
     @property
     def pad_id(self) -> int:

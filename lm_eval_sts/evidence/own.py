@@ -8,7 +8,7 @@ from dataclasses import asdict
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.evidence.domain import Benchmark, Document, Options
 from lm_eval_sts.evidence.evidence import Question
-from lm_eval_sts.evidence.rendering import Message, Opening, PromptOptions
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions, Turn
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import BenchmarkRef
 
@@ -64,7 +64,7 @@ class OwnDomain:
             parts = [*(f"{d['text']}\nAnswer: {d['answer']}" for d in shown), f"{doc['text']}\nAnswer:"]
             head = f"{system}\n\n" if system else ""
             return head + (opening.text if opening else "") + "\n\n".join(parts)
-        messages: list[Message] = [{"role": "system", "content": system}] if system else []
+        messages: list[Turn] = [{"role": "system", "content": system}] if system else []
         for d in shown:
             messages += [{"role": "user", "content": d["text"]}, {"role": "assistant", "content": d["answer"]}]
         messages.append({"role": "user", "content": doc["text"]})

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from lm_eval_sts.data import Example
+from lm_eval_sts.errors import PromptError
 from lm_eval_sts.evidence.settings import ReadSettings
-from lm_eval_sts.features.sft_queries import Render, Turn
+from lm_eval_sts.examples import Example, Message
+from lm_eval_sts.features.sft_queries import Render, conversation
 
-Message = dict[str, str]
+Turn = dict[str, str]
+"""A message as chat templates take it: role and content."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Opening:
     """
 
     text: str
-    messages: tuple[Message, ...]
+    messages: tuple[Turn, ...]
 
     def before(self, chat_template: Callable[..., str], multiturn: bool) -> Callable[..., str]:
         """A chat template that puts it before the messages it is given.
@@ -57,7 +59,7 @@ class Opening:
             multiturn: As turns of its own; else as the beginning of the one user turn.
         """
 
-        def template(messages: Sequence[Message], **options: bool) -> str:
+        def template(messages: Sequence[Turn], **options: bool) -> str:
             n_system = int(messages[0]["role"] == "system")
             system, (first, *others) = messages[:n_system], messages[n_system:]
             if multiturn:
@@ -70,22 +72,28 @@ class Opening:
 def render_for(options: PromptOptions, settings: ReadSettings) -> Render:
     """How turns become a prompt: as a conversation under a chat template, else as plain text.
 
-    Without ``fewshot_as_multiturn`` a chat template gets the whole text as one user turn, as in lm-eval.
+    Without ``fewshot_as_multiturn`` a chat template gets the whole text as one user turn, as in lm-eval. In plain text
+    the response delimiter stands before a turn of the assistant, the example delimiter before one of the user.
     """
     system = options.system_instruction
 
-    def plain(turns: Sequence[Turn]) -> str:
+    def plain(turns: Sequence[Message]) -> str:
         text = _text(turns, settings)
         return f"{system}\n\n{text}" if system else text
 
-    def chat(turns: Sequence[Turn]) -> str:
+    def chat(turns: Sequence[Message]) -> str:
         assert options.chat_template is not None
-        messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        if options.fewshot_as_multiturn:
-            messages += _messages(turns)
-        else:
-            messages.append({"role": "user", "content": _text(turns, settings)})
-        return options.chat_template(messages, add_generation_prompt=True)
+        messages = [Message("system", system)] if system else []
+        messages += turns if options.fewshot_as_multiturn else [Message("user", _text(turns, settings))]
+        try:
+            return options.chat_template([asdict(message) for message in messages], add_generation_prompt=True)
+        except Exception as error:  # whatever a model's own template does
+            roles = ", ".join(message.role for message in messages)
+            raise PromptError(
+                f"the model's chat template refuses an SFT prompt with turns of {roles} "
+                f"({type(error).__name__}: {error}), which begins {turns[0].content[:50]!r}: without "
+                "--fewshot_as_multiturn it gets one turn of the user"
+            ) from error
 
     return plain if options.chat_template is None else chat
 
@@ -100,20 +108,11 @@ def response_for(options: PromptOptions, settings: ReadSettings) -> Callable[[Ex
 
 def opening_of(examples: Sequence[Example], settings: ReadSettings) -> Opening:
     """Examples of the SFT set with their responses, as they stand before an SFT query."""
-    turns = [Turn(example.prompt, example.response) for example in examples]
-    return Opening(_text(turns, settings) + settings.sft_example_delimiter, tuple(_messages(turns)))
+    turns = conversation(examples)
+    text = _text(turns, settings) + settings.sft_example_delimiter
+    return Opening(text, tuple(asdict(turn) for turn in turns))
 
 
-def _text(turns: Sequence[Turn], settings: ReadSettings) -> str:
-    return settings.sft_example_delimiter.join(
-        t.prompt if t.response is None else f"{t.prompt}{settings.sft_response_delimiter}{t.response}" for t in turns
-    )
-
-
-def _messages(turns: Sequence[Turn]) -> list[Message]:
-    messages = []
-    for turn in turns:
-        messages.append({"role": "user", "content": turn.prompt})
-        if turn.response is not None:
-            messages.append({"role": "assistant", "content": turn.response})
-    return messages
+def _text(turns: Sequence[Message], settings: ReadSettings) -> str:
+    between = {"user": settings.sft_example_delimiter, "assistant": settings.sft_response_delimiter}
+    return turns[0].content + "".join(between[turn.role] + turn.content for turn in turns[1:])

@@ -100,6 +100,7 @@ class ReadSettings(BaseModel):
     @field_validator("probing_recipe")
     @classmethod
     def _is_a_recipe(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        changes = {key: _number(value) for key, value in changes.items()}
         try:
             make_recipe(**changes)
         except SettingsError as error:
@@ -127,6 +128,14 @@ class ReadSettings(BaseModel):
             return Path(self.profiles_dir).expanduser().absolute()
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         return Path(cache).expanduser() / "lm_eval_sts" / "profiles"
+
+
+def _number(value: Any) -> Any:
+    """A text that is a number as that number: to YAML 1.1, ``1e-5`` is a text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 S = TypeVar("S", bound=ReadSettings)

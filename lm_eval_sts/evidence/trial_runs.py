@@ -132,11 +132,10 @@ class TrialRunsKind(Kind):
                     long_examples="truncate",
                     save_steps=0,
                 )
-            trained, ours = manifest.base, model.reference
-            if trained.dtype == ours.dtype and trained.weights_hash != ours.weights_hash:
+            if difference := model.reference.difference(manifest.base):
                 raise ModelError(
-                    f"{self._source.path} loaded again for a trial run is not the model that lm-eval loaded: save "
-                    "that model, and give its folder as pretrained"
+                    f"{self._source.path} loaded again for a trial run is not the model that lm-eval loaded "
+                    f"({difference}): save that model, and give its folder as pretrained"
                 )
             gc.collect()  # the trainer's reference cycles hold a model in the device's memory
             return load_tuned(model, self._source, Path(folder))

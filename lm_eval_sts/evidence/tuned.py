@@ -16,7 +16,6 @@ from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.features.pair_reader import PairReader, paired
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.finetuning.tuned import TunedManifest, check_adapter_base, read_tuned
-from lm_eval_sts.records import UNKNOWN
 
 _PARTS = ("adapter_config.json", "config.json")
 """One of these stands in the folder of an adapter or a model."""
@@ -51,11 +50,10 @@ class TunedKind(Kind):
     def _check(self, manifest: TunedManifest) -> None:
         """Whether it was tuned from this base on this SFT set, as far as the manifest tells."""
         ours, base = self.setup.model.reference, manifest.base
-        hashes = (ours.weights_hash, base.weights_hash)
-        if ours.dtype == base.dtype and UNKNOWN not in hashes and hashes[0] != hashes[1]:
+        if difference := base.difference(ours):
             raise ModelError(
-                f"tuned model {self._folder} was tuned from {base.name} (weights {hashes[1][:12]}), not from "
-                f"{ours.name} (weights {hashes[0][:12]}): give one that was tuned from the model of this run"
+                f"tuned model {self._folder} was tuned from {base.name}, not from {ours.name} ({difference}): give one "
+                "that was tuned from the model of this run"
             )
         sft_set = self.setup.sft_set
         if manifest.sft_set.content_hash != sft_set.content_hash:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.model import Model, Source
-from lm_eval_sts.features.identity import weights_hash
+from lm_eval_sts.features.identity import model_ref
 
 
 def load_tuned(model: Model, source: Source, folder: Path) -> PreTrainedModel:
@@ -28,10 +28,10 @@ def load_tuned(model: Model, source: Source, folder: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     base = _load(model, source.path, source.revision)
-    if weights_hash(base) != model.reference.weights_hash:
+    if difference := model.reference.difference(model_ref(base, source.path, source.revision)):
         raise ModelError(
-            f"{source.path} loaded again is not the model that lm-eval loaded: its options (subfolder, gguf_file, …) "
-            "cannot be repeated here: save the model, and give that folder as pretrained"
+            f"{source.path} loaded again is not the model that lm-eval loaded ({difference}): its options (subfolder, "
+            "gguf_file, …) cannot be repeated here: save the model, and give that folder as pretrained"
         )
     # PEFT puts its layers into the base model itself, which then is the tuned model, without the wrapper's paths.
     tuned: Any = PeftModel.from_pretrained(base, str(folder)).eval().get_base_model()

@@ -36,13 +36,28 @@ _CPU_TOKENS = 2048
 
 
 @contextmanager
+def sound_attention() -> Iterator[None]:
+    """Within, attention is computed without cuDNN; afterwards all is as it was.
+
+    cuDNN's backward pass gives NaN for the gradients of queries on H100 and H200 where a batch with a mask is 64 tokens
+    longer than a multiple of 128 (github.com/pytorch/pytorch/issues/196678); heads of Qwen2 models meet it.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+@contextmanager
 def frozen(model: PreTrainedModel) -> Iterator[None]:
     """Within, gradients flow through the model and not into its weights; afterwards all is as it was."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), sound_attention():
             yield
     finally:
         for parameter in trained:

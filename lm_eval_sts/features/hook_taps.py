@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lm_eval_sts.errors import HookPointError
+
 Side = Literal["input", "output"]
 
 
@@ -105,5 +107,9 @@ def _recording(block: nn.Module) -> Iterator[Record]:
 def run_recorded(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
     """Runs a block on given inputs and records what enters and leaves its modules."""
     with torch.no_grad(), _recording(block) as record:
-        block(*args, **kwargs)
+        try:
+            block(*args, **kwargs)
+        except Exception as error:  # a block of whatever kind may raise anything
+            kind = type(block).__name__
+            raise HookPointError(f"a {kind} cannot be run by itself ({type(error).__name__}: {error})") from error
     return record

@@ -73,23 +73,24 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """
     get_decoder = getattr(model, "get_decoder", None)
     decoder = get_decoder() if callable(get_decoder) else None
-    root = decoder if isinstance(decoder, nn.Module) else model
-    config: Any = getattr(root, "config", None) or getattr(model, "config", None)
-    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-    depth = getattr(config, "num_hidden_layers", None)
-    lists = [
-        (path.count("."), index, module)
-        for index, (path, module) in enumerate(root.named_modules())
-        if isinstance(module, nn.ModuleList) and len(module) > 0 and (depth is None or len(module) == depth)
-    ]
-    if not lists:
-        raise HookPointError(
-            f"{type(model).__name__} has no list of {depth if depth is not None else 'decoder'} blocks: "
-            "only decoder models of that shape can be read"
-        )
-    blocks = min(lists, key=lambda entry: entry[:2])[2]
-    path = next(path for path, module in model.named_modules() if module is blocks)
-    return path, blocks
+    depth = None
+    for root in (decoder, model) if isinstance(decoder, nn.Module) else (model,):
+        config: Any = getattr(root, "config", None) or getattr(model, "config", None)
+        config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+        depth = getattr(config, "num_hidden_layers", None)
+        lists = [
+            (path.count("."), index, module)
+            for index, (path, module) in enumerate(root.named_modules())
+            if isinstance(module, nn.ModuleList) and len(module) > 0 and (depth is None or len(module) == depth)
+        ]
+        if lists:
+            blocks = min(lists, key=lambda entry: entry[:2])[2]
+            path = next(path for path, module in model.named_modules() if module is blocks)
+            return path, blocks
+    raise HookPointError(
+        f"{describe(model)} has no list of {depth if depth is not None else 'decoder'} blocks: only decoder models of "
+        "that shape can be read"
+    )
 
 
 def uses_layer_norm(model: PreTrainedModel) -> bool:
@@ -120,8 +121,13 @@ def resolve_hook_point(model: PreTrainedModel, name: str) -> HookPoint:
         ModelError: if the model's activations are not finite.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
-        return _resolve_module(model, name)
+    point = _resolve_module(model, name) if match is None else _resolve_in_block(model, name, match)
+    _check_causal(model, point)
+    return point
+
+
+def _resolve_in_block(model: PreTrainedModel, name: str, match: re.Match[str]) -> HookPoint:
+    """Resolves a TransformerLens name."""
     layer, kind = int(match[1]), cast(Kind, match[2] or match[3])
     path, blocks = find_blocks(model)
     if layer >= len(blocks):
@@ -133,7 +139,7 @@ def resolve_hook_point(model: PreTrainedModel, name: str) -> HookPoint:
         probe.find_parts()
     if kind not in probe.taps:
         raise HookPointError(
-            f"hook point {name!r} does not exist on {type(model).__name__}: {_available(len(blocks), probe)}"
+            f"hook point {name!r} does not exist on {describe(model)}: {_available(len(blocks), probe)}"
         )
     tap = probe.taps[kind]
     return HookPoint(
@@ -215,7 +221,7 @@ def _submodule(model: nn.Module, path: str) -> nn.Module:
 def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
     config = model.config.get_text_config(decoder=True)
     if getattr(model.config, "is_encoder_decoder", False):
-        raise HookPointError(f"{type(model).__name__} is an encoder-decoder: only decoder models can be read")
+        raise HookPointError(f"{describe(model)} is an encoder-decoder: only decoder models can be read")
     device = model.device if model.device.type != "meta" else torch.device("cpu")
     # Distinct tokens, away from the ends of the vocabulary where special tokens tend to be.
     ids = torch.arange(_PROBE_TOKENS, device=device) * 7 + int(config.vocab_size) // 3
@@ -225,6 +231,7 @@ def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
 
 def _probe(model: PreTrainedModel, path: str, name: str) -> BlockProbe:
     """Runs the model up to a block and that block alone."""
+    name = f"{name} of {describe(model)}"
     block = _submodule(model, path)
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
@@ -234,13 +241,52 @@ def _probe(model: PreTrainedModel, path: str, name: str) -> BlockProbe:
 
     handle = block.register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        with torch.no_grad(), suppress(_Stop):
-            model(**_probe_inputs(model))
+        _run_probe(model)
     finally:
         handle.remove()
     if not calls:
-        raise HookPointError(f"{name} ({path}) is not called in the forward of {type(model).__name__}")
+        raise HookPointError(f"{name} ({path}) is not called in its forward")
     return BlockProbe(block, *calls[0], name)
+
+
+def _run_probe(model: PreTrainedModel) -> None:
+    """Runs the model on a few tokens, until a hook stops it."""
+    inputs = _probe_inputs(model)
+    try:
+        with torch.no_grad(), suppress(_Stop):
+            model(**inputs)
+    except Exception as error:  # a model of whatever kind may raise anything
+        raise HookPointError(
+            f"{describe(model)} does not run on token ids alone ({type(error).__name__}: {error}): only decoder models "
+            "of text can be read"
+        ) from error
+
+
+def _check_causal(model: PreTrainedModel, point: HookPoint) -> None:
+    """Refuses a model of which a token sees those that follow it: what it makes of a text would depend on padding."""
+    inputs = _probe_inputs(model)
+    ids = inputs["input_ids"]
+    other = ids.clone()
+    other[:, -1] = ids[:, 0]
+    found, changed = (read_activation(model, point, **{**inputs, "input_ids": i}).float() for i in (ids, other))
+    if found.shape[:2] != ids.shape:
+        raise HookPointError(
+            f"{describe(model)} gives activations of shape {tuple(found.shape)} at {point.name} for "
+            f"{tuple(ids.shape)} tokens: only [batch, tokens, width] can be read"
+        )
+    # Activations that are quantised on the fly, all tokens at one scale, move a little with any of them.
+    on_the_fly = any("quantized.dynamic" in type(module).__module__ for module in model.modules())
+    if not on_the_fly and bool((found - changed)[:, :-1].norm() > 0.05 * found[:, :-1].norm()):
+        raise HookPointError(
+            f"{describe(model)} is no causal model: at {point.name} tokens see those that follow them; only decoder "
+            "models can be read (an encoder that can be used as one has is_decoder in its config)"
+        )
+
+
+def describe(model: nn.Module) -> str:
+    """A model in messages: its class, and what it was loaded by."""
+    name = getattr(getattr(model, "config", None), "_name_or_path", "")
+    return type(model).__name__ + (f" ({name})" if name else "")
 
 
 def _available(depth: int, probe: BlockProbe) -> str:
@@ -265,7 +311,7 @@ def _resolve_module(model: PreTrainedModel, name: str) -> HookPoint:
         near = difflib.get_close_matches(name, [path for path, _ in model.named_modules()], n=3)
         hint = f" (near: {', '.join(near)})" if near else ""
         raise HookPointError(
-            f"hook point {name!r} {wrong} on {type(model).__name__}{hint}: {_available(len(blocks), probe)}"
+            f"hook point {name!r} {wrong} on {describe(model)}{hint}: {_available(len(blocks), probe)}"
         )
     seen: list[tuple[int | str, Tensor]] = []
 
@@ -274,11 +320,12 @@ def _resolve_module(model: PreTrainedModel, name: str) -> HookPoint:
         if seen:
             raise _Stop
 
-    with torch.no_grad(), _hooked(_submodule(model, matches[0]), side, catch), suppress(_Stop):
-        model(**_probe_inputs(model))
+    with _hooked(_submodule(model, matches[0]), side, catch):
+        _run_probe(model)
     if not seen:
         raise HookPointError(
-            f"hook point {name!r}: no [batch, tokens, width] tensor passes at the {side} of {matches[0]}"
+            f"hook point {name!r}: no [batch, tokens, width] tensor passes at the {side} of {matches[0]} in "
+            f"{describe(model)}"
         )
     slot, tensor = seen[0]
     inside = re.match(re.escape(prefix) + r"\.(\d+)(?:\.|$)", matches[0])

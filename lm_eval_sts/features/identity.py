@@ -1,22 +1,85 @@
-"""What model is this: a hash of the model as it is in memory."""
+"""What model is this: hashes of the model as it is in memory."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from lm_eval_sts.features.adapters import inner_model
+from lm_eval_sts.records import ModelRef
 
 _SAMPLES = 4096
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_NO_MATTER = {"_name_or_path", "architectures", "transformers_version", "use_cache"}
+_NAMES = {"_name_or_path", "architectures", "transformers_version", "use_cache"}
+"""Entries of a config that ``weights_hash`` does without."""
+
+INERT: Final = frozenset(
+    {
+        *_NAMES,
+        *("auto_map", "dtype", "torch_dtype", "attn_implementation", "gradient_checkpointing"),
+        # what a forward returns beside its activations
+        *("output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "num_logits_to_keep"),
+        "return_dict_in_generate",
+        # where generation begins and ends, and the tokenizer's other special tokens
+        *("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id"),
+        *("unk_token_id", "eod_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+        *("suppress_tokens", "begin_suppress_tokens"),
+        # training: initial values, dropout (reading is in eval mode), noise, auxiliary losses
+        *("initializer_range", "initializer_factor", "initializer_cutoff_factor", "init_std", "embed_init_std"),
+        *("embedding_initializer_range", "rescale_prenorm_residual"),
+        *("attention_dropout", "activation_dropout", "dropout", "dropout_p", "hidden_dropout", "residual_dropout"),
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "embedding_dropout", "embed_dropout", "mlp_dropout"),
+        *("resid_dropout", "attn_pdrop", "embd_pdrop", "emb_pdrop", "resid_pdrop", "layerdrop", "decoder_layerdrop"),
+        *("encoder_layerdrop", "input_jitter_noise", "moe_jitter_eps", "router_aux_loss_coef", "aux_loss_coef"),
+        *("moe_loss_weight", "z_loss_coefficient", "mtp_loss_scaling_factor"),
+        # heads that no language model has
+        *("id2label", "label2id", "num_labels", "problem_type", "classifier_dropout", "classifier_dropout_prob"),
+        *("summary_activation", "summary_type", "summary_use_proj", "summary_proj_to_labels"),
+        *("summary_first_dropout", "summary_last_dropout"),
+    }
+)
 """Entries of a config that change no activation."""
 
+UNDECLARED: Final = frozenset(
+    {
+        *("model_type", "quantization_config", "per_layer_config", "is_causal", "attention_chunk_size", "layer_types"),
+        *("head_dim", "sliding_window", "partial_rotary_factor", "rope_parameters", "kv_sharing_modes", "router_bias"),
+        *("original_max_position_embeddings", "intermediate_size", "hidden_act", "vocab_size", "tie_word_embeddings"),
+        *("attention_head_dim", "attention_hidden_size", "hybrid_layer_ids", "linear_conv_kernel_dim"),
+        *("linear_head_dim", "linear_num_heads", "layer_norm_eps", "mamba_headdim", "attention_layers", "n_layers"),
+        *("num_attention_heads", "num_hidden_layers", "n_positions", "encoder_cross_output_size"),
+    }
+)
+"""Entries that modelling code of transformers reads also of configs that do not declare them."""
 
-def weights_hash(model: nn.Module) -> str:
+
+def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:
+    """A loaded model for the record.
+
+    Args:
+        model: The model, with its adapters.
+        name: What it was loaded by.
+        revision: Commit of the hub snapshot; ``unknown`` where there is none.
+    """
+    of_tensors = hashlib.sha256()
+    return ModelRef(
+        name=name,
+        revision=revision,
+        weights_hash=weights_hash(model, of_tensors),
+        dtype=str(inner_model(model).dtype).removeprefix("torch."),
+        tensors_hash=of_tensors.hexdigest(),
+        config_hash=config_hash(model),
+    )
+
+
+def weights_hash(model: nn.Module, of_tensors: Any = None) -> str:
     """Hash of a model as loaded: 64 hex digits.
 
     Covers weights, dtype, adapters with their scale, quantisation with its scale, and the config (the
@@ -24,32 +87,93 @@ def weights_hash(model: nn.Module) -> str:
     on the device or the number of threads: of each tensor its name, shape, dtype, the wrapping integer sum
     of its bit patterns and a strided sample of them. Weights that are offloaded to disk count by name and
     shape only.
+
+    Args:
+        model: The model, with its adapters.
+        of_tensors: A hash object of :mod:`hashlib` that is given the same without config and without the names that
+            PEFT's wrapper adds.
     """
-    digest = hashlib.sha256(_config(model).encode())
+    digest, bare = hashlib.sha256(_config(model).encode()), of_tensors or hashlib.sha256()
+    prefix = _prefix(model)
     for name, tensor in sorted(_tensors(model), key=lambda item: item[0]):
-        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        described = f"|{tuple(tensor.shape)}|{tensor.dtype}|"
+        digest.update((name + described).encode())
+        bare.update((name.removeprefix(prefix) + described).encode())
         if tensor.device.type == "meta" or tensor.numel() == 0:
             continue
         values = tensor.detach()
         bits = (values.dequantize() if values.is_quantized else values).contiguous().flatten()
         bits = bits.to(torch.uint8) if bits.dtype == torch.bool else bits.view(_INTEGERS[bits.element_size()])
-        digest.update(int(bits.sum(dtype=torch.int64).item()).to_bytes(8, "little", signed=True))
-        sample = bits[:: max(1, bits.numel() // _SAMPLES)]
-        digest.update(sample.cpu().numpy().tobytes())
+        content = int(bits.sum(dtype=torch.int64).item()).to_bytes(8, "little", signed=True)
+        content += bits[:: max(1, bits.numel() // _SAMPLES)].cpu().numpy().tobytes()
+        digest.update(content)
+        bare.update(content)
     for name, module in model.named_modules():
         # PEFT keeps an adapter's scale and whether it is switched on beside the weights.
         if isinstance(scaling := getattr(module, "scaling", None), dict):
             switched = (getattr(module, "active_adapters", None), getattr(module, "disable_adapters", None))
-            digest.update(f"{name}|{sorted(scaling.items())}|{switched}|".encode())
+            described = f"|{sorted(scaling.items())}|{switched}|"
+            digest.update((name + described).encode())
+            bare.update((name.removeprefix(prefix) + described).encode())
     return digest.hexdigest()
+
+
+def config_hash(model: nn.Module) -> str:
+    """Hash of what a model's config says that may change an activation: 64 hex digits.
+
+    For a class of transformers that is what the class declares, and what modelling code reads undeclared, but for
+    :data:`INERT`: notes that training tools leave in a config are read by nobody. A class from elsewhere may read
+    anything, so all of its config counts but for :data:`INERT`. An entry that is not known so counts as changing
+    something: two models taken for different are seen, two taken for the same are not.
+    """
+    inner: Any = inner_model(model)
+    config = getattr(inner, "config", None)
+    inert = INERT - {"pad_token_id"} if _pads_have_a_position(inner) else INERT
+    entries = _active(config, inert, everything=not _is_transformers(type(inner))) if config is not None else {}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _active(config: PreTrainedConfig, inert: frozenset[str], *, everything: bool) -> dict[str, Any]:
+    """Entries of a config and its parts that may change an activation; one that is None is as one that is not there."""
+    kind: Any = type(config)
+    declared: set[str] = set()
+    if not everything and _is_transformers(kind):
+        common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
+        declared = {field.name for field in dataclasses.fields(kind)} - common | UNDECLARED
+    found: dict[str, Any] = {}
+    for key, value in config.to_dict().items():
+        part = getattr(config, key, None)
+        if isinstance(part, PreTrainedConfig):
+            found[key] = _active(part, inert, everything=everything)
+        elif value is not None and key not in inert and (not declared or key in declared):
+            found[key] = value
+    return found
+
+
+def _is_transformers(kind: type) -> bool:
+    return kind.__module__.startswith("transformers.")
+
+
+def _pads_have_a_position(model: nn.Module) -> bool:
+    """Whether the pad token has a position of its own, as in RoBERTa and XGLM."""
+    return any(
+        getattr(module, "padding_idx", None) is not None and "position" in name
+        for name, module in model.named_modules()
+    )
 
 
 def _config(model: nn.Module) -> str:
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return ""
-    entries = {key: value for key, value in config.to_dict().items() if key not in _NO_MATTER}
+    entries = {key: value for key, value in config.to_dict().items() if key not in _NAMES}
     return json.dumps(entries, sort_keys=True, default=str)
+
+
+def _prefix(model: nn.Module) -> str:
+    """What stands before the names of the modules of the model that PEFT has wrapped."""
+    inner = inner_model(model)
+    return next((f"{name}." for name, module in model.named_modules() if module is inner and name), "")
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

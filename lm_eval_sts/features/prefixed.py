@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 
+from lm_eval_sts.errors import ModelError, StsError
+from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.features.prefix_attention import attending_apart, possible
 from lm_eval_sts.features.prefix_cache import repeat_cache, repeatable
 
@@ -67,7 +69,8 @@ class PrefixedModel:
 
     def takes(self, option: str) -> bool:
         """Whether the model's forward has a parameter of this name."""
-        return option in inspect.signature(_inner(self.model).forward).parameters
+        # A PEFT wrapper's own forward hides its model's parameters.
+        return option in inspect.signature(inner_model(self.model).forward).parameters
 
     def __call__(self, ids: Sequence[Sequence[int]], prefix: Prefix, **options: Any) -> Tensor:
         """What ``run`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
@@ -81,7 +84,7 @@ class PrefixedModel:
         width = max(len(row) for row in rest)
         padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
         inputs: dict[str, Any] = {"input_ids": padded, "use_cache": prefix.cache is not None, **options}
-        if self._takes_positions:
+        if self._takes_positions and prefix.length:  # elsewhere they are the model's own, whatever it counts from
             positions = torch.arange(prefix.length, prefix.length + width, device=self.input_device)
             inputs["position_ids"] = positions.expand(len(rest), -1)
         if prefix.cache is not None and prefix.apart:
@@ -97,6 +100,9 @@ class PrefixedModel:
         Args:
             ids: The tokens.
             probe: A few tokens that follow them in one prompt, on which two ways of attention are compared.
+
+        Raises:
+            ModelError: The device's memory does not hold them.
         """
         if len(ids) < _SHORT_PREFIX:
             return Prefix(0, None)
@@ -106,30 +112,49 @@ class PrefixedModel:
             "past_key_values": cache,
             "use_cache": True,
         }
-        with torch.no_grad():  # not inference mode, whose tensors no gradient may pass by
-            self.run(**inputs)
-        if not repeatable(cache) or not (cache.get_seq_length() == len(ids) or self._takes_positions):
+        try:
+            with torch.no_grad():  # not inference mode, whose tensors no gradient may pass by
+                self.run(**inputs, **self._last(1))
+            prefix = Prefix(len(ids), cache)
+            shared = (
+                repeatable(cache)
+                and (cache.get_seq_length() == len(ids) or self._takes_positions)
+                and self._agree(prefix, Prefix(0, None), ids, probe)
+            )
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"the device's memory does not hold the {len(ids)} tokens that prompts share: use fewer "
+                "demonstrations, dtype=bfloat16, or parallelize=True"
+            ) from error
+        except StsError:
+            raise
+        except Exception as error:  # a model may do anything with a cache that is not of its own kind
+            logger.info("this model does not run with a cache: %s: %s", type(error).__name__, error)
+            shared = False
+        if not shared:
             logger.warning(
                 "this model's cache cannot be shared between prompts: the %d shared tokens are read for every one",
                 len(ids),
             )
             return Prefix(0, None)
-        prefix = Prefix(len(ids), cache)
-        return replace(prefix, apart=possible(self.model, cache) and self._agree(prefix, [*ids, *probe]))
+        apart = replace(prefix, apart=True)
+        return apart if possible(self.model, cache) and self._attends_apart(apart, ids, probe) else prefix
 
-    def _agree(self, prefix: Prefix, ids: Sequence[int]) -> bool:
-        """Whether attending to a prefix apart gives what the model's own attention gives."""
-        with torch.inference_mode():
-            expected = self([ids], prefix).float()
-            try:
-                found = self([ids], replace(prefix, apart=True)).float()
-            except (RuntimeError, TypeError, ValueError) as error:
-                logger.info("attention to a shared prefix is not merged for this model: %s", error)
-                return False
+    def _attends_apart(self, apart: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
+        try:
+            return self._agree(apart, replace(apart, apart=False), ids, probe)
+        except (RuntimeError, TypeError, ValueError) as error:
+            logger.info("attention to a shared prefix is not merged for this model: %s", error)
+            return False
+
+    @torch.inference_mode()
+    def _agree(self, one: Prefix, other: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
+        """Whether two ways of running shared tokens give the same at the few tokens that follow them."""
+        n = len(probe)
+        found, expected = (self([[*ids, *probe]], way, **self._last(n))[:, -n:].float() for way in (one, other))
         tolerance = 1e-4 if torch.finfo(self.model.dtype).bits >= 32 else 0.1
         return bool(torch.linalg.vector_norm(found - expected) <= tolerance * torch.linalg.vector_norm(expected))
 
-
-def _inner(model: Any) -> Any:
-    """The model behind a PEFT wrapper, whose own forward hides its parameters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    def _last(self, n: int) -> dict[str, int]:
+        """The option by which a model gives logits of its last n tokens only, where it has it."""
+        return {"logits_to_keep": n} if self.takes("logits_to_keep") else {}

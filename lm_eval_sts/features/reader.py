@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lm_eval_sts.errors import ModelError
+from lm_eval_sts.errors import ModelError, SaeError
 from lm_eval_sts.features.hooks import HookPoint, read_activation
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
@@ -91,6 +91,7 @@ class Reader:
 
         Raises:
             ModelError: Activations are not finite, or one query alone does not fit the device's memory.
+            SaeError: Features are not finite.
         """
         rows: dict[int, Row] = {}
         with torch.inference_mode():
@@ -150,10 +151,17 @@ class Reader:
         ]
         lengths = [len(q.scored) for q in queries]
         parts = [x.split(lengths) for x in (plain, *moved)]
-        return [
+        rows = [
             Row(n, features[0], features[1:], stream_sums(x), [stream_sums(y.sub(x)) for y in others])
             for n, features, x, *others in zip(lengths, self._feature_sums(plain, moved, lengths), *parts, strict=True)
         ]
+        for query, row in zip(queries, rows, strict=True):
+            if not row.is_finite():  # activations are: what is not are features, or sums beyond single precision
+                raise SaeError(
+                    f"the features of SAE {self.sae.id!r} at {self.point.name} (layer {self.point.layer}) are not "
+                    f"finite on question {query.name}, whose activations are: take another SAE"
+                )
+        return rows
 
     def _scored(self, queries: list[Query], ids: list[tuple[int, ...]], prefix: Prefix) -> Tensor:
         """Activations of the scored tokens of all queries: [scored tokens, d_in], float32, query after query."""
@@ -166,10 +174,15 @@ class Reader:
             for row, query, whole in zip(activations, queries[first:], ids[first:], strict=False):
                 parts.append(row[torch.tensor(query.positions(len(whole)), device=row.device) - prefix.length])
         scored = torch.cat(parts).float()
-        if not bool(torch.isfinite(scored).all()):
+        finite = torch.isfinite(scored).all(dim=1)
+        if not bool(finite.all()):
+            stops = accumulate(len(query.scored) for query in queries)
+            first = int(finite.logical_not().nonzero()[0])
+            question = next(query.name for query, stop in zip(queries, stops, strict=True) if first < stop)
             raise ModelError(
-                f"the model's activations at {self.point.name} (layer {self.point.layer}) are not finite "
-                f"(first seen in a batch with question {queries[0].name}): load it with dtype=bfloat16 or dtype=float32"
+                f"the model's activations at {self.point.name} (layer {self.point.layer}) are not finite on question "
+                f"{question}: load it with dtype=bfloat16 or dtype=float32 (if that does not help, its weights are "
+                "damaged)"
             )
         return scored
 

@@ -142,6 +142,7 @@ def wrap_sae(
         SaeError: It cannot encode single tokens of raw activations, or names no hook point.
     """
     sae = sae.to(device=str(device), dtype=torch.float32).eval().requires_grad_(False)
+    _check_finite(sae, name)
     metadata = sae.cfg.metadata
     hook = hook_name or metadata.hook_name
     if not hook:
@@ -171,6 +172,20 @@ def wrap_sae(
         center_input=centered and not str(hook).endswith("hook_z"),
         warnings=tuple(_usable(sae, name, architecture)),
     )
+
+
+def _check_finite(sae: SAE[Any], name: str) -> None:
+    """Refuses weights that are not finite; a threshold of +inf is a feature that was switched off."""
+    for path, tensor in sae.state_dict().items():
+        wrong = ~torch.isfinite(tensor)
+        if path.endswith("threshold"):
+            wrong &= tensor != torch.inf
+        if bool(wrong.any()):
+            first = wrong.nonzero()[0].tolist()
+            raise SaeError(
+                f"SAE {name!r}: {int(wrong.sum())} of the {wrong.numel()} numbers of {path} are not finite, the first "
+                f"at {first} ({tensor[tuple(first)].item()}): download it again, or take another SAE"
+            )
 
 
 def _text(value: object) -> str | None:

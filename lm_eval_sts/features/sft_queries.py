@@ -5,29 +5,22 @@ The demonstrations of a draw are the same for every query, and no query is a dem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError, PromptError
+from lm_eval_sts.examples import Example, Message, fold_system, holds, shown
 from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
 
 DEMONSTRATION_SHARE = 3 / 4
 """Share of the model's context that demonstrations may fill together."""
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A question, with its answer where it is a demonstration."""
-
-    prompt: str
-    response: str | None = None
-
-
-Render = Callable[[Sequence[Turn]], str]
-"""Turns to a prompt; the last turn is the query, without an answer."""
+Render = Callable[[Sequence[Message]], str]
+"""Turns of user and assistant to a prompt; the last is the user's, which is not answered."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ def sft_queries(
 
     Args:
         sft_set: The set.
-        render: Turns to a prompt.
+        render: Turns to a prompt; may raise PromptError.
         tokenize: Prompts to queries.
         demos: t, demonstrations a prompt.
         draws: Number of draws.
@@ -80,7 +73,7 @@ def sft_queries(
 
     Raises:
         DatasetError: The set has too few examples.
-        PromptError: Too few examples fit the context, or no query does.
+        PromptError: Too few examples fit the context, or no query does; or one cannot be made a prompt.
     """
     examples = sft_set.examples
     if len(examples) <= demos:
@@ -88,6 +81,13 @@ def sft_queries(
             f"SFT set {sft_set.name} has {len(examples)} examples: {demos} demonstrations and at least one query need "
             f"{demos + 1} or more; lower sft_demos or give a larger set"
         )
+
+    def render_row(row: int, turns: Sequence[Message]) -> str:
+        try:
+            return render(turns)
+        except PromptError as error:
+            raise PromptError(f"SFT set {sft_set.name}: row {row} (counted from 0): {error}") from error
+
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(examples)).tolist()
     longest = int(DEMONSTRATION_SHARE * context / demos)
@@ -97,8 +97,7 @@ def sft_queries(
     for row in reversed(order):
         if len(pool) == min(demos * draws, len(examples) - 1):
             break
-        example = examples[row]
-        if len(tokenize.encode(render([Turn(example.prompt, example.response), Turn("")]))) <= longest:
+        if len(tokenize.encode(render_row(row, [*_turns(examples[row]), Message("user", "")]))) <= longest:
             pool.append(row)
         else:
             too_long += 1
@@ -120,15 +119,16 @@ def sft_queries(
             f"the {draws} draws of SFT demonstrations overlap: only {len(pool)} examples serve as demonstrations"
         )
     drawn = _draw(pool, demos, draws, generator)
-    shown = {row for rows in drawn for row in rows}
+    demonstrated = {row for rows in drawn for row in rows}
     found, over = _fill_budget(
-        [row for row in order if row not in shown],
-        examples_of(sft_set, drawn),
-        render,
+        [row for row in order if row not in demonstrated],
+        examples,
+        drawn,
+        render_row,
         tokenize,
         budget,
         context,
-        None if response is None else (lambda row: response(examples[row])),
+        response,
     )
     if over:
         notes.append(
@@ -140,18 +140,37 @@ def sft_queries(
             "demonstrations: lower sft_demos or use a model with a longer context"
         )
     queries, prompts, rows = map(list, zip(*found, strict=True))
+    notes += _incomplete(examples, rows, prompts, drawn)
     return SftQueries(queries, prompts, rows, drawn, tuple(notes))
 
 
-def examples_of(sft_set: SftSet, drawn: Sequence[Sequence[int]]) -> Callable[[int], list[list[Turn]]]:
-    """For a row of the set: its turns alone, then after the demonstrations of each draw."""
+def conversation(examples: Iterable[Example]) -> list[Message]:
+    """Demonstrations as one conversation."""
+    return [turn for example in examples for turn in _turns(example)]
 
-    def turns(row: int) -> list[list[Turn]]:
-        query = Turn(sft_set.examples[row].prompt)
-        shown = [[Turn(sft_set.examples[d].prompt, sft_set.examples[d].response) for d in rows] for rows in drawn]
-        return [[query], *([*demonstrations, query] for demonstrations in shown)]
 
-    return turns
+def _turns(example: Example) -> list[Message]:
+    return fold_system(example.messages)
+
+
+def _incomplete(
+    examples: Sequence[Example], rows: Sequence[int], prompts: Sequence[Prompts], drawn: Sequence[Sequence[int]]
+) -> list[str]:
+    """Notes on demonstrations and queries that are not whole in their prompts."""
+    contexts = zip(drawn, prompts[0].contexts, strict=True)
+    looked_at = {
+        "demonstrations": [(row, text, _turns(examples[row])) for shows, text in contexts for row in shows],
+        "queries": [(row, text.plain, _turns(examples[row])[:-1]) for row, text in zip(rows, prompts, strict=True)],
+    }
+    notes = []
+    for what, of in looked_at.items():
+        cut = sorted({row for row, text, turns in of if not holds(text, (turn.content for turn in turns))})
+        if cut:
+            notes.append(
+                f"the chat template leaves out a part of {len(cut)} SFT {what} ({shown(cut)}, counted from 0), such as "
+                "what stands before </think>: the model reads them without it"
+            )
+    return notes
 
 
 def _draw(pool: list[int], demos: int, draws: int, generator: np.random.Generator) -> tuple[tuple[int, ...], ...]:
@@ -162,27 +181,30 @@ def _draw(pool: list[int], demos: int, draws: int, generator: np.random.Generato
 
 def _fill_budget(
     rows: Sequence[int],
-    turns: Callable[[int], list[list[Turn]]],
-    render: Render,
+    examples: Sequence[Example],
+    drawn: Sequence[Sequence[int]],
+    render: Callable[[int, Sequence[Message]], str],
     tokenize: QueryTokenizer,
     budget: int,
     context: int,
-    response: Callable[[int], str] | None,
+    response: Callable[[Example], str] | None,
 ) -> tuple[list[tuple[Query, Prompts, int]], int]:
     """What fits, with its row, until the budget is filled; and how many queries did not fit the context."""
     found: list[tuple[Query, Prompts, int]] = []
     total = over = 0
+    before = [conversation(examples[d] for d in rows) for rows in drawn]
     for row in rows:
         if total >= budget:
             break
-        alone, *shown = turns(row)
-        prompt = render(alone)
+        turns = _turns(examples[row])[:-1]
+        prompt = render(row, turns)
+        contexts = [render(row, [*demonstrations, *turns]) for demonstrations in before]
         if response is None:
-            text = Prompts(f"sft/{row}", prompt, tuple(render(t) for t in shown), alone[0].prompt)
+            text = Prompts(f"sft/{row}", prompt, tuple(contexts), turns[-1].content)
             query = tokenize(text)
         else:
-            answer = response(row)
-            text = Prompts(f"sft/{row}", prompt + answer, tuple(render(t) + answer for t in shown), answer)
+            answer = response(examples[row])
+            text = Prompts(f"sft/{row}", prompt + answer, tuple(context + answer for context in contexts), answer)
             query = tokenize(text).after(len(tokenize.encode(prompt)))
         if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
             over += 1

@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.features.adapters import base_layer, in_adapted_layer
 from lm_eval_sts.features.answers import TrainingPair
 from lm_eval_sts.features.backward import Backward, Floats
 from lm_eval_sts.features.hooks import find_blocks
@@ -179,18 +180,23 @@ class GradientSketcher:
 
 
 def _linear_maps(model: PreTrainedModel, layers: Sequence[int] | None) -> dict[str, nn.Module]:
-    """Linear maps of the chosen blocks, by block and path in it."""
+    """Linear maps of the chosen blocks, by block and path in it; one with an adapter is one map, as if merged."""
     return {
         f"{i}.{path}": module
         for i, block in _blocks(model, layers).items()
         for path, module in block.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
+        if isinstance(base_layer(module), nn.Linear | Conv1D) and not in_adapted_layer(block, path)
     }
 
 
 def _n_weights(model: PreTrainedModel, layers: Sequence[int] | None) -> int:
     """Weights of the chosen blocks, biases and norms apart."""
-    return sum(p.numel() for block in _blocks(model, layers).values() for p in block.parameters() if p.dim() > 1)
+    return sum(
+        parameter.numel()
+        for block in _blocks(model, layers).values()
+        for path, parameter in block.named_parameters()
+        if parameter.dim() > 1 and (".base_layer." in path or not in_adapted_layer(block, path))
+    )
 
 
 def _blocks(model: PreTrainedModel, layers: Sequence[int] | None) -> dict[int, nn.Module]:
@@ -206,8 +212,9 @@ def _on_call(maps: Mapping[str, nn.Module], listen: Callable[[str, Tensor, Tenso
     """Within, shows ``listen`` each map's name, input and output whenever it is called."""
 
     def hook(name: str) -> Callable[..., None]:
-        def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
-            listen(name, next(iter((*args, *kwargs.values()))), output)
+        def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object) -> None:
+            if isinstance(output, Tensor):  # a router may give more than its product
+                listen(name, next(iter((*args, *kwargs.values()))), output)
 
         return after
 

@@ -34,6 +34,12 @@ class Row:
     stream: tuple[Floats, Floats]
     moves: list[tuple[Floats, Floats]]
 
+    def is_finite(self) -> bool:
+        """Whether every sum is a finite number."""
+        sums = [array for _, *both in (self.features, *self.shifts) for array in both]
+        sums += [array for both in (self.stream, *self.moves) for array in both]
+        return all(bool(np.isfinite(array).all()) for array in sums)
+
 
 def add_to(total: Tensor, values: Tensor) -> None:
     """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32, overwritten."""

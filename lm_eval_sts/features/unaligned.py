@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lm_eval_sts.errors import ModelError
+from lm_eval_sts.errors import ModelError, SaeError
 from lm_eval_sts.features.prefixed import Prefix
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
@@ -37,6 +37,7 @@ def unaligned_shift(reader: Reader, queries: Sequence[Query], rows: int = REFERE
 
     Raises:
         ModelError: Activations are not finite.
+        SaeError: Features are not finite.
     """
     with torch.inference_mode():
         plain = _rows(reader, [q.plain for q in queries], rows)
@@ -50,6 +51,11 @@ def unaligned_shift(reader: Reader, queries: Sequence[Query], rows: int = REFERE
                 difference = reader.encode(shown[cut]).sub_(reader.encode(plain[cut]))
                 total += torch.linalg.vector_norm(difference, dim=0).double().square()
             result[k] = (total / shared).cpu().numpy()
+    if not np.isfinite(result).all():
+        raise SaeError(
+            f"the features of SAE {reader.sae.id!r} are not finite at some token of the SFT set's prompts: take "
+            "another SAE"
+        )
     return result
 
 

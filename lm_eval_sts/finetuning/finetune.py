@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -13,11 +14,11 @@ from typing import Any, Final, TypeVar
 from rich.console import Console
 
 from lm_eval_sts.data import SftSet
-from lm_eval_sts.errors import StsError, TrainingError
+from lm_eval_sts.errors import SettingsError, StsError, TrainingError
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
-from lm_eval_sts.finetuning.claims import Start, claim, remove_checkpoints
+from lm_eval_sts.finetuning.claims import Start, check_output, claim, hold, remove_checkpoints
 from lm_eval_sts.finetuning.training_data import LongExamples, TrainingData, length_limit, tokenise
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
 from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, SftSetRef, save_record
@@ -103,8 +104,9 @@ def finetune(
 ) -> TunedManifest:
     """Fine-tunes a model on an SFT set; writes the adapter or model, and its manifest.
 
-    A run that was killed goes on from its last checkpoint; one that is done is left as it is. Under ``accelerate
-    launch`` or ``torchrun`` every process calls this alike. Sets torch's global seed. On a CPU the same seed gives the
+    A run that was killed goes on from its last whole checkpoint; one that is done is left as it is. A step whose loss
+    or gradient is not finite changes no weight and is named in the manifest. Under ``accelerate launch`` or
+    ``torchrun`` every process calls this alike. Sets torch's global seed. On a CPU the same seed gives the
     same weights bit for bit; on GPUs up to kernels that are not deterministic.
 
     Args:
@@ -118,7 +120,8 @@ def finetune(
         response_delimiter: Stands between prompt and response where the tokenizer has no chat template.
         long_examples: What happens to examples that do not fit.
         save_steps: Steps between checkpoints; 0 for the final model only; None for a tenth of the run.
-        device_batch_size: Examples a forward pass on one device; None for what fits into 16,384 padded tokens.
+        device_batch_size: Examples a forward pass on one device; None for what fits into 16,384 padded tokens and 4 GiB
+            of logits.
         gradient_checkpointing: Compute activations again in the backward pass; None for: where there is an
             accelerator.
         notes: Of the caller, for the manifest.
@@ -128,21 +131,28 @@ def finetune(
         The manifest.
 
     Raises:
-        SettingsError: TRL is not installed, batch sizes do not divide, or the output folder is another run's.
+        SettingsError: TRL is not installed, a number is out of range, batch sizes do not divide, or the output folder
+            is another run's or cannot be written.
+        BusyError: Another process is at work in the output folder.
         DatasetError: Examples do not fit.
         ModelError: The model cannot be loaded.
-        TrainingError: The loss stopped being finite, memory ran out, or training changed nothing.
+        TrainingError: Loss or gradient stopped being finite, memory or disk ran out, a library gave up, or training
+            changed nothing.
     """
     setup.require_trl()
+    _check_numbers(seed, save_steps)
+    check_output(output)
     started = time.monotonic()
-    with setup.quiet_libraries():
+    with setup.quiet_libraries(), ExitStack() as until:
+        config = setup.load_config(model, revision)
         tokenizer = setup.load_tokenizer(model, revision)
-        limit = length_limit(recipe.max_length, setup.context_length(model, revision))
+        limit = length_limit(recipe.max_length, setup.context_length(config))
         data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
-        devices = hardware.plan_devices(recipe, data, device_batch_size, gradient_checkpointing)
+        devices = hardware.plan_devices(recipe, data, config.vocab_size, device_batch_size, gradient_checkpointing)
         recipe, hardware_notes = hardware.as_hardware_allows(recipe, devices)
         # Before the model is loaded, because it starts the process group by which FSDP's ranks know who loads.
         arguments = setup.trainer_arguments(recipe, devices, output, seed, save_steps)
+        _on_main(arguments, lambda: hold(output, until))
         base_model = setup.load_model(model, revision, recipe)
         run = _Run(
             model=model,
@@ -158,6 +168,7 @@ def finetune(
             started=started,
         )
         start = _on_main(arguments, lambda: claim(output, run.settings()))
+        run = replace(run, notes=(*run.notes, *start.notes))
         speaker = console if arguments.process_index == 0 else None
         if start.finished is not None:
             if speaker is not None:
@@ -165,10 +176,18 @@ def finetune(
             return start.finished
         if speaker is not None:
             _announce(run, start, speaker)
-        trainer = setup.make_trainer(base_model, tokenizer, data, recipe, arguments, speaker)
-        setup.train(trainer, devices, start.checkpoint)
-        setup.save_model(trainer, output)
-        return _on_main(arguments, lambda: _conclude(run, trainer.state))
+        with setup.one_line_errors(devices, output):
+            trainer = setup.make_trainer(base_model, tokenizer, data, recipe, arguments, speaker)
+            setup.train(trainer, start.checkpoint)
+            setup.save_model(trainer, output)
+            return _on_main(arguments, lambda: _conclude(run, trainer.state))
+
+
+def _check_numbers(seed: int, save_steps: int | None) -> None:
+    if not 0 <= seed < 2**32:
+        raise SettingsError(f"seed is {seed} but must be at least 0 and below 2^32")
+    if save_steps is not None and save_steps < 0:
+        raise SettingsError(f"save_steps is {save_steps} but must be 0 (no checkpoints) or more")
 
 
 def _announce(run: _Run, start: Start, console: Console) -> None:
@@ -206,15 +225,10 @@ def _on_main(arguments: Any, action: Callable[[], T]) -> T:
 
 
 def _identify(model: Any, name: str) -> _Base:
-    from lm_eval_sts.features.identity import weights_hash
+    from lm_eval_sts.features.identity import model_ref
     from lm_eval_sts.finetuning.training_checks import weights_norm
 
-    reference = ModelRef(
-        name=name,
-        revision=str(getattr(model.config, "_commit_hash", None) or UNKNOWN),
-        weights_hash=weights_hash(model),
-        dtype=str(model.dtype).removeprefix("torch."),
-    )
+    reference = model_ref(model, name, str(getattr(model.config, "_commit_hash", None) or UNKNOWN))
     return _Base(reference, weights_norm(model))
 
 
@@ -243,12 +257,16 @@ def _update_norm(run: _Run) -> float:
 
 def _conclude(run: _Run, state: Any) -> TunedManifest:
     """Checks what was saved, writes the manifest and removes the checkpoints."""
-    from lm_eval_sts.finetuning.training_checks import summarise_losses
+    from lm_eval_sts.finetuning.training_checks import skipped_steps, summarise_losses
 
     update = _update_norm(run)
     loss = summarise_losses([entry["loss"] for entry in state.log_history if "loss" in entry])
     fell = loss.final < loss.first
-    notes = run.notes if fell else (*run.notes, f"the training loss did not fall: {loss.first:.4f} to {loss.final:.4f}")
+    notes = run.notes
+    if skipped := skipped_steps(state):
+        notes += (f"{len(skipped)} of {state.global_step} steps were skipped: their loss or gradient was not finite",)
+    if not fell:
+        notes += (f"the training loss did not fall: {loss.first:.4f} to {loss.final:.4f}",)
     manifest = TunedManifest(
         base=run.base.reference,
         sft_set=SftSetRef(
@@ -266,6 +284,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
         long_rows=run.data.long_rows,
         n_tokens=run.data.n_response_tokens,
         steps=state.global_step,
+        skipped_steps=skipped,
         first_loss=loss.first,
         final_loss=loss.final,
         loss_fell=fell,

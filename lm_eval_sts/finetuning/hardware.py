@@ -10,8 +10,14 @@ from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.finetuning.training_data import TrainingData
 from lm_eval_sts.records import Recipe
 
-_TOKENS_A_DEVICE: Final = 16_384
+_TOKENS_A_PASS: Final = 16_384
 """Padded tokens that one forward pass holds at most, where the user gives no device batch size."""
+
+_LOGITS_A_PASS: Final = 4 * 2**30
+"""Bytes that the logits of one forward pass may take, where the user gives no device batch size."""
+
+_BYTES_A_LOGIT: Final = 12
+"""A logit and its gradient, in bfloat16 and in float32."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,18 @@ class Devices:
 
 
 def plan_devices(
-    recipe: Recipe, data: TrainingData, batch_size: int | None, gradient_checkpointing: bool | None
+    recipe: Recipe, data: TrainingData, vocabulary: int, batch_size: int | None, gradient_checkpointing: bool | None
 ) -> Devices:
     """Shares a batch out over devices and forward passes.
+
+    How many examples a pass holds where that is left open depends on the model and the data only, never on the memory
+    that happens to be free: a run that goes on is shared out as it was.
 
     Args:
         recipe: Its ``batch_size`` counts all devices and passes.
         data: Its longest example decides how many fit, where that is left open.
+        vocabulary: The model's, in tokens: whether TRL makes logits whole or in tiles depends on the device, so a pass
+            is planned as if it made them whole.
         batch_size: Examples a forward pass on one device, where the user says so.
         gradient_checkpointing: None for: where there is an accelerator.
 
@@ -66,7 +77,8 @@ def plan_devices(
     if rest:
         raise SettingsError(f"batch_size {recipe.batch_size} cannot be shared out over {world_size} processes")
     if batch_size is None:
-        fits = max(1, _TOKENS_A_DEVICE // (recipe.max_length if recipe.packing and recipe.max_length else data.longest))
+        tokens = min(_TOKENS_A_PASS, _LOGITS_A_PASS // (vocabulary * _BYTES_A_LOGIT))
+        fits = max(1, tokens // (recipe.max_length if recipe.packing and recipe.max_length else data.longest))
         batch_size = max(d for d in range(1, per_process + 1) if per_process % d == 0 and d <= fits)
     if batch_size < 1 or per_process % batch_size:
         raise SettingsError(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
-from lm_eval_sts.errors import ModelError, SettingsError, TrainingError
+from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError
+from lm_eval_sts.finetuning.claims import COMPLETE
 from lm_eval_sts.finetuning.hardware import Devices
 from lm_eval_sts.finetuning.training_data import TrainingData
 from lm_eval_sts.records import Recipe
@@ -103,26 +105,41 @@ def load_tokenizer(model: str, revision: str | None) -> Any:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # libraries raise all kinds for a foreign or damaged folder
         raise _not_loaded("tokenizer", model, revision, error) from error
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ModelError(f"the tokenizer of {model} has neither a padding nor an end-of-sequence token: give it one")
     return tokenizer
 
 
-def context_length(model: str, revision: str | None) -> int | None:
-    """Tokens of the model's context; None where its config states none.
+def load_config(model: str, revision: str | None) -> Any:
+    """The config of the model that predicts text.
 
     Raises:
-        ModelError: The config cannot be loaded.
+        ModelError: It cannot be loaded, or is an adapter's.
     """
     from transformers import AutoConfig
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision or "main")
-    except (OSError, ValueError) as error:
+        if find_adapter_config_file(model, revision=revision or "main") is not None:
+            raise ModelError(
+                f"{model} is a PEFT adapter, and training goes on from whole models: merge it into its base model "
+                "(peft's merge_and_unload), save that, and give its folder as --model"
+            )
+        config = AutoConfig.from_pretrained(model, revision=revision or "main").get_text_config(decoder=True)
+    except StsError:
+        raise
+    except Exception as error:
         raise _not_loaded("config", model, revision, error) from error
-    context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if not getattr(config, "vocab_size", None):
+        raise ModelError(f"the config of {model} states no vocabulary: give a causal language model as --model")
+    return config
+
+
+def context_length(config: Any) -> int | None:
+    """Tokens of a model's context; None where its config states none."""
+    context = getattr(config, "max_position_embeddings", None)
     return int(context) if context else None
 
 
@@ -133,22 +150,35 @@ def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:
     arithmetic only.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: It cannot be loaded, or weights are missing, which transformers makes up at random.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if recipe.method == "lora" and recipe.dtype == "bfloat16" else torch.float32
     try:
-        return AutoModelForCausalLM.from_pretrained(model, revision=revision or "main", dtype=dtype)
-    except (OSError, ValueError) as error:
+        read: Any = AutoModelForCausalLM.from_pretrained(
+            model, revision=revision or "main", dtype=dtype, output_loading_info=True
+        )
+    except Exception as error:
         raise _not_loaded("weights", model, revision, error) from error
+    loaded, report = read
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{len(missing)} weights of a {type(loaded).__name__} are not in {model}, for instance {missing[0]}: give "
+            "a whole causal language model as --model"
+        )
+    return loaded
 
 
 def _not_loaded(part: str, model: str, revision: str | None, error: Exception) -> ModelError:
     of = f"{model} (revision {revision})" if revision else model
-    reason = textwrap.shorten(str(error), 200, placeholder=" ...")
-    return ModelError(f"cannot load the {part} of {of}: {reason}: check --model and --revision")
+    return ModelError(f"cannot load the {part} of {of}: {_reason(error)}: check --model and --revision")
+
+
+def _reason(error: BaseException) -> str:
+    text = textwrap.shorten(str(error), 200, placeholder=" ...")
+    return text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
 
 
 def _adapter(recipe: Recipe) -> Any:
@@ -174,41 +204,68 @@ def make_trainer(
     """TRL's ``SFTTrainer`` over examples that are already tokenised and labelled."""
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
-    from trl.trainer.sft_trainer import SFTTrainer
 
-    from lm_eval_sts.finetuning.training_checks import CompleteCheckpoints, FiniteLoss, Report
+    from lm_eval_sts.finetuning.training_checks import Checkpoints, FiniteSteps, Report, StopWhereAllIsBad
 
     rows = {
         "input_ids": [list(example.input_ids) for example in data.examples],
         "labels": [list(example.labels) for example in data.examples],
     }
-    trainer = SFTTrainer(
+    trainer = FiniteSteps(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict(rows),
         processing_class=tokenizer,
         peft_config=_adapter(recipe),
-        callbacks=[FiniteLoss(), CompleteCheckpoints(), *([Report(console)] if console else [])],
+        callbacks=[*([Report(console)] if console else []), StopWhereAllIsBad(), Checkpoints()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def train(trainer: Any, devices: Devices, checkpoint: Path | None) -> None:
+def train(trainer: Any, checkpoint: Path | None) -> None:
     """Trains to the end.
 
     Raises:
-        TrainingError: The device has too little memory, or the loss stopped being finite.
+        TrainingError: The loss or gradient stopped being finite.
     """
+    from lm_eval_sts.features.backward import sound_attention
+    from lm_eval_sts.finetuning.training_checks import NothingLeft
+
+    with sound_attention(), suppress(NothingLeft):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextmanager
+def one_line_errors(devices: Devices, output: Path) -> Iterator[None]:
+    """Says in one line what the libraries raise while they train and save, and what is left of the run.
+
+    Raises:
+        TrainingError: In place of whatever was raised.
+    """
+    try:
+        yield
+    except StsError:
+        raise
+    except Exception as error:
+        begins = "goes on from the last checkpoint" if any(output.glob(f"*/{COMPLETE}")) else "begins again"
+        raise TrainingError(f"{_what_happened(error, devices, output)}; the same command {begins}") from error
+
+
+def _what_happened(error: Exception, devices: Devices, output: Path) -> str:
     import torch
 
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
+    text = str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in text:
+        return (
             f"{devices.name} ran out of memory with {devices.batch_size} examples a pass: give a smaller "
             "--device_batch_size, --gradient_checkpointing, a LoRA recipe or more devices"
-        ) from error
+        )
+    # safetensors and torch.save have errors of their own for what the system refuses to write.
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text
+    if full or "PytorchStreamWriter" in text or "inline_container" in text:
+        return f"cannot write to output {output}: the disk is full ({_reason(error)}): make room"
+    return f"training stopped: {_reason(error)}"
 
 
 def save_model(trainer: Any, output: Path) -> None:

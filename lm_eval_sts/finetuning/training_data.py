@@ -1,14 +1,16 @@
-"""The SFT set as tokens, checked before training: TRL itself truncates and drops long examples silently."""
+"""The SFT set as tokens, checked before training: TRL itself cuts examples, and chat templates leave parts out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.examples import Example, Message, RowError, find, holds, read_rows, shown
 
 LongExamples = Literal["refuse", "truncate", "drop"]
 """What happens to examples that do not fit."""
@@ -23,7 +25,7 @@ class TokenisedExample:
 
     Attributes:
         input_ids: Prompt and response, [tokens].
-        labels: The same with the prompt's tokens as ``IGNORED``: completion-only loss. [tokens].
+        labels: The same with all as ``IGNORED`` that is not to be learned: only responses are. [tokens].
     """
 
     input_ids: tuple[int, ...]
@@ -95,12 +97,14 @@ def tokenise(
     *,
     response_delimiter: str = "\n",
     long_examples: LongExamples = "refuse",
+    rows: Sequence[int] | None = None,
 ) -> TrainingData:
     """Tokenises every example as TRL does and looks whether it fits.
 
-    With a chat template an example is a conversation of one user and one assistant turn; without one its text is
-    prompt, delimiter and response, and the tokenizer's end-of-sequence token. The response begins where the tokens of
-    the prompt alone and of the whole example part, which is before the end of the prompt where tokens merge.
+    With a chat template an example is a conversation, and the loss is on its last turn, and where the SFT set holds
+    whole conversations on every turn of the assistant. Without one its text is what the system says, an empty line,
+    prompt, delimiter and response, and the tokenizer's end-of-sequence token. A response begins where the tokens of
+    what stands before it and of the whole example part, which is before the end of the prompt where tokens merge.
 
     Args:
         sft_set: The SFT set.
@@ -108,28 +112,34 @@ def tokenise(
         limit: How long an example may be.
         response_delimiter: Put between prompt and response where there is no chat template.
         long_examples: What to do with examples that do not fit.
+        rows: Which examples, counted from 0; None for all.
 
     Raises:
-        DatasetError: Examples do not fit and neither truncating nor dropping was asked for, or none is left.
+        DatasetError: Examples do not fit and neither truncating nor dropping was asked for, or none is left; or the
+            chat template refuses some, or leaves out a part of what they say.
     """
     templated = bool(getattr(tokenizer, "chat_template", None))
-    read = _chat_tokens if templated else _plain_tokens
-    parts = [read(example, tokenizer, response_delimiter) for example in sft_set.examples]
-    whole = [_labelled(prompt, both) for prompt, both in parts]
-    notes = _boundary_notes(parts, len(sft_set.examples))
+    read = partial(_chat, tokenizer=tokenizer) if templated else partial(_plain, tokenizer, response_delimiter)
+    rows = range(len(sft_set.examples)) if rows is None else rows
+    chosen = [(row, sft_set.examples[row]) for row in rows]
+    rendered = dict(zip(rows, read_rows(sft_set.name, chosen, read), strict=True))
+    whole = {row: each.example for row, each in rendered.items()}
+    notes = _boundary_notes(rendered)
+    if not templated and any(example.before for _, example in chosen):
+        notes.append("there is no chat template: what the system says stands above the prompt, an empty line between")
     if not templated and tokenizer.eos_token is None:
         notes.append("the tokenizer has no end-of-sequence token: responses end without one")
     long_rows = tuple(
-        row for row, example in enumerate(whole) if limit.tokens is not None and len(example.input_ids) > limit.tokens
+        row for row, example in whole.items() if limit.tokens is not None and len(example.input_ids) > limit.tokens
     )
     if long_rows and long_examples == "refuse":
         raise DatasetError(_too_long(sft_set, whole, long_rows, limit))
-    kept = [example for row, example in enumerate(whole) if row not in set(long_rows)]
+    kept = [example for row, example in whole.items() if row not in set(long_rows)]
     if long_rows and long_examples == "drop":
         notes.append(f"{len(long_rows)} of {len(whole)} examples do not fit {limit.tokens} tokens and were dropped")
     elif long_rows:
         assert limit.tokens is not None
-        cut = [example.truncated(limit.tokens) for example in whole]
+        cut = [example.truncated(limit.tokens) for example in whole.values()]
         kept = [example for example in cut if example.n_response_tokens > 0]
         notes.append(
             f"{len(long_rows)} of {len(whole)} examples were truncated to {limit.tokens} tokens ({limit.source})"
@@ -150,44 +160,121 @@ def tokenise(
     )
 
 
-def _plain_tokens(example: Example, tokenizer: Any, delimiter: str) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt alone and of the whole example, as plain text."""
-    text = f"{example.prompt}{delimiter}{example.response}"
+class _Rendered(NamedTuple):
+    """An example as the trainer sees it, and what of its prompt changes where the response follows."""
+
+    example: TokenisedExample
+    merged: bool = False
+    """Whether tokens merge across the boundary."""
+    ending: str = ""
+    """The end of the prompt that the chat template leaves out when the response follows."""
+
+
+def _plain(tokenizer: Any, delimiter: str, example: Example) -> _Rendered:
+    """An example as plain text."""
+    if any(message.role in ("user", "assistant") for message in example.before):
+        raise RowError("are conversations of several turns, for which the model has no chat template")
+    prompt = "\n\n".join([*(m.content for m in example.before if m.content.strip()), example.prompt])
+    text = f"{prompt}{delimiter}{example.response}"
     end = tokenizer.eos_token or ""
-    whole = text if end and text.endswith(end) else text + end
-    return list(tokenizer(example.prompt)["input_ids"]), list(tokenizer(whole)["input_ids"])
+    whole = list(tokenizer(text if end and text.endswith(end) else text + end)["input_ids"])
+    asked = list(tokenizer(prompt)["input_ids"])
+    start = _common_prefix(asked, whole)
+    return _Rendered(_labelled(whole, [(start, len(whole))]), merged=start < len(asked))
 
 
-def _chat_tokens(example: Example, tokenizer: Any, delimiter: str) -> tuple[list[int], list[int]]:
-    """Token ids of the prompt alone and of the whole example, as a conversation."""
-    question = [{"role": "user", "content": example.prompt}]
-    answer = [{"role": "assistant", "content": example.response}]
-    prompt = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=True, return_dict=True)
-    whole = tokenizer.apply_chat_template(question + answer, tokenize=True, return_dict=True)
-    return list(prompt["input_ids"]), list(whole["input_ids"])
+def _chat(example: Example, tokenizer: Any) -> _Rendered:
+    """An example as a conversation."""
+
+    def render(messages: Sequence[Message], **options: bool) -> str:
+        try:
+            text: str = tokenizer.apply_chat_template([asdict(m) for m in messages], tokenize=False, **options)
+        except Exception as error:  # whatever a model's own template does
+            raise RowError(f"are refused by the model's chat template ({error})") from error
+        return text
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    messages = example.messages
+    text = render(messages)
+    if not holds(text, (message.content for message in messages)):
+        raise RowError(
+            "are not whole in the model's chat template, which leaves out a part of what is said, such as the "
+            "reasoning before </think>: give the tokenizer a template that keeps it, or take it out"
+        )
+    whole, learned, merged, ending = encode(text), [], False, ""
+    for turn, message in enumerate(messages):
+        last = turn == len(messages) - 1
+        if message.role != "assistant" or not (last or example.learns_before):
+            continue
+        asked = _before(messages, turn, render)
+        same = _common_prefix(asked, text)
+        if not holds(text[:same], (m.content for m in messages[:turn])):
+            raise RowError("are rendered in another way by the model's chat template when an answer follows")
+        known = encode(asked[:same])
+        start = _common_prefix(known, whole)
+        end = len(text) if last else _end(text, same, message, render(messages[: turn + 1]))
+        learned.append((start, _common_prefix(encode(text[:end]), whole)))
+        merged = merged or start < len(known)
+        ending = ending or (asked[same:] if turn else "")
+    return _Rendered(_labelled(whole, learned), merged, ending)
 
 
-def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+def _before(messages: Sequence[Message], turn: int, render: Callable[..., str]) -> str:
+    """A text that parts from the whole conversation's where a turn of the assistant begins."""
+    if turn > 0:
+        return render(messages[:turn], add_generation_prompt=True)
+    # Few chat templates render a conversation without turns: another first turn parts at the same place.
+    other = "1" if messages[0].content.lstrip().startswith("0") else "0"
+    return render([Message("assistant", other), *messages[1:]])
+
+
+def _end(text: str, start: int, message: Message, alone: str) -> int:
+    """Where a turn ends that begins at or after a place of a text: behind what closes it where no other turn follows.
+
+    Args:
+        text: The whole conversation.
+        start: The place.
+        message: The turn.
+        alone: The conversation up to this turn.
+    """
+    said, closed = find(text, message.content, start), find(alone, message.content, 0, last=True)
+    assert said is not None and closed is not None, "a conversation that is whole holds its turns"
+    return said + _common_prefix(alone[closed:], text[said:])
+
+
+def _common_prefix(one: Sequence[Any], other: Sequence[Any]) -> int:
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _labelled(prompt: Sequence[int], whole: Sequence[int]) -> TokenisedExample:
-    start = _common_prefix(prompt, whole)
-    return TokenisedExample(tuple(whole), (IGNORED,) * start + tuple(whole[start:]))
+def _labelled(ids: Sequence[int], learned: Sequence[tuple[int, int]]) -> TokenisedExample:
+    labels = [IGNORED] * len(ids)
+    for start, stop in learned:
+        labels[start:stop] = ids[start:stop]
+    return TokenisedExample(tuple(ids), tuple(labels))
 
 
-def _boundary_notes(parts: Sequence[tuple[list[int], list[int]]], n: int) -> list[str]:
-    merged = sum(_common_prefix(prompt, whole) < len(prompt) for prompt, whole in parts)
-    if not merged:
-        return []
-    return [
-        f"in {merged} of {n} examples the prompt's last tokens change when the response follows: "
-        "the loss begins at the first token that differs"
-    ]
+def _boundary_notes(rendered: Mapping[int, _Rendered]) -> list[str]:
+    notes = []
+    if merged := sum(each.merged for each in rendered.values()):
+        notes.append(
+            f"in {merged} of {len(rendered)} examples the prompt's last tokens change when the response follows: "
+            "the loss begins at the first token that differs"
+        )
+    if endings := [row for row, each in rendered.items() if each.ending]:
+        notes.append(
+            f"in {len(endings)} of {len(rendered)} examples ({shown(endings)}, counted from 0) the chat template ends "
+            f"the prompt with {rendered[endings[0]].ending!r}, and leaves that out where the response follows: they "
+            "are learned without it, as TRL does, but the model will be asked with it"
+        )
+    return notes
 
 
-def _too_long(sft_set: SftSet, whole: Sequence[TokenisedExample], long_rows: Sequence[int], limit: LengthLimit) -> str:
+def _too_long(
+    sft_set: SftSet, whole: Mapping[int, TokenisedExample], long_rows: Sequence[int], limit: LengthLimit
+) -> str:
     shown = ", ".join(f"{row} ({len(whole[row].input_ids)} tokens)" for row in long_rows[:10])
     more = f" and {len(long_rows) - 10} more" if len(long_rows) > 10 else ""
     return (

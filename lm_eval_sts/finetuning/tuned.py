@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.records import UNKNOWN, Finite, ModelRef, Recipe, Record, SftSetRef, load_record, read_json
-from lm_eval_sts.records.base import FORMAT_VERSION
+from lm_eval_sts.records import UNKNOWN, Document, Finite, ModelRef, Recipe, SftSetRef, load_record, read_json
 
 MANIFEST: Final = "sts_finetune.json"
 """File name of the manifest in the folder of the adapter or model."""
@@ -18,10 +19,9 @@ _ADAPTER_CONFIG: Final = "adapter_config.json"
 _ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 
 
-class TunedManifest(Record):
+class TunedManifest(Document):
     """What a fine-tuned model was made of, and what training did."""
 
-    format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["tuned"] = "tuned"
     base: ModelRef
     """The base model as loaded for training: its weights hash includes the dtype."""
@@ -42,7 +42,9 @@ class TunedManifest(Record):
     n_tokens: int = Field(gt=0)
     """Response tokens of one pass: what the loss is computed on."""
     steps: int = Field(gt=0)
-    """Optimiser steps."""
+    """Optimiser steps, with those that were skipped."""
+    skipped_steps: tuple[int, ...] = ()
+    """Steps that changed no weight because their loss or gradient was not finite, counted from 1."""
     first_loss: Finite
     """Mean training loss of the first tenth of the steps, nats a response token."""
     final_loss: Finite
@@ -67,7 +69,8 @@ class TunedManifest(Record):
     created: str
     """UTC, ISO 8601."""
     notes: tuple[str, ...] = ()
-    """Whatever a reader must know: truncated examples, a dtype that the hardware lacks, a loss that did not fall."""
+    """Whatever a reader must know: truncated examples, a dtype that the hardware lacks, damaged checkpoints, a loss
+    that did not fall."""
 
 
 def read_tuned(folder: Path) -> TunedManifest | None:
@@ -80,42 +83,59 @@ def read_tuned(folder: Path) -> TunedManifest | None:
     return load_record(TunedManifest, path) if path.is_file() else None
 
 
-def check_adapter_base(folder: Path, base: ModelRef, *, path: str | None = None) -> None:
+def check_adapter_base(
+    folder: Path,
+    base: ModelRef,
+    *,
+    path: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> list[str]:
     """Refuses an adapter that was trained on another base model; a folder without an adapter passes.
 
-    Three things are looked at, as far as they are known: the shapes of the modules that the adapter changes, the
-    weights hash in the manifest (where both were loaded in the same dtype; then it decides), and the names.
+    Three things are looked at, as far as they are known: the shapes of the modules that the adapter changes; the
+    weights, by the hash in the manifest (where both were loaded in the same dtype) or by the files where both models
+    are folders; and only where the weights are not known the names.
 
     Args:
         folder: The folder of the adapter.
         base: The base model it is to be put on; ``unknown`` as hash where it was not loaded.
         path: Where it can be read from, where that is not its name.
+        args: lm-eval's model arguments, which say which of its files are meant.
+        trust: Only say that weights or names differ.
+
+    Returns:
+        What was trusted.
 
     Raises:
         ModelError: The adapter belongs to another base; names both.
     """
     if not (folder / _ADAPTER_CONFIG).is_file():
-        return
+        return []
     manifest = read_tuned(folder)
-    adapter_base = str(read_json(folder / _ADAPTER_CONFIG).get("base_model_name_or_path") or UNKNOWN)
+    config = read_json(folder / _ADAPTER_CONFIG)
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / _ADAPTER_CONFIG} is not an adapter's configuration")
+    adapter_base = str(config.get("base_model_name_or_path") or UNKNOWN)
     trained_on = manifest.base.name if manifest else adapter_base
     advice = "give the base model that it was trained on"
-    if difference := _shape_difference(folder, path or base.name, base.revision):
+    where = path or base.name
+    if difference := _shape_difference(folder, where, base.revision, args or {}):
         raise ModelError(f"adapter {folder} was trained on {trained_on}, not on {base.name}: {difference}: {advice}")
-    if (
-        manifest
-        and UNKNOWN not in (base.weights_hash, manifest.base.weights_hash)
-        and base.dtype == manifest.base.dtype
-    ):
-        if base.weights_hash != manifest.base.weights_hash:
-            raise ModelError(
-                f"adapter {folder} was trained on {trained_on} (weights {manifest.base.weights_hash[:12]}), not on "
-                f"{base.name} (weights {base.weights_hash[:12]}): {advice}"
-            )
-        return
-    names = {_canonical(name) for name in (adapter_base, trained_on) if name != UNKNOWN}
-    if names and not names & {_canonical(base.name), _canonical(path or base.name)}:
-        raise ModelError(f"adapter {folder} was trained on {trained_on}, not on {base.name}: {advice}")
+    if manifest and manifest.base.comparable(base):
+        difference = manifest.base.difference(base)
+        same = not difference
+        what = f"{trained_on}, not on {base.name} ({difference})"
+    else:
+        names = {_canonical(name) for name in (adapter_base, trained_on) if name != UNKNOWN}
+        same = not names or bool(names & {_canonical(base.name), _canonical(where)})
+        same = same or any(_same_weights(Path(name), Path(where)) for name in names)
+        what = f"{trained_on}, not on {base.name}"
+    if same:
+        return []
+    if not trust:
+        raise ModelError(f"adapter {folder} was trained on {what}: {advice}, or --trust_base if it is the same model")
+    return [f"adapter {folder} was trained on {what}, and trusted to belong to it"]
 
 
 def _canonical(name: str) -> str:
@@ -124,22 +144,40 @@ def _canonical(name: str) -> str:
     return str(path.resolve()) if path.exists() else name
 
 
-def _shape_difference(folder: Path, base: str, revision: str) -> str | None:
+def _same_weights(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same weights, byte for byte."""
+    files = [sorted(folder.glob("*.safetensors")) for folder in (one, other)]
+    if not files[0] or [file.name for file in files[0]] != [file.name for file in files[1]]:
+        return False
+    return all(filecmp.cmp(a, b, shallow=False) for a, b in zip(*files, strict=True))
+
+
+def _shape_difference(folder: Path, base: str, revision: str, args: Mapping[str, Any]) -> str | None:
     """What does not fit between the adapter's matrices and the base model's modules; None where all does."""
     if not (folder / _ADAPTER_WEIGHTS).is_file():
         return None
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    asked = str(args.get("revision") or "") or (None if revision == UNKNOWN else revision)
+    where = {key: args[key] for key in ("subfolder", "trust_remote_code", "gguf_file") if args.get(key)}
     try:
-        config = AutoConfig.from_pretrained(base, revision=None if revision == UNKNOWN else revision)
+        config = AutoConfig.from_pretrained(base, revision=asked, **where)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=bool(args.get("trust_remote_code")))
     except (OSError, ValueError):
         # Only its name is known here (a run on another machine): the other checks stand.
         return None
-    with torch.device("meta"):
-        modules: dict[str, Any] = dict(AutoModelForCausalLM.from_config(config).named_modules())
-    for key, weights in load_file(folder / _ADAPTER_WEIGHTS).items():
+    modules: dict[str, Any] = dict(model.named_modules())
+    try:
+        matrices = load_file(folder / _ADAPTER_WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder / _ADAPTER_WEIGHTS} cannot be read: {error}: fetch the adapter again") from error
+    for key, weights in matrices.items():
+        if not weights.isfinite().all():
+            raise ModelError(f"{folder / _ADAPTER_WEIGHTS}: {key} is not finite: train or fetch the adapter again")
         name, _, matrix = key.removeprefix("base_model.model.").rpartition(".lora_")
         if not name or not matrix.endswith("weight"):
             continue

@@ -15,6 +15,7 @@ from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_sts.data import load_benchmark
+from lm_eval_sts.dataset_files import content_key
 from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.evidence.domain import Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
@@ -245,9 +246,7 @@ _loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
 
 def _load_once(source: str, name: str | None, options: dict[str, Any]) -> Mapping[str, Any]:
     """The benchmark, loaded once for its many domains; again when a local copy has changed."""
-    path = Path(source).expanduser()
-    stamp = max((p.stat().st_mtime_ns for p in (path, *path.rglob("*"))), default=0) if path.exists() else 0
-    key = (source, name, stamp, repr(sorted(options.items())))
+    key = (source, name, content_key(source), repr(sorted(options.items())))
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load_benchmark(source, name, **options)

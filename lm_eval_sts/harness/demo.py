@@ -51,10 +51,12 @@ def run_demo(output: Path) -> None:
     console.print("[bold]Running[/bold] lm_eval", shlex.join(arguments), highlight=False, soft_wrap=True)
     # For a model this small, threads cost more than they save, above all on a busy machine.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    before = set(output.rglob("results_*.json"))
     done = subprocess.run([sys.executable, "-m", "lm_eval", *arguments], check=False, env=environment)
     if done.returncode != 0:
         raise StsError(f"lm_eval ended with exit code {done.returncode}: see its last line above")
-    predictions = {p.predictor: p for p in read_predictions(output)}
+    written = set(output.rglob("results_*.json")) - before  # results of earlier runs may lie beside it
+    predictions = {p.predictor: p for p in read_predictions(*written)}
     explain(console, predictions["sts_icl"])
 
 

@@ -16,7 +16,7 @@ from lm_eval_sts.agreement.selection import choose_domains
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.outcomes.shipped import load_outcomes
-from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target
+from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target, dump_record
 
 _TARGETS: Final[tuple[Target, ...]] = ("magnitude", "delta")
 _TOLD: Final = 4
@@ -119,7 +119,7 @@ def hold_against(
             ours = declaring[0].provenance.model_copy(update=changes)
             found = compare(declaring, outcomes, rules, ours)
             metrics |= _metrics(found, shown)
-            records[target] = found.model_dump(mode="json")
+            records[target] = dump_record(found)
             for warning in found.warnings:
                 logger.warning("agreement: %s", warning)
     return AgreementResults(metrics, {"agreement": records})

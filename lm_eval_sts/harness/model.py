@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from transformers import PreTrainedModel
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.model import Model, Source
 from lm_eval_sts.evidence.reading import Shard
-from lm_eval_sts.records import UNKNOWN
+from lm_eval_sts.features.adapters import check_adapter, inner_model
+from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.records import UNKNOWN, ModelRef
 
 
 class LmEvalModel(Model):
@@ -26,9 +29,7 @@ class LmEvalModel(Model):
     def __init__(self, lm: Any) -> None:
         model: Any = getattr(lm, "model", None)
         kind = type(lm).__name__
-        if not isinstance(model, PreTrainedModel) and not isinstance(
-            getattr(model, "base_model", None), PreTrainedModel
-        ):
+        if not isinstance(inner_model(model), PreTrainedModel):
             raise ModelError(
                 f"sts tasks read hidden states, which lm-eval's model class {kind} does not give: use a Hugging Face "
                 "model in this process (--model hf), also with parallelize=True, peft=…, or accelerate launch"
@@ -39,6 +40,8 @@ class LmEvalModel(Model):
             raise ModelError(f"sts tasks need a decoder-only model, and {name or kind} is an encoder-decoder")
         if getattr(lm, "tokenizer", None) is None:
             raise ModelError(f"sts tasks need the model's tokenizer, and {kind} has none")
+        if model is not inner_model(model):
+            check_adapter(model, str(getattr(lm, "peft", None) or "of the model"))
         size = getattr(lm, "batch_size", 1)
         super().__init__(
             model,
@@ -49,6 +52,12 @@ class LmEvalModel(Model):
         )
         self.lm = lm
         self.shard = Shard(int(lm.rank), int(lm.world_size))
+
+    @cached_property
+    def reference(self) -> ModelRef:
+        """The model for the record, named with the adapter or the delta weights that were put on it."""
+        put_on = [f" with {what} {given}" for what in ("peft", "delta") if (given := getattr(self.lm, what, None))]
+        return model_ref(self.lm.model, self.name + "".join(put_on), self.revision)
 
     @property
     def revision(self) -> str:
@@ -67,7 +76,7 @@ class LmEvalModel(Model):
         obstacle = None
         if not isinstance(path, str):
             obstacle = "it was given to lm-eval as an object, not by its name"
-        elif not isinstance(self.model, PreTrainedModel) or getattr(lm, "peft", None):
+        elif self.model is not lm.model or getattr(lm, "peft", None):
             obstacle = "an adapter was put on it (peft): merge it, save the model, and give that folder as pretrained"
         elif getattr(lm, "delta", None):
             obstacle = "delta weights were put on it: save the sum, and give that folder as pretrained"

@@ -6,10 +6,11 @@ surface after hours of another task's generation.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.dataset_files import content_key
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.shipped import resolve
@@ -41,14 +42,10 @@ def sft_set_of(settings: Settings) -> SftSet:
     """The settings' SFT set, loaded once for the benchmark's many domains."""
     spec = resolve(settings.sft_set)
     loaded = _load(
-        spec, settings.sft_name, settings.sft_columns, settings.sft_split, settings.sft_revision, _stamp(spec)
+        spec, settings.sft_name, settings.sft_columns, settings.sft_split, settings.sft_revision, content_key(spec)
     )
-    return loaded if loaded.name == settings.sft_set else _named(loaded, settings.sft_set)
-
-
-def _named(sft_set: SftSet, name: str) -> SftSet:
-    """The set under the name it was asked for by, not the path on this machine."""
-    return SftSet(name, sft_set.examples, sft_set.revision, sft_set.notes)
+    # Under the name that it was asked for by, not the path on this machine.
+    return loaded if loaded.name == settings.sft_set else replace(loaded, name=settings.sft_set)
 
 
 @lru_cache(maxsize=4)
@@ -58,14 +55,6 @@ def _load(
     columns: tuple[str, str] | None,
     split: str | None,
     revision: str | None,
-    stamp: int,
+    content: str,
 ) -> SftSet:
     return load_sft_set(spec, config=name, columns=columns, split=split, revision=revision)
-
-
-def _stamp(spec: str) -> int:
-    """When a local set was last changed; 0 for anything else, which loading will judge."""
-    try:
-        return Path(spec).expanduser().stat().st_mtime_ns
-    except (OSError, RuntimeError):
-        return 0

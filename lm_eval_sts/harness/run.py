@@ -26,7 +26,7 @@ from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import BenchmarkRef, Outcome, Prediction
+from lm_eval_sts.records import BenchmarkRef, Outcome, Prediction, dump_record
 
 REQUEST_TYPE: Final = "sts_read"
 """lm-eval hands all requests of a type to the model's method of that name; this one is :func:`answer`."""
@@ -129,11 +129,13 @@ class _Told:
     Attributes:
         predictions: The records.
         values: Each question's own values of what is shown, by (task, doc_id).
+        left_out: Why there is no record of a predictor that was asked for, by its name.
         agreement: How the predictions match what was measured.
     """
 
     predictions: list[Prediction]
     values: dict[tuple[str, int], OwnValues]
+    left_out: dict[str, str]
     agreement: AgreementResults
 
 
@@ -183,14 +185,14 @@ class Run:
         predictors = [get_predictor(name) for name in self.settings.predictors]
         needs = {need for predictor in predictors for need in predictor.needs}
         self.found = read(self.setup, [task.as_domain() for task in self.tasks.values()], needs, notes)
-        told = _Told([], {}, AgreementResults())
+        told = _Told([], {}, {}, AgreementResults())
         if (evidence := self.found.evidence) is not None:
             scored = score(evidence, predictors)
             agreement = AgreementResults()
             if outcomes:
                 agreement = hold_against(scored.predictions, outcomes, self.settings.shown)
             own = self._own_values({name: scored.scores[name].questions for name in self.settings.shown})
-            told = _Told(scored.predictions, own, agreement)
+            told = _Told(scored.predictions, own, scored.left_out, agreement)
         told = cast(_Told, self.model.broadcast(told))
         self._hand_out(told)
         return told.values
@@ -238,9 +240,13 @@ class Run:
             scores = {p.predictor: p.domains[domain] for p in shown if domain in p.domains}
             table = {name: (found.score, found.se) for name, found in scores.items()}
             if task is last:
-                records = [p.model_dump(mode="json") for p in told.predictions]
+                records = [dump_record(p) for p in told.predictions]
                 prompts = self.found.sft_prompts
-                written = {"sft_prompts": prompts and str(prompts), "predictions": records}
+                written = {
+                    "sft_prompts": prompts and str(prompts),
+                    "predictions": records,
+                    "left_out": told.left_out,
+                }
             else:
                 written = {"predictions_are_with": last.config.task}
             task.results = DomainResults(table, written)

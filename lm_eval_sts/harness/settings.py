@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import field_validator
 
+from lm_eval_sts.dataset_files import unique
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
@@ -66,16 +67,24 @@ def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, 
     return validated(Settings, {**(defaults or {}), **given}, where)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice, which PyYAML lets pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        unique([(key.value, value) for key, value in node.value])
+        return super().construct_mapping(node, deep)
+
+
 def _read_file(name: str) -> Any:
     try:
         path = Path(name).expanduser()
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError, RuntimeError) as error:
         raise SettingsError(
             f"settings file {name} cannot be read ({error}): 'sts' takes the settings, or the name of a file with them"
         ) from error
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return json.loads(text, object_pairs_hook=unique) if path.suffix == ".json" else yaml.load(text, _Loader)
     # PyYAML lets tags that do not fit their value escape as the errors of Python's own conversions.
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())

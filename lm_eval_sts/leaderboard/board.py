@@ -13,19 +13,18 @@ from typing import Final, TypeVar
 from lm_eval_sts.agreement.ceiling import ceiling
 from lm_eval_sts.agreement.compare import unit
 from lm_eval_sts.agreement.reliability import deltas, reliability_of
-from lm_eval_sts.files import hash_json
-from lm_eval_sts.leaderboard.grid import Grid, entry_name, make_grid
-from lm_eval_sts.leaderboard.problems import Problem
+from lm_eval_sts.leaderboard.entries import entry_records, sealers
+from lm_eval_sts.leaderboard.grid import Grid, make_grid
+from lm_eval_sts.leaderboard.problems import Problem, shown
 from lm_eval_sts.leaderboard.scopes import automatic, read_scopes, resolve
 from lm_eval_sts.leaderboard.settings import Settings, read_settings
 from lm_eval_sts.leaderboard.singles import Single, singles
 from lm_eval_sts.leaderboard.standings import DIGITS, SEED, bounds, rounded, tables
-from lm_eval_sts.leaderboard.submissions import Accepted, read_submissions
+from lm_eval_sts.leaderboard.submissions import Accepted, Sealed, read_submissions
 from lm_eval_sts.records import (
     Board,
     BoardProblem,
     BoardSetting,
-    Entry,
     Outcome,
     Scope,
     ScopeBoard,
@@ -51,13 +50,15 @@ class Inputs:
         scopes: Resolved: the curated ones, then the automatic ones.
         curated: How many are curated.
         entries: Valid submissions.
-        problems: What is wrong with the others.
+        seals: Valid seals.
+        problems: What is wrong with the others, and with entries beside each other.
     """
 
     settings: Settings
     scopes: tuple[Scope, ...]
     curated: int
     entries: tuple[Accepted, ...]
+    seals: tuple[Sealed, ...]
     problems: tuple[BoardProblem, ...]
 
 
@@ -97,7 +98,11 @@ def read_inputs(root: Path) -> Inputs:
         scopes=(*curated, *automatic(curated, settings)),
         curated=len(curated),
         entries=read.submissions,
-        problems=tuple(_problem(problem, root) for problem in read.problems),
+        seals=read.seals,
+        problems=(
+            *(_problem(problem, root, left_out=True) for problem in read.problems),
+            *(_problem(problem, root, left_out=False) for problem in read.warnings),
+        ),
     )
 
 
@@ -115,7 +120,8 @@ def compute(inputs: Inputs) -> Computed:
             for i, (scope, found) in enumerate(zip(inputs.scopes, ranked, strict=True))
         ),
         settings=tuple(_setting(name, outcome, views[name]) for name, outcome in inputs.settings.items()),
-        entries=tuple(map(entry_record, inputs.entries)),
+        entries=entry_records(inputs.entries, inputs.seals, inputs.settings),
+        seals=tuple(sealers(inputs.seals).values()),
         problems=inputs.problems,
     )
     return Computed(inputs, board, dict(zip(inputs.settings, each, strict=True)))
@@ -171,28 +177,12 @@ def _setting(name: str, outcome: Outcome, view: View) -> BoardSetting:
     )
 
 
-def entry_record(accepted: Accepted) -> Entry:
-    """A submission as the board lists it."""
-    submission = accepted.submission
-    return Entry(
-        name=entry_name(accepted),
-        title=submission.title,
-        category=submission.category,
-        target=submission.target,
-        cost=submission.cost,
-        submitter=submission.submitter.name,
-        n_settings=len(submission.settings),
-        sealed=tuple(sorted(accepted.sealed)),
-        fitted_on=tuple(dict.fromkeys(name for key in submission.settings for name in submission.fitted_for(key))),
-        content=hash_json(submission.model_dump(mode="json")),
-    )
-
-
-def _problem(problem: Problem, root: Path) -> BoardProblem:
+def _problem(problem: Problem, root: Path, *, left_out: bool) -> BoardProblem:
     """A problem, its file named from the leaderboard's folder on: the same wherever that lies."""
     file = Path(problem.file)
-    shown = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-    return BoardProblem(file=shown, line=problem.line, message=problem.message.replace(str(root), "."))
+    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+    message = shown(problem.message.replace(str(root), "."))
+    return BoardProblem(file=shown(name), line=problem.line, message=message, left_out=left_out)
 
 
 def _map(function: Callable[[S], T], tasks: Sequence[S], *, heavy: bool) -> list[T]:

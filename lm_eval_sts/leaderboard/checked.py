@@ -14,6 +14,7 @@ from lm_eval_sts.leaderboard.reading import Opened, open_record
 from lm_eval_sts.leaderboard.sealing import why_closed
 from lm_eval_sts.leaderboard.settings import Settings
 from lm_eval_sts.records import Seal, Submission
+from lm_eval_sts.texts import skeleton
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class Checked:
         opened: The file, without its decoded data.
         problems: What is wrong with it.
         sealed: Settings that its seal names, where it opens one.
+        closed: That it claims to open a seal and does not; its predictions are then open ones.
     """
 
     opened: Opened[Submission]
     problems: tuple[Problem, ...]
     sealed: frozenset[str]
+    closed: tuple[Problem, ...]
 
     @property
     def valid(self) -> Submission | None:
@@ -48,14 +51,15 @@ def check_submission_file(path: Path, root: Path, settings: Settings) -> Checked
     """Looks at a submission: its text, its schema, its content, its place, its seal."""
     opened = open_record(Submission, path, root)
     seal = _seal_of(opened.data, root)
-    findings = check_submission(opened.data, settings, seal.settings if seal else ())
+    findings = check_submission(opened.data, settings, seal.settings if seal and opened.data.get("salt") else ())
     findings += check_place(opened.data, SUBMISSIONS, name_below(root, path))
-    closed = None if opened.record is None else _why_closed(opened.record, seal)
-    if closed:
-        findings.append(Finding(("salt",), closed))
     problems = capped([*opened.problems, *opened.located(findings)])
-    sealed = frozenset(seal.settings) if seal and not closed else frozenset[str]()
-    return Checked(replace(opened, data={}), tuple(problems), sealed)
+    # What is put forward without a salt is open: no seal, which anybody may have published, takes it from the board.
+    salted = opened.record if opened.record and opened.record.salt else None
+    why = _why_closed(salted, seal) if salted else None
+    closed = opened.located([Finding(("salt",), why)] if why else [])
+    sealed = frozenset(seal.settings) if salted and seal and not why else frozenset[str]()
+    return Checked(replace(opened, data={}), tuple(problems), sealed, tuple(closed))
 
 
 def check_seal_file(path: Path, root: Path) -> CheckedSeal:
@@ -66,32 +70,59 @@ def check_seal_file(path: Path, root: Path) -> CheckedSeal:
 
 
 def check_together(submissions: Iterable[Checked]) -> list[Problem]:
-    """What is wrong between valid submissions: copies, and versions of one predictor that contradict each other.
+    """What is wrong between valid submissions.
+
+    Copies, names that read like another's, and versions of one predictor that contradict each other.
 
     Args:
         submissions: Of two that clash the later one is to blame.
     """
     first: dict[str, Submission] = {}
     owners: dict[int, set[str]] = {}
+    names = _Names()
     problems = []
     for checked in submissions:
         submission = checked.valid
         if submission is None:
             continue
         earlier = first.setdefault(submission.predictor, submission)
-        findings = []
+        findings = names.clashes(submission)
         if submission.target != earlier.target:
             says = f"target is {submission.target!r}, but version {earlier.version} has {earlier.target!r}"
             findings.append(Finding(("target",), f"{says}: give the predictor another name"))
         prints = _fingerprints(submission)
         copied = set.intersection(*(owners.get(key, set()) for key in prints)) if prints else set()
         if copied:
-            same = f"the same scores as {min(copied)} in every setting: a duplicate is not shown twice"
+            same = f"the same scores as {min(copied)} in every setting: put forward what is not there yet"
             findings.append(Finding(("settings",), same))
         for key in prints:
             owners.setdefault(key, set()).add(f"{submission.predictor} {submission.version}")
         problems += checked.opened.located(findings)
     return problems
+
+
+class _Names:
+    """Names that have been seen, by what they look like."""
+
+    def __init__(self) -> None:
+        self._predictors: dict[str, str] = {}
+        self._submitters: dict[str, str] = {}
+
+    def clashes(self, submission: Submission) -> list[Finding]:
+        """Which names of a submission read like others that came before it; they are remembered."""
+        predictor, submitter, title = submission.predictor, submission.submitter.name, submission.title
+        alike = self._predictors.setdefault(skeleton(predictor), predictor)
+        known = self._submitters.setdefault(skeleton(submitter), submitter)
+        meant = self._predictors.get(skeleton(title), predictor)
+        found = []
+        if alike != predictor:
+            found.append(Finding(("predictor",), f"predictor {predictor!r} reads like {alike!r}: choose another name"))
+        if known != submitter:
+            said = f"submitter {submitter!r} reads like {known!r}: write it the same way, or so that it differs"
+            found.append(Finding(("submitter", "name"), said))
+        if meant not in (predictor, alike):
+            found.append(Finding(("title",), f"title {title!r} is the name of another predictor: choose another title"))
+        return found
 
 
 def _fingerprints(submission: Submission) -> list[int]:
@@ -115,4 +146,4 @@ def _why_closed(submission: Submission, seal: Seal | None) -> str | None:
     if seal is not None:
         return why_closed(submission, seal)
     where = relative(SEALS, submission.predictor, submission.version)
-    return None if submission.salt is None else f"salt: there is no valid seal {where} that it could open"
+    return f"salt: there is no valid seal {where} that it could open"

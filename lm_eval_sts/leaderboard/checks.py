@@ -10,10 +10,12 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Final
 
+from lm_eval_sts.leaderboard.json_lines import MAX_DEPTH
 from lm_eval_sts.leaderboard.places import Folder, portable, relative
 from lm_eval_sts.leaderboard.problems import Finding, Loc
 from lm_eval_sts.leaderboard.settings import Settings, nearest
 from lm_eval_sts.records import UNKNOWN, Outcome
+from lm_eval_sts.texts import local_path, why_no_name
 
 _SHOWN: Final = 8
 _MOST: Final = 500
@@ -30,8 +32,8 @@ def check_submission(data: Mapping[str, Any], settings: Settings, sealed: Iterab
         settings: The registered settings.
         sealed: Settings that its seal names; they need not be registered yet.
     """
-    found = chain(_category(data), _settings(data, settings, frozenset(sealed)), _fits(data, settings))
-    return list(islice(found, _MOST))
+    about = chain(_category(data), _name(data), _settings(data, settings, frozenset(sealed)), _fits(data, settings))
+    return list(islice(chain(about, _paths(data, ())), _MOST))
 
 
 def check_place(data: Mapping[str, Any], folder: Folder, found: str) -> list[Finding]:
@@ -66,7 +68,8 @@ def check_seal(data: Mapping[str, Any]) -> list[Finding]:
         findings.append(Finding(("created",), f"created: {created!r} is no time in ISO 8601"))
     names = data.get("settings")
     repeated = len(names) - len(set(map(str, names))) if isinstance(names, list) else 0
-    return [*findings, *([Finding(("settings",), "settings: a name comes twice")] if repeated else [])]
+    findings += [Finding(("settings",), "settings: a name comes twice")] if repeated else []
+    return [*findings, *_name(data), *islice(_paths(data, ()), _MOST)]
 
 
 def _settings(data: Mapping[str, Any], settings: Settings, sealed: frozenset[str]) -> Iterator[Finding]:
@@ -128,6 +131,31 @@ def _category(data: Mapping[str, Any]) -> Iterator[Finding]:
     for prefix, belongs in _PREFIXES.items():
         if isinstance(predictor, str) and predictor.startswith(prefix) and category != belongs:
             yield Finding(("category",), f"category: a predictor named {prefix}… belongs to the category {belongs!r}")
+
+
+def _name(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the submitter's name can be told from others."""
+    name = _mapping(data.get("submitter")).get("name")
+    why = why_no_name(name) if isinstance(name, str) else None
+    if why:
+        yield Finding(("submitter", "name"), f"submitter.name: {why}")
+
+
+def _paths(value: object, loc: Loc) -> Iterator[Finding]:
+    """Strings, keys among them, that hold a path of the submitter's machine."""
+    if isinstance(value, dict | list) and len(loc) < MAX_DEPTH:
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _path(key, (*loc, key))
+            yield from _paths(each, (*loc, key))
+    else:
+        yield from _path(value, loc)
+
+
+def _path(text: object, loc: Loc) -> Iterator[Finding]:
+    path = local_path(text) if isinstance(text, str) else None
+    if path:
+        where = ".".join(map(str, loc))
+        yield Finding(loc, f"{where}: {path!r} is a place on somebody's machine: give a name in its stead")
 
 
 def _fits(data: Mapping[str, Any], settings: Settings) -> Iterator[Finding]:

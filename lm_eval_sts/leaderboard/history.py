@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -9,9 +10,13 @@ from typing import Final
 from pydantic import ValidationError
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.places import FOLDERS
+from lm_eval_sts.leaderboard.places import FOLDERS, kind_of
 from lm_eval_sts.leaderboard.problems import Finding
-from lm_eval_sts.records import Submission
+from lm_eval_sts.records import Submission, SubmittedSetting
+
+TOLERANCE: Final = 1e-5
+"""Of the largest score or error of a setting: predictions that differ by less are the same, as those of another
+processor or another order of summation are."""
 
 _FACTS: Final = ("category", "target")
 _RAISE: Final = "scores never change under a version: raise the version"
@@ -53,7 +58,7 @@ class History:
 
     def _names(self, *arguments: str) -> frozenset[str]:
         listing = self._git(*arguments, "--", *FOLDERS)
-        return frozenset(name.decode(errors="surrogateescape") for name in listing.split(b"\0") if name)
+        return frozenset(name for name in map(os.fsdecode, listing.split(b"\0")) if kind_of(name) is not None)
 
     def _git(self, *arguments: str) -> bytes:
         command = ["git", "-C", str(self._root), *arguments]
@@ -86,13 +91,33 @@ def changes(new: Submission, old: bytes) -> list[Finding]:
     for name in before.settings:
         if name not in new.settings:
             findings.append(Finding(("settings",), f"the predictions for {name} were taken out: {_RAISE}"))
-        elif not same_predictions(before, new, name):
-            findings.append(Finding(("settings", name), f"the predictions for {name} were changed: {_RAISE}"))
+        elif (what := difference(before, new, name)) is not None:
+            findings.append(Finding(("settings", name), f"the predictions for {name} were changed ({what}): {_RAISE}"))
     return findings
 
 
-def same_predictions(one: Submission, other: Submission, name: str) -> bool:
-    """Whether two submissions say the same of a setting, and were fitted on the same."""
-    same_fit = sorted(one.fitted_for(name)) == sorted(other.fitted_for(name))
-    plain = {"fitted_on": None}
-    return same_fit and one.settings[name].model_copy(update=plain) == other.settings[name].model_copy(update=plain)
+def difference(old: Submission, new: Submission, name: str) -> str | None:
+    """How two submissions differ in what they say of a setting, in words; None where they say the same."""
+    was, now = old.settings[name], new.settings[name]
+    for fact in ("weights_hash", "content_hash", "dtype"):
+        if (one := getattr(was, fact)) != (other := getattr(now, fact)):
+            return f"{fact} was {one[:12]}, now {other[:12]}"
+    if sorted(old.fitted_for(name)) != sorted(new.fitted_for(name)):
+        return "fitted on other settings or domains"
+    return numeric_difference(was, now)
+
+
+def numeric_difference(was: SubmittedSetting, now: SubmittedSetting) -> str | None:
+    """The first score or error of a setting that differs by more than ``TOLERANCE``; None where none does."""
+    numbers = [*was.scores.values(), *was.errors.values(), *now.scores.values(), *now.errors.values()]
+    most = TOLERANCE * max(map(abs, numbers))
+    for what, one, other in (("score", was.scores, now.scores), ("error", was.errors, now.errors)):
+        for domain in {**one, **other}:
+            if domain not in one or domain not in other:
+                return f"{domain} has {'an' if what == 'error' else 'a'} {what} on one side only"
+            if abs(one[domain] - other[domain]) > most:
+                return (
+                    f"the {what} of {domain} was {one[domain]:.9g}, now {other[domain]:.9g}: "
+                    f"more than {TOLERANCE:g} of the setting's largest apart"
+                )
+    return None

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from lm_eval_sts.leaderboard.problems import Loc
+from lm_eval_sts.texts import hidden
 
 MAX_DEPTH: Final = 16
 """Deepest nesting; a submission has five levels."""
 
 _BETWEEN: Final = re.compile(r"[ \t\n\r,:]*")
 _SCALARS: Final = json.JSONDecoder(parse_int=str, parse_float=str)  # as written, so that no number is too large
-_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-"""Characters that show nothing or change how others are shown: control and direction marks, halves of pairs."""
 
 
 class Fault(NamedTuple):
@@ -146,6 +145,6 @@ class _Scan:
             self.offsets.setdefault(loc, at)
 
     def _check(self, value: object, at: int) -> None:
-        found = _HIDDEN.search(value) if isinstance(value, str) else None
+        found = hidden(value) if isinstance(value, str) else None
         if found is not None:
-            self.faults.append((at, f"holds the hidden character U+{ord(found.group()):04X}: take it out"))
+            self.faults.append((at, f"holds the hidden character U+{ord(found):04X}: take it out"))

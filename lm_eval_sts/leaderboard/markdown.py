@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Standing, Table
+from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Sealer, Standing, Table
 
 MOST_ROWS: Final = 60
 """Rows of a table; the page and board.json have all."""
@@ -28,6 +28,12 @@ Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`
 - **place**: from 1 + number of significantly better entries to number of entries − number of significantly worse ones
   (Holm over all pairs); bold for the leading group, which is not separable from the best.
 - *≠* marks an entry that declares the other target; *tokens* are token equivalents a setting.
+- *=* marks an entry that puts the domains into the same order as another (Spearman above .999 in more than half of the
+  shared settings): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
+
+No board can check whether an entry was made as it says. The measured changes are public: an entry that was not sealed
+may be a prediction, a copy of another's scores with some noise, or the measured changes themselves. A seal proves only
+that its predictions are older than the registered outcome, not that they are the only ones.
 """
 
 
@@ -40,6 +46,11 @@ def to_markdown(board: Board) -> str:
             parts += _scope(scope, entries)
     if not board.entries:
         parts.append("No submission yet.\n")
+    if board.seals:
+        parts += ["## Seals\n", *map(_sealer, board.seals), ""]
+    same = [entry for entry in board.entries if entry.same_order]
+    if same:
+        parts += ["## Same order\n", *map(_same, same), ""]
     parts.append("## Problems\n")
     problems = "\n".join(map(_problem, board.problems)) or "None: every file that was put forward is valid."
     return "\n".join([*parts, problems, ""])
@@ -58,7 +69,16 @@ def escaped(text: str) -> str:
 
 def _problem(problem: BoardProblem) -> str:
     where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
-    return f"- {escaped(where)}: {escaped(problem.message)}"
+    return f"- {'left out' if problem.left_out else 'shown nevertheless'}: {escaped(where)}: {escaped(problem.message)}"
+
+
+def _sealer(found: Sealer) -> str:
+    due = f", {found.due} not revealed though their outcome is known" if found.due else ""
+    return f"- {escaped(found.submitter)}: {found.seals} sealed, {found.revealed} revealed{due}"
+
+
+def _same(entry: Entry) -> str:
+    return f"- {escaped(entry.name)} = {escaped(', '.join(entry.same_order))}"
 
 
 def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
@@ -84,8 +104,9 @@ def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> I
             group = row.group
             lines.append(f"| | *{_GROUPS[group]}* |{' |' * (len(headings) - 2)}")
         entry = entries[row.entry]
-        cells = [_place(row), f"{escaped(entry.name)}{' *≠*' if entry.target != raw.target else ''}"]
-        cells += [f"{entry.category}{', sealed' if entry.sealed else ''}", _value(row)]
+        marks = f"{' *≠*' if entry.target != raw.target else ''}{' *=*' if entry.same_order else ''}"
+        sealed = f", sealed {entry.sealer.revealed} of {entry.sealer.seals}" if entry.sealer else ""
+        cells = [_place(row), f"{escaped(entry.name)}{marks}", f"{entry.category}{sealed}", _value(row)]
         cells.append(f"{row.ceiling.value:.2f}" if row.ceiling else _NONE)
         if centred:
             other = others.get((row.entry, row.group))

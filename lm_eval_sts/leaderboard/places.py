@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.files import LOCK, locked
 from lm_eval_sts.records import Seal, Submission
 
 Folder = Literal["submissions", "seals"]
@@ -15,7 +18,14 @@ SUBMISSIONS: Final[Folder] = "submissions"
 SEALS: Final[Folder] = "seals"
 FOLDERS: Final[tuple[Folder, ...]] = (SUBMISSIONS, SEALS)
 
-_IGNORED: Final = frozenset({".gitkeep", "README.md"})
+_IGNORED: Final = frozenset({".gitkeep", "README.md", ".DS_Store", LOCK})
+"""What repositories and systems put there; it is never read."""
+STRANGE: Final = (
+    "does not belong here: only submissions/<predictor>/<version>.json and seals/<predictor>/<version>.json"
+)
+"""What is said of a file that is neither."""
+_WAIT: Final = 30.0
+"""Seconds that a command waits for another one that writes; a build of 500 submissions takes longer than others."""
 _RESERVED: Final = frozenset(
     {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 )
@@ -30,6 +40,22 @@ def place(root: Path, kind: type[Submission] | type[Seal], of: Submission | Seal
 def relative(folder: Folder, predictor: str, version: str) -> str:
     """The same, from the leaderboard's folder."""
     return f"{folder}/{predictor}/{version}.json"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder while something in it is read, changed and written again.
+
+    Raises:
+        BusyError: Another process holds it for long.
+        RecordError: It cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.resolve(), wait=_WAIT))
+        except OSError as error:
+            raise RecordError(f"cannot write {folder}: {error.strerror or error}: choose another place") from error
+        yield
 
 
 def portable(name: str) -> bool:
@@ -56,7 +82,7 @@ class Listed:
     Attributes:
         submissions: What is named like a submission, ``submissions/<predictor>/<version>.json``; links too.
         seals: The same for seals.
-        strange: Anything else; links to folders too.
+        strange: Anything else but what repositories need; links to folders too.
     """
 
     submissions: dict[str, Path]
@@ -64,24 +90,47 @@ class Listed:
     strange: dict[str, Path]
 
 
+def kind_of(name: str) -> Folder | None:
+    """What a file is, told by its path from the leaderboard's folder: the folder of its kind; None where it is strange.
+
+    The one place that decides it, for files on disk and for those of earlier commits.
+    """
+    folder, *inside = name.split("/")
+    named = len(inside) == 2 and inside[1].endswith(".json")
+    return next((each for each in FOLDERS if folder == each and named), None)
+
+
 def listed(root: Path) -> Listed:
-    """All files in the two folders; links are not followed."""
+    """All files in the two folders; links are not followed.
+
+    Raises:
+        RecordError: A folder cannot be read.
+    """
     found = Listed({}, {}, {})
-    for folder, named in ((SUBMISSIONS, found.submissions), (SEALS, found.seals)):
-        for path in sorted(_all(root / folder)):
-            name = name_below(root, path)
-            if path.suffix == ".json" and name.count("/") == 2:
-                named[name] = path
-            elif path.name not in _IGNORED:
-                found.strange[name] = path
+    for path in sorted(path for folder in FOLDERS for path in _all(root / folder)):
+        name = name_below(root, path)
+        kind = kind_of(name)
+        if kind is not None:
+            (found.submissions if kind == SUBMISSIONS else found.seals)[name] = path
+        elif path.name not in _IGNORED or path.is_symlink():
+            found.strange[name] = path
     return found
 
 
 def _all(top: Path) -> Iterator[Path]:
-    """Every file and every link."""
+    """Every file, every link, and folders that are named like files.
+
+    Raises:
+        RecordError: A folder cannot be read.
+    """
     if top.is_symlink():
         yield top
         return
-    for folder, inside, files in os.walk(top):
+    for folder, inside, files in os.walk(top, onerror=_unreadable):
         yield from (Path(folder, name) for name in files)
-        yield from (path for name in inside if (path := Path(folder, name)).is_symlink())
+        yield from (path for name in inside if (path := Path(folder, name)).is_symlink() or path.suffix == ".json")
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise RecordError(f"cannot read the folder {error.filename}: {error.strerror}: what lies there is not known")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from lm_eval_sts.texts import printable
+
 _LONGEST: Final = 400
 _MOST: Final = 100
 
@@ -43,13 +45,13 @@ class Problem:
     def __str__(self) -> str:
         """As compilers write it, on one line, whatever the file holds."""
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{printable(where)}: {printable(self.message)}"
+        return f"{shown(where)}: {shown(self.message)}"
 
 
-def printable(text: str) -> str:
-    """Text of unknown origin on one line of a terminal: what cannot be printed is escaped, what is too long cut."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[: _LONGEST + 1])
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+def shown(text: str) -> str:
+    """Text of unknown origin on one line of a terminal; what is too long is cut."""
+    escaped = printable(text[: _LONGEST + 1])
+    return escaped if len(escaped) <= _LONGEST else f"{escaped[:_LONGEST]}…"
 
 
 def whole_file(path: Path, message: str) -> Problem:

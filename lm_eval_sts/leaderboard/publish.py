@@ -12,6 +12,7 @@ from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.charts import check_libraries
 from lm_eval_sts.leaderboard.markdown import to_markdown
+from lm_eval_sts.leaderboard.places import held
 
 MARKDOWN: Final = "BOARD.md"
 RECORD: Final = "board.json"
@@ -44,14 +45,18 @@ def build(root: Path, site: Path) -> Built:
         site: Folder of the page; replaced where it holds an older page.
 
     Raises:
+        BusyError: Another process holds the leaderboard for long.
         RecordError: Settings or scopes are not valid, or something cannot be written.
         SettingsError: A library of the extra ``board`` is not installed, or ``site`` holds something else.
     """
-    computed = write_page(root, site)
-    paths = []
-    for name, text in _texts(computed).items():
-        paths.append(root / name)
-        _write_text(paths[-1], text)
+    if not root.is_dir():
+        raise RecordError(f"there is no folder {root}: is it the leaderboard's? (--root)")
+    with held(root):
+        computed = write_page(root, site)
+        paths = []
+        for name, text in _texts(computed).items():
+            paths.append(root / name)
+            _write_text(paths[-1], text)
     return Built(computed, tuple(paths), site)
 
 

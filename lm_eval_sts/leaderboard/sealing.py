@@ -20,8 +20,9 @@ from typing import Final
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.leaderboard.places import place
+from lm_eval_sts.leaderboard.places import held, place
 from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.submitting import merge
 from lm_eval_sts.records import Seal, Submission, load_record, save_record
 
 _TAG: Final = "lm-eval-sts seal 1"
@@ -100,8 +101,9 @@ def seal_file(path: Path, root: Path) -> Path:
         The seal's file.
 
     Raises:
-        RecordError: The file is no submission or lies in the leaderboard, one of its settings is registered, or there
-            is a seal of this predictor and version that it does not open.
+        BusyError: Another process holds the leaderboard for long.
+        RecordError: The file is no submission or lies in the leaderboard, one of its settings is registered, there
+            is a seal of this predictor and version that it does not open, or an open submission that contradicts it.
     """
     if path.resolve().is_relative_to(root.resolve()):
         raise RecordError(f"{path} lies in the leaderboard, where all can read it: seal a file that you keep elsewhere")
@@ -109,35 +111,41 @@ def seal_file(path: Path, root: Path) -> Path:
     late = sorted(set(submission.settings) & set(read_settings(root)))
     if late:
         raise RecordError(f"{path}: {late[0]} is registered: its outcome is known, and nothing is left to seal")
-    where = place(root, Seal, submission)
-    if where.exists():
-        _check_opens(submission, load_record(Seal, where), path)
-        return where
-    salted = submission.model_copy(update={"salt": submission.salt or new_salt()})
-    save_record(salted, path)
-    save_record(seal(salted), where)
+    with held(root):
+        where, shown = place(root, Seal, submission), place(root, Submission, submission)
+        if where.exists():
+            _check_opens(submission, load_record(Seal, where), path)
+            return where
+        if shown.exists():
+            merge(load_record(Submission, shown), submission)  # what could not be revealed beside it is not sealed
+        salted = submission.model_copy(update={"salt": submission.salt or new_salt()})
+        save_record(salted, path)
+        save_record(seal(salted), where)
     return where
 
 
 def reveal_file(path: Path, root: Path) -> Path:
-    """Publishes a sealed submission, with the salt that opens its seal.
+    """Publishes a sealed submission, with the salt that opens its seal; beside settings that are open already.
 
     Returns:
         The submission's file in the leaderboard.
 
     Raises:
-        RecordError: The file is no submission, there is no seal, or it does not open it; or another submission lies
-            there already.
+        BusyError: Another process holds the leaderboard for long.
+        RecordError: The file is no submission, there is no seal, or it does not open it; or a submission that
+            contradicts it lies there already.
     """
     submission = load_record(Submission, path)
     sealed = place(root, Seal, submission)
     if not sealed.exists():
         raise RecordError(f"there is no seal {sealed}: what was never sealed is not revealed but submitted")
     _check_opens(submission, load_record(Seal, sealed), path)
-    where = place(root, Submission, submission)
-    if where.exists() and load_record(Submission, where) != submission:
-        raise RecordError(f"{where} is there already and says something else")
-    save_record(submission, where)
+    with held(root):
+        where = place(root, Submission, submission)
+        if where.exists():
+            submission = merge(load_record(Submission, where), submission)
+            _check_opens(submission, load_record(Seal, sealed), where)
+        save_record(submission, where)
     return where
 
 

@@ -30,13 +30,26 @@ def read_settings(root: Path) -> dict[str, Outcome]:
     Raises:
         RecordError: There is none, or one is not a valid outcome or has a name that submissions cannot give.
     """
-    files = {f"{path.parent.name}/{path.stem}": path for path in (root / FOLDER).glob("*/*.json") if path.is_file()}
+    files = {f"{path.parent.name}/{path.stem}": path for path in _files(root / FOLDER)}
     if not files:
         raise RecordError(f"no settings below {root / FOLDER}: is {root} a leaderboard? (--root)")
     for name, path in files.items():
         if not _NAME.fullmatch(name):
             raise RecordError(f"{path}: rename folder or file: small letters, digits, '-', '_' and '.' only")
     return {name: load_record(Outcome, files[name]) for name in sorted(files)}
+
+
+def _files(top: Path) -> list[Path]:
+    """All JSON files in the folders of a folder; links are followed.
+
+    Raises:
+        RecordError: A folder cannot be read.
+    """
+    try:
+        folders = [folder for folder in top.iterdir() if folder.is_dir()] if top.is_dir() else []
+        return [path for folder in folders for path in folder.iterdir() if path.suffix == ".json" and path.is_file()]
+    except OSError as error:
+        raise RecordError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

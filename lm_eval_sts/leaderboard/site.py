@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lm_eval_sts.files import package_version
 from lm_eval_sts.leaderboard import site_data
-from lm_eval_sts.leaderboard.board import Computed, entry_record
+from lm_eval_sts.leaderboard.board import Computed
 from lm_eval_sts.leaderboard.charts import library, specifications
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.submissions import Accepted
@@ -191,18 +191,19 @@ def _write_predictors(pages: _Pages, computed: Computed) -> None:
                 placed[key] = placed.get(key, 0) + (row.best is not None)
         scopes[scope.name]["placed"] = placed
     settings = {setting.name: setting for setting in computed.board.settings}
-    for accepted in computed.inputs.entries:
-        _write_predictor(pages, accepted, rows[entry_name(accepted)], scopes, settings)
+    for accepted, entry in zip(computed.inputs.entries, computed.board.entries, strict=True):
+        _write_predictor(pages, accepted, entry, rows[entry.name], scopes, settings)
 
 
 def _write_predictor(
     pages: _Pages,
     accepted: Accepted,
+    entry: Entry,
     rows: Mapping[str, list[list[Any]]],
     scopes: Mapping[str, Any],
     settings: Mapping[str, BoardSetting],
 ) -> None:
-    submission, entry = accepted.submission, entry_record(accepted)
+    submission = accepted.submission
     used = {row[0] for row in rows["scopes"]}
     declared = submission.target
     pages.write(
@@ -239,12 +240,20 @@ def _predictor_facts(accepted: Accepted, entry: Entry) -> Facts:
         ("Predicts", _DECLARED[submission.target]),
         ("Source", submission.source),
         ("Settings", str(len(submission.settings))),
-        ("Sealed before the outcome", f"{len(accepted.sealed)} settings" if accepted.sealed else "no"),
+        ("Sealed before the outcome", _sealed(entry)),
+        ("Same order of domains as", ", ".join(entry.same_order) or None),
         ("Fitted on measured changes", "yes" if entry.fitted_on else "no"),
         ("Tokens forwards a setting", f"{cost.forward_tokens:,.0f}" if cost else "not stated"),
         ("Tokens backwards a setting", f"{cost.backward_tokens:,.0f}" if cost else None),
         ("Seconds a setting", seconds),
     )
+
+
+def _sealed(entry: Entry) -> str:
+    if entry.sealer is None:
+        return "no"
+    found = entry.sealer
+    return f"{len(entry.sealed)} settings ({found.revealed} of {found.seals} seals of {found.submitter} are revealed)"
 
 
 def _with_bounds(value: float | None, interval: Bounds | None) -> str | None:

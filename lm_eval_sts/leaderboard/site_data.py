@@ -65,6 +65,8 @@ def entries(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "category": entry.category,
             "target": entry.target,
             "sealed": len(entry.sealed),
+            "seals": [entry.sealer.revealed, entry.sealer.seals] if entry.sealer else None,
+            "same": entry.same_order,
             "fitted": len(entry.fitted_on) > 0,
             "cost": entry.cost.token_equivalents if entry.cost else None,
             "seconds": entry.cost.seconds if entry.cost else None,

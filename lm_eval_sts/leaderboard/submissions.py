@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_sts.leaderboard.checked import Checked, check_seal_file, check_submission_file, check_together
-from lm_eval_sts.leaderboard.places import listed
-from lm_eval_sts.leaderboard.problems import Problem
+from lm_eval_sts.leaderboard.places import STRANGE, listed
+from lm_eval_sts.leaderboard.problems import Problem, whole_file
 from lm_eval_sts.leaderboard.settings import Settings, read_settings, training
-from lm_eval_sts.records import Submission
+from lm_eval_sts.records import Seal, Submission
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,37 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """A valid seal.
+
+    Attributes:
+        seal: As it was published.
+        revealed: Whether a valid submission opens it.
+        due: Whether none does, though the outcome of one of its settings is registered.
+    """
+
+    seal: Seal
+    revealed: bool
+    due: bool
+
+
+@dataclass(frozen=True)
 class ReadSubmissions:
     """What lies below ``submissions``.
 
     Attributes:
         submissions: The valid ones, by predictor and version; one whose settings are all sealed and not registered
             yet is left out.
+        seals: The valid seals.
         problems: What is wrong with the others, by file and line.
+        warnings: What is wrong with valid ones beside each other, and with claims to open a seal. Which of two clashing
+            files came first is known to the history only, so nothing is left out for it.
     """
 
     submissions: tuple[Accepted, ...]
+    seals: tuple[Sealed, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
 
 
 def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSubmissions:
@@ -63,18 +83,29 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
     there = listed(root)
     with _no_collection():
         checked = [check_submission_file(path, root, known) for path in there.submissions.values()]
-    clashes = check_together(checked)
-    clashing = {problem.file for problem in clashes}
-    problems = [problem for each in checked for problem in each.problems]
-    problems += [problem for path in there.seals.values() for problem in check_seal_file(path, root).problems]
+        seals = [check_seal_file(path, root) for path in there.seals.values()]
+    problems = [whole_file(path, STRANGE) for path in there.strange.values()]
+    problems += [problem for each in checked for problem in each.problems]
+    problems += [problem for each in seals for problem in each.problems]
+    warnings = [problem for each in checked if each.valid for problem in each.closed]
     accepted = [
         _accepted(submission, each, known)
         for each in checked
-        if (submission := each.valid) is not None
-        and each.opened.path.as_posix() not in clashing
-        and not submission.settings.keys().isdisjoint(known)
+        if (submission := each.valid) is not None and not submission.settings.keys().isdisjoint(known)
     ]
-    return ReadSubmissions(tuple(accepted), tuple([*problems, *clashes]))
+    return ReadSubmissions(
+        submissions=tuple(accepted),
+        seals=tuple(_sealed(checked, [each.opened.record for each in seals if not each.problems], known)),
+        problems=tuple(problems),
+        warnings=(*warnings, *check_together(checked)),
+    )
+
+
+def _sealed(checked: Sequence[Checked], seals: Sequence[Seal | None], settings: Settings) -> Iterator[Sealed]:
+    opened = {(each.predictor, each.version) for one in checked if one.sealed and (each := one.valid)}
+    for seal in filter(None, seals):
+        revealed = (seal.predictor, seal.version) in opened
+        yield Sealed(seal, revealed, due=not revealed and not settings.keys().isdisjoint(seal.settings))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from lm_eval_sts.agreement.matching import describe, differences
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.history import same_predictions
+from lm_eval_sts.leaderboard.history import difference
+from lm_eval_sts.leaderboard.places import held
 from lm_eval_sts.leaderboard.settings import Settings
 from lm_eval_sts.records import (
     Category,
@@ -20,6 +21,7 @@ from lm_eval_sts.records import (
     parse_record,
     save_record,
 )
+from lm_eval_sts.texts import without_paths
 
 _NEAREST: Final = 3
 
@@ -98,27 +100,40 @@ def make_submissions(
 def merge(old: Submission, new: Submission) -> Submission:
     """A submission with further settings, and with what else a newer one says.
 
+    Predictions that both have stay as they were first put forward.
+
     Raises:
         RecordError: The newer one says something else of a setting that both have, or has another target or category.
     """
     name = f"{old.predictor} {old.version}"
-    changed = [each for each in old.settings if each in new.settings and not same_predictions(old, new, each)]
-    if changed:
-        raise RecordError(f"{name}: the predictions for {changed[0]} are others than before: raise the version")
+    for each in old.settings:
+        if each in new.settings and (what := difference(old, new, each)) is not None:
+            raise RecordError(f"{name}: the predictions for {each} are others than before ({what}): raise the version")
     if (old.target, old.category) != (new.target, new.category):
         raise RecordError(f"{name}: target or category are others than before: raise the version, or name it otherwise")
     fits = {each: part.fitted_for(each) for part in (old, new) for each in part.settings}
-    settings = {**old.settings, **new.settings}
-    return _with_fits(new.model_copy(update={"settings": settings, "salt": old.salt}), fits)
+    settings = {**new.settings, **old.settings}
+    return _with_fits(new.model_copy(update={"settings": settings, "salt": new.salt or old.salt}), fits)
 
 
-def put(submission: Submission, path: Path) -> None:
-    """Writes a submission, together with the settings that its file holds already.
+def put(submissions: Mapping[Path, Submission], folder: Path) -> None:
+    """Writes submissions, each together with the settings that its file holds already: all of them, or none.
+
+    Args:
+        submissions: By file.
+        folder: Held meanwhile, so that nothing that another process puts there is lost.
 
     Raises:
-        RecordError: What it holds is no submission or contradicts this one, or the file cannot be written.
+        BusyError: Another process holds the folder for long.
+        RecordError: What a file holds is no submission or contradicts the new one, or a file cannot be written.
     """
-    save_record(merge(load_record(Submission, path), submission) if path.exists() else submission, path)
+    with held(folder):
+        merged = {
+            path: merge(load_record(Submission, path), submission) if path.exists() else submission
+            for path, submission in submissions.items()
+        }
+        for path, submission in merged.items():
+            save_record(submission, path)
 
 
 def _fitting(prediction: Prediction, settings: Settings) -> list[str]:
@@ -155,7 +170,16 @@ def _submission(
         "notes": [*origin.notes, *dict.fromkeys(note for p in group.values() for note in _notes(p))],
     }
     fits = {name: _registered(prediction.fitted_on, settings) for name, prediction in group.items()}
-    return _with_fits(parse_record(Submission, data, where), fits)
+    return _with_fits(parse_record(Submission, _without_paths(data), where), fits)
+
+
+def _without_paths(value: Any) -> Any:
+    """JSON in whose strings no absolute path is left: it would tell of the submitter's machine."""
+    if isinstance(value, dict):
+        return {without_paths(key): _without_paths(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_paths(each) for each in value]
+    return without_paths(value) if isinstance(value, str) else value
 
 
 def _setting(prediction: Prediction) -> dict[str, Any]:
@@ -176,7 +200,7 @@ def _notes(prediction: Prediction) -> list[str]:
     version = prediction.provenance.package_versions.get("lm-eval-sts")
     return [
         *([f"made with lm-eval-sts {version}"] if version else []),
-        *([f"SAE: {sae.name}, {sae.hook_name}"] if sae else []),
+        *([f"SAE: {without_paths(sae.name)}, {sae.hook_name}"] if sae else []),
         *(["reads questions that were also asked to measure the outcome"] if shared else []),
     ]
 
@@ -185,7 +209,7 @@ def _registered(names: Sequence[str], settings: Settings) -> tuple[str, ...]:
     """Names of outcomes as the leaderboard registers them; names of domains stay."""
     found: list[str] = []
     for name in names:
-        found += [each for each, outcome in settings.items() if outcome.name == name] or [name]
+        found += [each for each, outcome in settings.items() if outcome.name == name] or [without_paths(name)]
     return tuple(dict.fromkeys(found))
 
 

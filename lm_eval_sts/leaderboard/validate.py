@@ -11,13 +11,10 @@ from typing import Final
 
 from lm_eval_sts.leaderboard.checked import check_seal_file, check_submission_file, check_together
 from lm_eval_sts.leaderboard.history import History, changes
-from lm_eval_sts.leaderboard.places import Listed, listed, name_below
+from lm_eval_sts.leaderboard.places import STRANGE, Listed, listed, name_below
 from lm_eval_sts.leaderboard.problems import Finding, Problem, whole_file
 from lm_eval_sts.leaderboard.settings import Settings, read_settings
 
-_STRANGE: Final = (
-    "does not belong here: only submissions/<predictor>/<version>.json and seals/<predictor>/<version>.json"
-)
 _GONE: Final = "was taken out: what was put forward once stays"
 _RESEALED: Final = "was changed: a seal never changes"
 
@@ -40,7 +37,7 @@ def validate(root: Path, paths: Sequence[Path] = (), base: str | None = None) ->
     gone = before - {*there.submissions, *there.seals}
     all_names = {*there.submissions, *there.seals, *there.strange, *gone}
     wanted, problems = _wanted(root, paths, all_names)
-    problems += [whole_file(there.strange[name], _STRANGE) for name in sorted(wanted & set(there.strange))]
+    problems += [whole_file(there.strange[name], STRANGE) for name in sorted(wanted & set(there.strange))]
     problems += [whole_file(root / name, _GONE) for name in sorted(wanted & gone)]
     problems += _seals(root, there, wanted, settings, history)
     if wanted & set(there.submissions):
@@ -63,7 +60,7 @@ def _wanted(root: Path, paths: Sequence[Path], names: Iterable[str]) -> tuple[fr
         found = {name for name in names if name == asked or name.startswith(f"{asked}/")}
         wanted |= found
         if not found:
-            problems.append(whole_file(path, _STRANGE if path.exists() else "there is no such file"))
+            problems.append(whole_file(path, STRANGE if path.exists() else "there is no such file"))
     return frozenset(wanted), problems
 
 
@@ -95,7 +92,7 @@ def _submissions(
     checked = {name: check_submission_file(there.submissions[name], root, settings) for name in order}
     asked = [name for name in there.submissions if name in wanted]
     files = {there.submissions[name].as_posix() for name in asked}
-    problems = [problem for name in asked for problem in checked[name].problems]
+    problems = [problem for name in asked for problem in (*checked[name].problems, *checked[name].closed)]
     problems += [problem for problem in check_together(checked.values()) if problem.file in files]
     for name in asked:
         opened = checked[name].opened

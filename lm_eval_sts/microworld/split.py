@@ -10,15 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
-from lm_eval_sts.records import Record, load_record
+from lm_eval_sts.records import Document, load_record
 
 SPLIT_FILE: Final = Path(__file__).parent / "assets" / "split.json"
 
 
-class Split(Record):
+class Split(Document):
     """The committed split; never changed after the first test outcome was looked at."""
 
-    format_version: Literal[1] = 1
     kind: Literal["split"] = "split"
     development: tuple[str, ...]
     """SFT sets open to everyone who builds a predictor."""

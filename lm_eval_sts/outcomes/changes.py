@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.records import Change
+from lm_eval_sts.records.outcome import mcnemar_p
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,16 +40,6 @@ class Paired:
     def binary(self) -> bool:
         """Whether every value is 0 or 1."""
         return bool(np.isin(self.base, (0, 1)).all() and np.isin(self.tuned, (0, 1)).all())
-
-
-def mcnemar_p(gained: int, lost: int) -> float:
-    """Exact McNemar test, two-sided: the p-value of ``gained`` in ``gained + lost`` tosses of a fair coin.
-
-    McNemar 1947 in its exact binomial form; without discordant questions 1.
-    """
-    from scipy.stats import binomtest
-
-    return float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
 
 
 def agresti_min_variance(gained: int, lost: int, n: int) -> float:

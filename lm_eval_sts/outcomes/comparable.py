@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.questions import Questions
-from lm_eval_sts.outcomes.runs import Run
+from lm_eval_sts.outcomes.run_facts import Dependencies, Run
+from lm_eval_sts.outcomes.sides import other_args
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 _DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs")
-_WHICH_MODEL: Final = {"pretrained", "model", "path", "peft", "delta", "revision", "subfolder", "tokenizer"}
-"""Model arguments that may differ between base and tuned."""
+_OF_THE_MODEL: Final = {
+    "weights": None,
+    "tokenizer": "the tokenizer's content",
+    "generation": "the model's own settings for generating",
+    "vocabulary": "the number of tokens that probabilities are shared out over",
+    "max_length": "the longest prompt in tokens",
+    "model_args": "model arguments",
+    "versions": "the packages' versions",
+}
+"""What a run depends on that may differ between base and tuned, and how that is called; anything else may not."""
 _ENOUGH: Final = 3
 """Domains whose scores agree to the last digit only if the weights do."""
 
@@ -31,6 +40,7 @@ def check_comparable(base: Run, tuned: Sequence[Run]) -> list[str]:
     """
     for run in tuned:
         _check_conditions(base, run)
+        _check_dependencies(base, run)
         _check_domains(base, run)
         for domain in base.facts.domains:
             if domain in base.questions and domain in run.questions:
@@ -40,8 +50,13 @@ def check_comparable(base: Run, tuned: Sequence[Run]) -> list[str]:
     return [note for note in notes if note] + [note for run in tuned for note in _differences(base, run)]
 
 
-def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest]) -> list[str]:
+def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest], *, trust_base: bool = False) -> list[str]:
     """Refuses tuned models that are not seeds of one setting on this base model.
+
+    Args:
+        base: The base model as measured.
+        manifests: Of the tuned models.
+        trust_base: Note another base model only: the user says that it is the right one.
 
     Returns:
         What their fine-tuning said that a reader must know.
@@ -49,29 +64,38 @@ def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest]) -> list[
     Raises:
         RecordError: Another base model, or different SFT sets or recipes, or a seed twice; names both.
     """
+    notes = []
     for manifest in manifests:
-        known = UNKNOWN not in (base.weights_hash, manifest.base.weights_hash) and base.dtype == manifest.base.dtype
-        if known and base.weights_hash != manifest.base.weights_hash:
-            raise RecordError(
-                f"cannot pair: seed {manifest.seed} was tuned from {manifest.base.name} (weights "
-                f"{manifest.base.weights_hash[:12]}), not from {base.name} (weights {base.weights_hash[:12]}): give "
-                "the base model that it was tuned from"
+        theirs = manifest.base
+        if difference := theirs.difference(base):
+            what = f"seed {manifest.seed} was tuned from {theirs.name}, not from {base.name} ({difference})"
+            if not trust_base:
+                raise RecordError(f"cannot pair: {what}: give the base model that it was tuned from, or --trust_base")
+            notes.append(what)
+        elif (
+            not theirs.comparable(base)
+            and UNKNOWN not in (base.revision, theirs.revision)
+            and base.revision != theirs.revision
+        ):
+            notes.append(
+                f"seed {manifest.seed} was tuned from {theirs.name} at revision {theirs.revision}, and the base model "
+                f"was measured at {base.revision}; their weights could not be compared"
             )
     for first, second in zip(manifests, manifests[1:], strict=False):
         if first.sft_set.content_hash != second.sft_set.content_hash:
             names = (f"{m.sft_set.name} ({m.sft_set.content_hash[:12]})" for m in (first, second))
             raise RecordError(f"cannot combine models tuned on {' and on '.join(names)}: measure each by itself")
         if first.recipe != second.recipe:
-            ours, theirs = first.recipe.model_dump(), second.recipe.model_dump()
-            field = next(name for name in ours if ours[name] != theirs[name])
+            one, other = first.recipe.model_dump(), second.recipe.model_dump()
+            field = next(name for name in one if one[name] != other[name])
             raise RecordError(
-                f"cannot combine models tuned by different recipes ({field} {ours[field]} and {theirs[field]}): "
+                f"cannot combine models tuned by different recipes ({field} {one[field]} and {other[field]}): "
                 "measure each by itself"
             )
     seeds = [manifest.seed for manifest in manifests]
     if len(set(seeds)) < len(seeds):
         raise RecordError(f"cannot combine models with the same seed: {', '.join(map(str, seeds))}")
-    return [f"fine-tuning, seed {m.seed}: {note}" for m in manifests for note in m.notes]
+    return [*notes, *(f"fine-tuning, seed {m.seed}: {note}" for m in manifests for note in m.notes)]
 
 
 def _differ(what: str, base: Run, run: Run, values: tuple[object, object], advice: str) -> RecordError:
@@ -86,17 +110,32 @@ def _shown(value: object) -> str:
 
 def _check_conditions(base: Run, run: Run) -> None:
     ours, theirs = base.facts, run.facts
-    templated = ours.chat_template_hash or theirs.chat_template_hash
-    conditions = {
+    conditions: dict[str, tuple[object, object]] = {
         "--limit": (ours.limit, theirs.limit),
         "the chat template's hash": (ours.chat_template_hash, theirs.chat_template_hash),
         "the system instruction's hash": (ours.system_instruction_hash, theirs.system_instruction_hash),
     }
-    if templated and None not in (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn):
-        conditions["fewshot_as_multiturn"] = (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn)
+    turns = (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn)
+    if ours.chat_template_hash is not None and None not in turns:
+        conditions["fewshot_as_multiturn"] = turns
     for what, values in conditions.items():
         if values[0] != values[1]:
             raise _differ(what, base, run, values, "run lm-eval alike on both")
+
+
+def _check_dependencies(base: Run, run: Run) -> None:
+    """What this package itself wrote down of both runs."""
+    ours, theirs = base.facts.depends, run.facts.depends
+    if ours is None or theirs is None:
+        return
+    for task in sorted(ours.tasks.keys() & theirs.tasks.keys()):
+        if ours.tasks[task] != theirs.tasks[task]:
+            values = ours.tasks[task], theirs.tasks[task]
+            raise _differ(f"the hash of task {task} (configuration, code and data)", base, run, values, "measure again")
+    for field in Dependencies.model_fields.keys() - _OF_THE_MODEL.keys() - {"tasks"}:
+        values = getattr(ours, field), getattr(theirs, field)
+        if values[0] != values[1]:
+            raise _differ(field, base, run, values, "measure both alike")
 
 
 def _check_domains(base: Run, run: Run) -> None:
@@ -172,15 +211,16 @@ def _differences(base: Run, run: Run) -> list[str]:
         "the model's dtype": (ours.model.dtype, theirs.model.dtype),
         "model arguments": (other_args(ours.model_args), other_args(theirs.model_args)),
     }
+    if ours.depends is not None and theirs.depends is not None:
+        pairs |= {
+            what: (getattr(ours.depends, field), getattr(theirs.depends, field))
+            for field, what in _OF_THE_MODEL.items()
+            if what is not None
+        }
     if theirs.adapter is not None:
         pairs["the adapter's base model"] = (ours.model.name, theirs.model.name)
     return [
-        f"{what} differs: {a} for base, {b} for tuned"
+        f"{what} differs: {_shown(a)} for base, {_shown(b)} for tuned"
         for what, (a, b) in pairs.items()
         if a != b and UNKNOWN not in (a, b)
     ]
-
-
-def other_args(args: Mapping[str, Any]) -> dict[str, str]:
-    """Model arguments but those that say which model it is."""
-    return {key: str(value) for key, value in sorted(args.items()) if key not in _WHICH_MODEL}

@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
+import json
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from lm_eval_sts.errors import DatasetError, RecordError, SettingsError
+from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described
+from lm_eval_sts.outcomes.conditions import Conditions
+from lm_eval_sts.outcomes.metrics import MetricChoice
 
 if TYPE_CHECKING:
     from lm_eval.loggers import EvaluationTracker
     from lm_eval.tasks import TaskManager
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Conditions:
-    """How questions are put, as options of lm-eval: what both sides of an outcome must share.
-
-    Attributes:
-        num_fewshot: Shots; None: as each task says.
-        limit: First questions of a task only, a number or a share; None: all.
-        apply_chat_template: Whether, or the name of the template.
-        system_instruction: System instruction.
-        fewshot_as_multiturn: Under a chat template, shots as turns of a conversation.
-        gen_kwargs: Generation arguments that replace the task's own, ``key=value,…``.
-        include_path: Folder with further task files.
-    """
-
-    num_fewshot: int | None = None
-    limit: float | None = None
-    apply_chat_template: bool | str = False
-    system_instruction: str | None = None
-    fewshot_as_multiturn: bool = True
-    gen_kwargs: str | None = None
-    include_path: Path | None = None
+_LONGEST_NAME: Final = 200
+"""Bytes of a file's name that any file system takes, with room for what is put in front."""
 
 
 def build_task_manager(include_path: Path | None, model_args: Mapping[str, Any]) -> TaskManager:
@@ -62,8 +50,21 @@ def check_tasks(manager: TaskManager, tasks: Sequence[str]) -> None:
             raise SettingsError(f"there is no lm-eval task {name!r}: {hint}")
 
 
-def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> list[Any]:
-    """The tasks and groups as lm-eval's objects, with their questions.
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks as lm-eval's objects, with their questions.
+
+    Attributes:
+        asked: The groups and tasks that were asked for, as lm-eval takes them.
+        single: All single tasks by name.
+    """
+
+    asked: list[Any]
+    single: Mapping[str, Any]
+
+
+def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
+    """Loads tasks and groups.
 
     Raises:
         SettingsError: A task is not known.
@@ -71,12 +72,48 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> list[Any]:
     """
     check_tasks(manager, tasks)
     try:
-        loaded = manager.load(list(tasks))
-    except OSError as error:  # what datasets raises for data that is missing, or not to be had offline
-        raise DatasetError(f"the questions of {', '.join(tasks)} cannot be loaded: {error}") from error
+        with _local_data_read_anew():
+            loaded = manager.load(list(tasks))
+    except StsError:
+        raise
+    except Exception as error:  # whatever datasets, or a task's own code, raises
+        raise DatasetError(f"the questions of {', '.join(tasks)} cannot be loaded: {described(error)}") from error
     inside = {member for members in loaded["group_map"].values() for member in members}
     objects = loaded["groups"] | loaded["tasks"]
-    return [item for name, item in objects.items() if name not in inside]
+    return Tasks([item for name, item in objects.items() if name not in inside], loaded["tasks"])
+
+
+def check_choice(tasks: Tasks, choice: MetricChoice) -> None:
+    """Refuses a metric or filter that a task does not have.
+
+    Raises:
+        SettingsError: Names what is there.
+    """
+    for name, task in tasks.single.items():
+        filters = [ensemble.name for ensemble in getattr(task, "_filters", ())]
+        for kind, asked, there in (("metric", choice.metric, task.aggregation()), ("filter", choice.filter, filters)):
+            if asked is not None and asked not in there:
+                raise SettingsError(f"--{kind} {asked}: task {name} has {', '.join(there)}")
+
+
+@contextmanager
+def _local_data_read_anew() -> Iterator[None]:
+    """Has ``datasets`` read local files: of the same path and modification time it would take its cached copy."""
+    import datasets
+
+    original = datasets.load_dataset
+
+    def load(path: str, *args: Any, **options: Any) -> Any:
+        local = Path(path).exists() or options.get("data_files") is not None or options.get("data_dir") is not None
+        if local and options.get("download_mode") is None:
+            options["download_mode"] = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS
+        return original(path, *args, **options)
+
+    datasets.load_dataset = load
+    try:
+        yield
+    finally:
+        datasets.load_dataset = original
 
 
 @dataclass(frozen=True)
@@ -90,24 +127,28 @@ class Finished:
 def run_lm_eval(
     lm: Any,
     args: Mapping[str, Any],
-    tasks: list[Any],
+    tasks: Tasks,
     manager: TaskManager,
     conditions: Conditions,
     folder: Path,
     cache: Path | None,
 ) -> Finished | None:
-    """Runs lm-eval; None on other ranks than the first."""
+    """Runs lm-eval; None on other ranks than the first.
+
+    Raises:
+        ModelError: lm-eval, the model or a task's code failed.
+    """
     from lm_eval import simple_evaluate
     from lm_eval.api.model import CacheHook
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=str(folder))
     try:
-        with _remembered_environment():
+        with _remembered_environment(), _responses_as_json():
             results = simple_evaluate(
                 model=lm,
                 model_args=dict(args),
-                tasks=tasks,
+                tasks=tasks.asked,
                 num_fewshot=conditions.num_fewshot,
                 use_cache=None if cache is None else str(cache),
                 limit=conditions.limit,
@@ -118,6 +159,12 @@ def run_lm_eval(
                 gen_kwargs=conditions.gen_kwargs,
                 task_manager=manager,
             )
+    except StsError:
+        raise
+    except Exception as error:  # whatever the model, lm-eval or a task's own code raises
+        logger.debug("lm-eval failed", exc_info=True)
+        named = args.get("peft") or args["pretrained"]
+        raise ModelError(f"lm-eval failed on {named} with {', '.join(tasks.single)}: {described(error)}") from error
     finally:
         responses = getattr(lm.cache_hook, "dbdict", None)
         if responses is not None:
@@ -127,15 +174,52 @@ def run_lm_eval(
         return None
     # lm-eval was handed the loaded model, and calls it by its class or path.
     tracker.general_config_tracker.model_source = "hf"
+    tracker.general_config_tracker.model_name_sanitized = _folder_name(
+        str(tracker.general_config_tracker.model_name_sanitized)
+    )
     results["config"]["model"] = "hf"
     return Finished(results | asdict(tracker.general_config_tracker), tracker)
 
 
-def write_files(finished: Finished, folder: Path) -> Path:
-    """Writes result and samples files as ``lm_eval --log_samples --output_path`` does.
+def _folder_name(name: str) -> str:
+    """A name for lm-eval's folder of results: its end and a hash where the file system could not take the whole."""
+    whole = os.fsencode(name)
+    if len(whole) <= _LONGEST_NAME:
+        return name
+    return f"{hashlib.sha256(whole).hexdigest()[:12]}-{whole[-_LONGEST_NAME // 2 :].decode(errors='ignore')}"
 
-    Returns:
-        The result file.
+
+@contextmanager
+def _responses_as_json() -> Iterator[None]:
+    """lm-eval keeps responses as pickles, which may run any code when read; here they are JSON."""
+    import sqlitedict  # type: ignore[import-untyped]
+
+    original = sqlitedict.SqliteDict
+
+    class Responses(original):  # type: ignore[misc, valid-type]  # sqlitedict is not typed
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "encode": json.dumps, "decode": _response})
+
+    sqlitedict.SqliteDict = Responses
+    try:
+        yield
+    finally:
+        sqlitedict.SqliteDict = original
+
+
+def _response(stored: object) -> Any:
+    """A log-likelihood with whether it is greedy, or a text, as lm-eval's model gave it."""
+    try:
+        found = json.loads(stored) if isinstance(stored, str) else None
+    except ValueError:
+        found = None
+    if found is None:
+        raise RecordError("a response that was kept is not JSON: remove the file responses_rank….db and measure again")
+    return tuple(found) if isinstance(found, list) else found
+
+
+def write_files(finished: Finished, folder: Path) -> None:
+    """Writes result and samples files as ``lm_eval --log_samples --output_path`` does.
 
     Raises:
         RecordError: A file was not written: lm-eval only logs that.
@@ -145,11 +229,11 @@ def write_files(finished: Finished, folder: Path) -> Path:
     tracker.save_results_aggregated(results=results, samples=samples)
     for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
-    found = list(folder.rglob(f"results_{tracker.date_id}.json"))
-    written = {file.name for file in folder.rglob(f"samples_*_{tracker.date_id}.jsonl")}
-    if not found or any(f"samples_{task}_{tracker.date_id}.jsonl" not in written for task in results["configs"]):
+    date = getattr(tracker, "date_id", None)  # missing where not even the first file could be made
+    found = list(folder.rglob(f"results_{date}.json"))
+    written = {file.name for file in folder.rglob(f"samples_*_{date}.jsonl")}
+    if not found or any(f"samples_{task}_{date}.jsonl" not in written for task in results["configs"]):
         raise RecordError(f"lm-eval could not write its results below {folder}: is the disk full?")
-    return found[0]
 
 
 @contextmanager

@@ -1,33 +1,38 @@
 """Measuring a model: an ordinary lm-eval run in this process, kept so that it need not be run twice.
 
-A finished run is reused where the weights, the tasks and every option that could change an answer are the same. A run
-that was killed goes on at the question where lm-eval's response cache is on (``use_cache``), else it starts again.
+A finished run is reused where everything that an answer depends on is the same
+(:class:`~lm_eval_sts.outcomes.run_facts.Dependencies`). A run that was killed goes on at the question where responses
+are kept (``use_cache``), else it starts again.
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.features.identity import weights_hash
-from lm_eval_sts.files import hash_json
+from lm_eval_sts.errors import BusyError, RecordError
+from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
-from lm_eval_sts.outcomes.comparable import other_args
+from lm_eval_sts.outcomes.conditions import Conditions
+from lm_eval_sts.outcomes.dependencies import dependencies
 from lm_eval_sts.outcomes.lm_eval_run import (
-    Conditions,
+    Finished,
     build_task_manager,
+    check_choice,
     load_tasks,
     run_lm_eval,
     write_files,
 )
 from lm_eval_sts.outcomes.metrics import MetricChoice
+from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, commit_of, load_model, parse_args
+from lm_eval_sts.outcomes.outcome_files import check_writable
 from lm_eval_sts.outcomes.result_files import STORED
+from lm_eval_sts.outcomes.run_results import plain_args
 from lm_eval_sts.outcomes.runs import Run, read_run, run_from_results, save_run
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Conditions", "evaluate_model"]
+__all__ = ["Conditions", "check_model", "evaluate_model"]
 
 
 def evaluate_model(
@@ -54,121 +59,125 @@ def evaluate_model(
     choice: MetricChoice = MetricChoice(),  # noqa: B008  # immutable
     base: ModelRef | None = None,
     model_name: str | None = None,
+    trust_base: bool = False,
+    check: Callable[[ModelRef], object] | None = None,
 ) -> Run:
     """Runs lm-eval on a model, or finds the same run finished below ``output``.
 
     Args:
         model_args: lm-eval's model arguments: ``pretrained=…`` for a full checkpoint, with ``peft=…`` for an adapter.
         tasks: Tasks and groups.
-        output: Folder that all processes of the run see; the run goes to a folder of its own in it, with the files
-            that ``lm_eval --log_samples --output_path`` writes and the run stored compactly beside them.
+        output: Folder that all processes of the run see; the run goes to a folder of its own in it: stored compactly,
+            and as the files that ``lm_eval --log_samples --output_path`` writes.
         conditions: How questions are put.
         batch_size: As lm-eval's.
-        device: As lm-eval's.
-        use_cache: Whether every answer goes to lm-eval's response cache, so that a killed run goes on at the question;
-            costs about 2 ms an answer.
+        device: As lm-eval's; by default the GPU where there is one.
+        use_cache: Whether every response is kept at once, so that a killed run goes on at the question; costs about
+            2 ms an answer.
         share_prefix: Run demonstrations that prompts share once; the same numbers to floating point.
         write_samples: Whether to write lm-eval's result and samples files; the stored run is written in any case.
         task_manager: lm-eval's task manager, where one is at hand: building one takes half a minute.
         choice: The metric and filter that count.
         base: The base model as measured, for an adapter to be checked against.
         model_name: What records call the base model; ``pretrained`` by default.
+        trust_base: Take an adapter for one of this base model, whatever it says of itself.
+        check: Called with the loaded model before anything is run: whatever it raises ends the measurement.
 
     Returns:
         The run.
 
     Raises:
-        ModelError: The model cannot be loaded, or the adapter belongs to another base.
-        SettingsError: There is no such task.
+        ModelError: The model cannot be loaded or run, or the adapter belongs to another base.
+        SettingsError: There is no such task, metric, filter, chat template or device.
         DatasetError: A task's questions cannot be loaded.
         RecordError: The results are not complete or cannot be written.
     """
-    args = _parsed(model_args)
-    _check_adapter(args, base)
-    lm = _load(args, batch_size, device, share_prefix)
-    model = _model_ref(lm, model_name or str(args["pretrained"]))
-    folder = output / f"run-{_key(model, args, tasks, conditions)[:16]}"
-    if (folder / STORED).is_file():
-        logger.info("measured before: %s", folder)
-        return read_run(folder, choice)
+    args = parse_args(model_args)
+    device = choose_device(device)
+    check_writable(output)
+    notes = check_model(args, conditions, base, trust_base=trust_base)
     manager = task_manager or build_task_manager(conditions.include_path, args)
     loaded = load_tasks(manager, tasks)
-    cache = folder / "responses"
-    finished = run_lm_eval(lm, args, loaded, manager, conditions, folder, cache if use_cache else None)
-    if finished is None:  # the first rank has the results
+    check_choice(loaded, choice)
+    commit = commit_of(args)
+    # All files of one commit, and of the one that the record names.
+    lm = load_model({**args, "revision": commit} if commit else args, batch_size, device, share_prefix)
+    model = model_ref(lm.model, model_name or str(args["pretrained"]), commit or UNKNOWN)
+    if check is not None:
+        check(model)
+    depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions)
+    folder = output / f"run-{depends.key[:16]}"
+
+    with _alone(folder, lm):
+        if (folder / STORED).is_file():
+            logger.info("measured before: %s", folder)
+        else:
+            cache = folder / "responses"
+            finished = run_lm_eval(lm, args, loaded, manager, conditions, folder, cache if use_cache else None)
+            if finished is not None:  # the first rank has the results
+                finished.results["config"] |= {"batch_size": batch_size, "device": device}
+                run = run_from_results(finished.results, source=str(folder), model=model, choice=choice)
+                _store(replace(run, facts=run.facts.model_copy(update={"depends": depends})), finished, write_samples)
+                for file in folder.glob(f"{cache.name}_rank*.db"):
+                    file.unlink()
         lm.barrier()
-        return read_run(folder, choice)
-    finished.results["config"] |= {"batch_size": batch_size, "device": device}
-    run = run_from_results(finished.results, source=str(folder), model=model, choice=choice)
-    if write_samples:
-        source = write_files(finished, folder)
-        run = replace(run, facts=run.facts.model_copy(update={"source": str(source)}))
-    save_run(run, folder / STORED)
-    for file in folder.glob(f"{cache.name}_rank*.db"):
-        file.unlink()
-    lm.barrier()
-    return run
+        run = read_run(folder, choice)
+    if run.facts.depends != depends:
+        raise RecordError(f"{folder} holds another run than its name says: remove it, and measure again")
+    # The same weights may have lain elsewhere, and have had another name, when the run was stored.
+    now = {"source": str(folder), "model": model, "model_args": plain_args(args), "adapter": args.get("peft")}
+    return replace(run, facts=run.facts.model_copy(update={**now, "notes": (*run.facts.notes, *notes)}))
 
 
-def _parsed(model_args: str | Mapping[str, Any]) -> dict[str, Any]:
-    from lm_eval.utils import simple_parse_args_string
+def check_model(
+    args: Mapping[str, Any], conditions: Conditions, base: ModelRef | None = None, *, trust_base: bool = False
+) -> list[str]:
+    """Finds what would stop a measurement, as far as that can be known without loading the model.
 
-    args = dict(simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args)
-    if not args.get("pretrained"):
-        raise SettingsError(f"model arguments {model_args!r} name no model: give pretrained=…")
-    return args
+    Args:
+        args: lm-eval's model arguments.
+        conditions: How questions are to be put.
+        base: The base model as measured, for an adapter to be checked against; None: not yet measured.
+        trust_base: Take an adapter for one of this base model, whatever it says of itself.
 
+    Returns:
+        What a reader must know.
 
-def _check_adapter(args: Mapping[str, Any], base: ModelRef | None) -> None:
+    Raises:
+        ModelError: The model cannot be loaded, or the adapter belongs to another base.
+        SettingsError: There is no such chat template.
+    """
+    notes = []
     if args.get("peft"):
         name = str(args["pretrained"])
         known = base or ModelRef(name=name, weights_hash=UNKNOWN, dtype=UNKNOWN)
-        check_adapter_base(Path(str(args["peft"])), known.model_copy(update={"name": name}))
+        notes = check_adapter_base(
+            Path(str(args["peft"])), known.model_copy(update={"name": name}), args=args, trust=trust_base
+        )
+    check_loadable(args, conditions.apply_chat_template)
+    return notes
 
 
-def _load(args: Mapping[str, Any], batch_size: int | str, device: str | None, share_prefix: bool) -> Any:
-    """The model as lm-eval's ``hf`` loads it."""
-    from lm_eval.models.huggingface import HFLM
-
-    kind: Any = HFLM
-    if share_prefix:
-        from lm_eval_sts.outcomes.shared_prefix import SharedPrefixLM
-
-        kind = SharedPrefixLM
-    try:
-        return kind.create_from_arg_obj(dict(args), {"batch_size": batch_size, "device": device})
-    except (OSError, ValueError) as error:
-        named = f"adapter {args['peft']} on {args['pretrained']}" if args.get("peft") else args["pretrained"]
-        raise ModelError(f"cannot load {named}: {error}") from error
+@contextlib.contextmanager
+def _alone(folder: Path, lm: Any) -> Iterator[None]:
+    """Holds the run's folder; a process that measures the same is waited for, and its result taken."""
+    with contextlib.ExitStack() as held:
+        if lm.rank == 0:
+            try:
+                held.enter_context(locked(folder))
+            except BusyError:
+                logger.warning("another process is measuring the same in %s: waiting for its result", folder)
+                held.enter_context(locked(folder, wait=-1))
+        lm.barrier()
+        yield
 
 
-def _model_ref(lm: Any, name: str) -> ModelRef:
-    return ModelRef(
-        name=name,
-        revision=str(getattr(lm.model.config, "_commit_hash", None) or UNKNOWN),
-        weights_hash=weights_hash(lm.model),
-        dtype=str(lm.model.dtype).removeprefix("torch."),
-    )
-
-
-def _key(model: ModelRef, args: Mapping[str, Any], tasks: Sequence[str], conditions: Conditions) -> str:
-    """Hash of all that an answer depends on. Not of batch size and device, which change it in the last digits only."""
-    options = {k: v for k, v in asdict(conditions).items() if k != "include_path"}
-    return hash_json(
-        {
-            "weights": model.weights_hash,
-            "model_args": other_args(args),
-            "tasks": sorted(tasks),
-            "task_files": _files_hash(conditions.include_path),
-            "lm_eval": metadata.version("lm_eval"),
-            **options,
-        }
-    )
-
-
-def _files_hash(folder: Path | None) -> str | None:
-    """Of the task files that the user brings, which may change under the same version."""
-    if folder is None:
-        return None
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc")
-    return hash_json({str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
+def _store(run: Run, finished: Finished, write_samples: bool) -> None:
+    """Stores a run, and only then writes lm-eval's own files, which can fail without losing anything."""
+    folder = Path(run.facts.source)
+    save_run(run, folder / STORED)
+    if write_samples:
+        try:
+            write_files(finished, folder)
+        except RecordError as error:
+            logger.warning("the run is stored, but %s", error)

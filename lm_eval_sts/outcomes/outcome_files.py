@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import secrets
+import unicodedata
 from pathlib import Path
 from typing import Final
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.records import Outcome, load_record, save_record
+
+_NAME: Final = re.compile(next(m.pattern for m in Outcome.model_fields["name"].metadata if hasattr(m, "pattern")))
 
 _NOT_CONTENT: Final = {"provenance", "source"}
 """Differ between two runs of the same command."""
@@ -18,13 +23,60 @@ _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuses, before long work, an output that is there and is no outcome.
+    """Refuses, before long work, an output that is there and is no outcome, or that could not be written.
 
     Raises:
-        RecordError: It is something else.
+        RecordError: It is something else, or cannot be written.
     """
-    if path.exists() and not overwrite:
+    try:
+        path.with_name(f".{path.name}{'.tmp' * 11}").exists()  # as long as the temporary names of writing it
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot write {str(path)[:100]}…: {error}: choose a shorter --output") from error
+    if path.is_dir():
+        raise RecordError(f"output {path} is a folder: give the name of a file")
+    check_writable(path.parent)
+    if there and not overwrite:
         load_record(Outcome, path)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuses, before long work, a folder that cannot be written or made.
+
+    Raises:
+        RecordError: It cannot.
+    """
+    nearest = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        what = "is no folder" if not nearest.is_dir() else "may not be written"
+        raise RecordError(f"cannot write to {folder}: {nearest} {what}: choose another place")
+
+
+def check_name(name: str) -> None:
+    """Refuses, before long work, a name that an outcome cannot have.
+
+    Raises:
+        SettingsError: Proposes one that it can have.
+    """
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"name {name!r}: an outcome's name has up to 100 lower-case letters, digits, '.', '_' and '-', and begins "
+            f"with a letter or digit: for instance {make_name(name)!r}"
+        )
+
+
+def make_name(*parts: str) -> str:
+    """A name for an outcome, made of other names; what its letters cannot spell is told by a short hash."""
+    return re.sub("-{2,}", "-", "-".join(map(_spelt, parts)))[:100].rstrip("-._")
+
+
+def _spelt(part: str) -> str:
+    plain = unicodedata.normalize("NFKD", part)
+    plain = "".join(c for c in plain if not unicodedata.combining(c)).lower()
+    spelt = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")
+    if spelt and not any(c.isalnum() and not c.isascii() for c in plain):
+        return spelt
+    return f"{spelt[:40]}-{hashlib.sha256(part.encode(errors='surrogateescape')).hexdigest()[:8]}".strip("-._")
 
 
 def write_outcome(outcome: Outcome, path: Path, *, overwrite: bool = False) -> None:

@@ -33,6 +33,7 @@ from lm_eval_sts.records import (
     Provenance,
     Recipe,
     SftSetRef,
+    validated,
 )
 
 _PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy")
@@ -53,6 +54,7 @@ def pair(
     seeds: Sequence[int] = (),
     source: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    trust_base: bool = False,
 ) -> Outcome:
     """The measured change of every domain.
 
@@ -66,44 +68,45 @@ def pair(
         seeds: Fine-tuning seeds in the order of ``tuned``; by default as the manifests say.
         source: Where the figures come from; the command by default.
         settings: Further settings for the record's provenance.
+        trust_base: Only note that a manifest names another base model.
 
     Raises:
         RecordError: The runs are not comparable, are of the same weights, or belong to different settings; names
-            both sides.
+            both sides. Or a figure or the name is none that an outcome can have.
     """
     if not tuned:
         raise RecordError("nothing to pair: give at least one tuned run")
-    caveats = [*check_manifests(base.facts.model, manifests), *check_comparable(base, tuned)]
+    caveats = [*check_manifests(base.facts.model, manifests, trust_base=trust_base), *check_comparable(base, tuned)]
     seeds = tuple(seeds) or tuple(m.seed for m in manifests)
     for what, given in (("seeds", seeds), ("manifests", manifests)):
         if given and len(given) != len(tuned):
             raise RecordError(f"{len(given)} {what} for {len(tuned)} tuned runs: give one a run, or none")
     runs = [base, *tuned]
     tables = {d: [r.questions[d] for r in runs] for d in base.facts.domains if all(d in r.questions for r in runs)}
-    changes = _Changes(runs, tables)
     command = this_command()
-    domains = {domain: changes.of(domain) for domain in base.facts.domains}
-    return Outcome(
-        name=name,
-        model=base.facts.model,
-        sft_set=sft_set or (manifests[0].sft_set if manifests else None),
-        recipe=recipe or (manifests[0].recipe if manifests else None),
-        measurement=_measurement(base, tables),
-        seeds=seeds,
-        domains=domains,
-        seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
-        split_half=changes.reliability(),
-        tuned=tuple(m.model_dump(mode="json") for m in manifests),
-        source=source or command,
-        caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
-        provenance=Provenance(
-            package_versions={package: package_version(package) for package in _PACKAGES},
-            command=command,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seed=_SPLIT_SEED,
-            settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
-        ),
-    )
+    with validated(f"outcome {name}"):
+        changes = _Changes(runs, tables)
+        return Outcome(
+            name=name,
+            model=base.facts.model,
+            sft_set=sft_set or (manifests[0].sft_set if manifests else None),
+            recipe=recipe or (manifests[0].recipe if manifests else None),
+            measurement=_measurement(base, tables),
+            seeds=seeds,
+            domains={domain: changes.of(domain) for domain in base.facts.domains},
+            seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
+            split_half=changes.reliability(),
+            tuned=tuple(m.model_dump(mode="json") for m in manifests),
+            source=source or command,
+            caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
+            provenance=Provenance(
+                package_versions={package: package_version(package) for package in _PACKAGES},
+                command=command,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                seed=_SPLIT_SEED,
+                settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
+            ),
+        )
 
 
 # ---- views: which numbers of the questions are compared

@@ -51,9 +51,15 @@ def run_from_results(
             table = read_questions(rows, Reading(task, chosen.metric, chosen.filter, results["configs"][task]), source)
             questions[domain] = table.questions
             notes += table.notes
-        domains[domain] = _domain_facts(results, task, chosen, questions.get(domain), source)
+        facts = _domain_facts(results, task, chosen, questions.get(domain), source)
         if domain in questions:
-            notes += _check_samples(questions[domain], domains[domain], chosen, source)
+            is_mean = _check_samples(questions[domain], facts, chosen, source)
+            facts = facts.model_copy(update={"is_mean": is_mean})
+            if not is_mean:
+                notes.append(
+                    f"{facts.metric} is not a mean over questions: the outcome gives the mean of its values a question"
+                )
+        domains[domain] = facts
     if not domains:
         raise RecordError(f"{source} holds no task with a result")
     return Run(_run_facts(results, source, model or _model(results), domains, tuple(dict.fromkeys(notes))), questions)
@@ -91,22 +97,27 @@ def _domain_facts(
     )
 
 
-def _check_samples(questions: Questions, facts: DomainFacts, chosen: Metric, source: str) -> list[str]:
-    """Refuses samples that do not belong to the result; says where the result is not their mean."""
+def _check_samples(questions: Questions, facts: DomainFacts, chosen: Metric, source: str) -> bool:
+    """Refuses samples that do not belong to the result; tells whether the result is their mean."""
     if len(questions) != facts.n:
         raise RecordError(
             f"{source}: the samples of task {facts.task} hold {len(questions)} of {facts.n} questions: run lm-eval "
             "again, or remove the samples file for an unpaired outcome"
         )
     mean = float(questions.score.mean())
-    if abs(mean - facts.value) <= 1e-6 * max(1.0, abs(facts.value)):
-        return []
+    if close(mean, facts.value):
+        return True
     if chosen.mean:
         raise RecordError(
             f"{source}: {facts.metric} of task {facts.task} is {facts.value:.6g}, but its samples give {mean:.6g}: "
             "do they belong to another run?"
         )
-    return [f"{facts.metric} is not a mean over questions: the outcome gives the mean of its values a question"]
+    return False
+
+
+def close(mean: float, value: float) -> bool:
+    """Whether a mean over questions is the aggregated value, to rounding."""
+    return abs(mean - value) <= 1e-6 * max(1.0, abs(value))
 
 
 def _run_facts(
@@ -116,7 +127,7 @@ def _run_facts(
     subtasks = results.get("group_subtasks") or {}
     inside = {member for members in subtasks.values() for member in members}
     asked = [name for name in (*subtasks, *(d.task for d in domains.values())) if name not in inside]
-    args = _model_args(config)
+    args = plain_args(config.get("model_args"))
     return RunFacts(
         source=source,
         tasks=",".join(dict.fromkeys(asked)),
@@ -133,9 +144,9 @@ def _run_facts(
     )
 
 
-def _model_args(config: Mapping[str, Any]) -> dict[str, Any]:
+def plain_args(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
     """lm-eval's model arguments, which it writes as it was given them: a mapping or ``key=value,…``."""
-    given = config.get("model_args") or {}
+    given = given or {}
     if isinstance(given, str):
         return dict(part.partition("=")[::2] for part in given.split(",") if part)
     plain = (str, int, float, bool)
@@ -144,7 +155,7 @@ def _model_args(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _model(results: Mapping[str, Any]) -> ModelRef:
     config = results.get("config") or {}
-    args = _model_args(config)
+    args = plain_args(config.get("model_args"))
     return ModelRef(
         name=str(args.get("pretrained") or args.get("model") or results.get("model_name") or UNKNOWN),
         revision=str(config.get("model_sha") or UNKNOWN),

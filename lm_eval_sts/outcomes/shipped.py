@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import Outcome, Prediction, Record, load_record, read_json
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 PUBLISHED: Final = _PACKAGE / "outcomes" / "published"
@@ -46,6 +46,7 @@ def load_outcome(spec: str) -> Outcome:
     return _load(Outcome, spec, _outcome_files())
 
 
+@noted_together()
 def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
     """Reads the outcomes of all places given.
 
@@ -73,9 +74,10 @@ def kind_of(file: Path) -> object:
     """What record a JSON file says it is; None for anything else.
 
     Raises:
-        RecordError: It cannot be read, or is not JSON.
+        RecordError: It cannot be read, is not JSON, or is a damaged record.
     """
     data = read_json(file)
+    refuse_damaged(data, str(file))
     return data.get("kind") if isinstance(data, dict) else None
 
 
@@ -91,6 +93,15 @@ def load_shipped_prediction(spec: str) -> Prediction:
     return _load(Prediction, spec, _files(PREDICTIONS))
 
 
+def prediction_place(spec: str) -> Path:
+    """Where predictions lie that are given by the path of a file or folder, or else by a shipped name.
+
+    Raises:
+        RecordError: There is neither.
+    """
+    return _path(spec, _files(PREDICTIONS), "prediction")
+
+
 def _outcome_files() -> dict[str, Path]:
     return _files(PUBLISHED) | _files(MICRO, _MICRO_PREFIX)
 
@@ -101,14 +112,19 @@ def _files(folder: Path, prefix: str = "") -> dict[str, Path]:
 
 
 def _load(kind: type[R], spec: str, shipped: dict[str, Path]) -> R:
-    if spec in shipped:
-        return load_record(kind, shipped[spec])
+    return load_record(kind, shipped[spec] if spec in shipped else _path(spec, shipped, kind.__name__.lower()))
+
+
+def _path(spec: str, shipped: dict[str, Path], what: str) -> Path:
+    """A path that was given, or else the file of a shipped name."""
     if spec.endswith(".json") or _exists(spec):
-        return load_record(kind, Path(spec))
+        return Path(spec)
+    if spec in shipped:
+        return shipped[spec]
     near = difflib.get_close_matches(spec, shipped, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
-    raise RecordError(f"no {kind.__name__.lower()} {spec!r} ships, nor is there such a file: {hint}available: {names}")
+    raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {hint}available: {names}")
 
 
 def _exists(spec: str) -> bool:

@@ -1,17 +1,27 @@
-"""What was given as base or tuned: a finished lm-eval run, an adapter, or a whole model."""
+"""What was given as base or tuned: a finished lm-eval run, an adapter, or a whole model; and where its files are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from lm_eval_sts.errors import ModelError
-from lm_eval_sts.finetuning.tuned import TunedManifest, read_tuned
+from lm_eval_sts.errors import ModelError, SettingsError
+from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest, read_tuned
 from lm_eval_sts.outcomes.result_files import is_run
 
 Kind = Literal["run", "adapter", "model"]
+
+_FILES: Final = {"revision", "subfolder", "code_revision", "gguf_file", "variant", "delta"}
+"""Model arguments that say which files of one repository are meant, and hold for that one only."""
+_WHICH_MODEL: Final = {*_FILES, "pretrained", "model", "path", "peft", "tokenizer"}
+_ADAPTER_FILES: Final = ("adapter_*", MANIFEST, "*token*", "*.jinja", "vocab*", "merges.txt")
+
+
+def other_args(args: Mapping[str, Any]) -> dict[str, str]:
+    """Model arguments but those that say which model and tokenizer it is."""
+    return {key: str(value) for key, value in sorted(args.items()) if key not in _WHICH_MODEL}
 
 
 @dataclass(frozen=True)
@@ -19,59 +29,129 @@ class Side:
     """One side of an outcome.
 
     Attributes:
-        given: Path or hub id.
+        given: Path or hub id, as the user gave it.
         kind: What it is.
+        path: What it is loaded from: of an adapter always a folder.
+        args: Model arguments that hold for this side only: ``revision``, ``subfolder``.
         manifest: What fine-tuning wrote down, where it did.
+        revision: Commit of an adapter from the hub.
     """
 
     given: str
     kind: Kind
+    path: str
+    args: Mapping[str, Any] = field(default_factory=dict)
     manifest: TunedManifest | None = None
+    revision: str | None = None
 
     def model_args(self, base: Mapping[str, Any]) -> dict[str, Any]:
         """lm-eval's model arguments.
 
         Args:
-            base: Those of the base model; what is not about which model it is holds for both.
+            base: Those of the base model. All of them hold for an adapter, which is put on that model; for another
+                model those that do not say which files of the base model's repository are meant. A tokenizer that
+                was given holds for both, so that they are asked alike.
         """
         if self.kind == "adapter":
-            return {**base, "peft": self.given}
-        args = {key: value for key, value in base.items() if key not in ("revision", "subfolder", "tokenizer")}
-        return {**args, "pretrained": self.given}
+            return {**base, "peft": self.path}
+        shared = {key: value for key, value in base.items() if key == "tokenizer" or key not in _WHICH_MODEL}
+        return {**shared, **self.args, "pretrained": self.path}
 
 
-def find_side(given: str) -> Side:
-    """Tells what a path or hub id is.
+def find_side(given: str, model_args: Mapping[str, Any] | None = None) -> Side:
+    """Tells what was given.
 
     A folder with ``adapter_config.json`` is an adapter, with ``config.json`` a model (results below it are left
-    alone: give their ``results_….json`` to take them), with results somewhere below it a run.
+    alone: give their ``results_….json`` to take them), with results somewhere below it a run. Model arguments of one
+    side may follow its name, as lm-eval has them: ``org/name,revision=step3``.
+
+    Args:
+        given: Path or hub id.
+        model_args: Further model arguments of this side.
 
     Raises:
-        ModelError: It is none of these.
+        ModelError: It is none of these, or an adapter that cannot be fetched.
+        SettingsError: Its arguments do not fit it.
         RecordError: Its fine-tuning manifest is not valid.
     """
-    path = Path(given)
-    if path.is_dir():
-        if (path / "adapter_config.json").is_file():
-            return Side(given, "adapter", read_tuned(path))
-        if (path / "config.json").is_file():
-            return Side(given, "model", read_tuned(path))
-        if is_run(path):
-            return Side(given, "run")
-        raise ModelError(
-            f"{given} is neither a model (config.json), an adapter (adapter_config.json) nor a folder with lm-eval "
-            "results (results_….json)"
-        )
+    name, own = _split(given)
+    args = {key: value for key, value in (model_args or {}).items() if key in _FILES}
+    for key, value in own.items():
+        if args.get(key, value) != value:
+            raise SettingsError(f"{given} and --model_args name two: {key}={value} and {key}={args[key]}")
+    args |= own
+    path = Path(name).expanduser()
     if path.is_file():
-        return Side(given, "run")
-    return Side(given, _kind_on_hub(given))
+        return Side(name, "run", str(path))
+    if not path.is_dir():
+        return _on_hub(name, args)
+    if revision := args.get("revision") or args.get("code_revision"):
+        raise SettingsError(f"{name} is a folder, which has no revisions: leave out {revision}, or give a hub id")
+    folder = path / str(args.get("subfolder") or "")
+    if (folder / "adapter_config.json").is_file():
+        return Side(name, "adapter", str(folder), manifest=read_tuned(folder))
+    if (folder / "config.json").is_file() or args.get("gguf_file"):
+        return Side(name, "model", str(path), args, read_tuned(folder))
+    if is_run(path):
+        return Side(name, "run", str(path))
+    raise ModelError(
+        f"{folder} is neither a model (config.json), an adapter (adapter_config.json) nor a folder with lm-eval "
+        "results (results_….json)"
+    )
 
 
-def _kind_on_hub(name: str) -> Kind:
-    """Whether a repository, in the cache or on the hub, holds an adapter or a model."""
-    from transformers.utils import peft_utils
+def _split(given: str) -> tuple[str, dict[str, Any]]:
+    """The name, and the model arguments that follow it."""
+    from lm_eval.utils import simple_parse_args_string
 
+    name, _, rest = given.partition(",")
     try:
-        return "adapter" if peft_utils.find_adapter_config_file(name) else "model"
-    except OSError as error:  # no repository's name
-        raise ModelError(f"there is no {name}: give a folder, a results_….json or the id of a model") from error
+        if Path(given).exists() or not rest:
+            return given, {}
+    except OSError as error:
+        raise ModelError(f"there is no {given[:100]}…: {error.strerror}") from error
+    args = dict(simple_parse_args_string(rest))
+    if wrong := [key for key in args if key not in _FILES]:
+        raise SettingsError(
+            f"{given}: {wrong[0]} cannot be given for one side (only {', '.join(sorted(_FILES))}): give it in "
+            "--model_args, for both"
+        )
+    return name, args
+
+
+def _on_hub(name: str, args: Mapping[str, Any]) -> Side:
+    """A repository in the cache or on the hub."""
+    from transformers.utils import peft_utils
+    from transformers.utils.hub import cached_file
+
+    where: dict[str, Any] = {"revision": args.get("revision"), "subfolder": str(args.get("subfolder") or "")}
+    try:
+        if peft_utils.find_adapter_config_file(name, **where):
+            return _adapter_on_hub(name, args)
+        manifest = cached_file(
+            name,
+            MANIFEST,
+            **where,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except (OSError, ValueError) as error:  # no repository's name, or no such revision
+        raise ModelError(
+            f"there is no {name}: give a folder, a results_….json or the id of a model ({error})"
+        ) from error
+    return Side(name, "model", name, args, read_tuned(Path(manifest).parent) if manifest else None)
+
+
+def _adapter_on_hub(name: str, args: Mapping[str, Any]) -> Side:
+    """An adapter, fetched: lm-eval would look for it at the base model's revision."""
+    from huggingface_hub import snapshot_download
+
+    subfolder = str(args.get("subfolder") or "")
+    patterns = [f"{subfolder}/{pattern}".lstrip("/") for pattern in _ADAPTER_FILES]
+    try:
+        snapshot = Path(snapshot_download(name, revision=args.get("revision"), allow_patterns=patterns))
+    except Exception as error:  # whatever the hub's client raises
+        raise ModelError(f"cannot fetch adapter {name}: {error}") from error
+    folder = snapshot / subfolder
+    return Side(name, "adapter", str(folder), manifest=read_tuned(folder), revision=snapshot.name)

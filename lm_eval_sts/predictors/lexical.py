@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lm_eval_sts.data import Example
 from lm_eval_sts.evidence.evidence import Array, Evidence, Texts
 from lm_eval_sts.predictors.base import Measured, Predictor, mean_of, ratio_of
 
@@ -31,14 +30,9 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def sft_text(example: Example) -> str:
-    """A pair as one text."""
-    return f"{example.prompt}\n{example.response}"
-
-
 def tfidf_cosine(evidence: Evidence) -> dict[str, Measured]:
     """Mean TF-IDF cosine of the questions to the SFT set's centroid."""
-    sft = [sft_text(example) for example in evidence.texts.sft]
+    sft = [example.text for example in evidence.texts.sft]
     domains = {d: [q.text for q in questions] for d, questions in evidence.texts.domains.items()}
     return {domain: mean_of(cosines) for domain, cosines in _cosines(sft, domains).items()}
 
@@ -60,7 +54,7 @@ def ngram_overlap(texts: Texts, n: int = 2) -> dict[str, Measured]:
     asked = {d: [list(_ngrams(q.text, n)) for q in qs] for d, qs in texts.domains.items()}
     wanted = {gram for questions in asked.values() for grams in questions for gram in grams}
     # Other n-grams of the SFT set, of which there may be millions, are not kept.
-    known = {gram for example in texts.sft for gram in _ngrams(sft_text(example), n) if gram in wanted}
+    known = {gram for example in texts.sft for gram in _ngrams(example.text, n) if gram in wanted}
     measured = {}
     for domain, questions in asked.items():
         shared = [sum(gram in known for gram in grams) for grams in questions]

@@ -40,7 +40,7 @@ def constant(evidence: Evidence) -> dict[str, Array]:
 
 def random(evidence: Evidence) -> dict[str, Array]:
     """For every domain one number from [0, 1), the same for all its questions."""
-    sft = hash_json([asdict(example) for example in evidence.texts.sft])
+    sft = hash_json([{k: v for k, v in asdict(example).items() if v} for example in evidence.texts.sft])
     drawn = {}
     for domain, questions in evidence.texts.domains.items():
         seed = int(hash_json([evidence.seed, domain, sft])[:16], 16)

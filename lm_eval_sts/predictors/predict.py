@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.evidence import Evidence
@@ -20,12 +22,13 @@ class Scored:
 
     Attributes:
         scores: By predictor.
-        predictions: One record a predictor; none for a predictor without a score for any domain, which a note of every
-            record names.
+        predictions: One record a predictor that has a score for any domain.
+        left_out: Why there is no record of a predictor that was asked for, by its name; a note of every record says so.
     """
 
     scores: dict[str, Scores]
     predictions: list[Prediction]
+    left_out: dict[str, str]
 
 
 def score(evidence: Evidence, predictors: Sequence[PredictorLike]) -> Scored:
@@ -38,7 +41,7 @@ def score(evidence: Evidence, predictors: Sequence[PredictorLike]) -> Scored:
     Raises:
         SettingsError: A predictor needs what was not read.
     """
-    about = evidence.about
+    about, domains = evidence.about, set(evidence.texts.domains)
     assert about is not None, "evidence from read() says what it is about"
     for predictor in predictors:
         missing = sorted(set(predictor.needs) - {"texts", *evidence.read})
@@ -46,14 +49,15 @@ def score(evidence: Evidence, predictors: Sequence[PredictorLike]) -> Scored:
             raise SettingsError(
                 f"{predictor.name} needs {' and '.join(missing)}, which was not read: name the predictor when reading"
             )
-    scores = {predictor.name: predictor.score(evidence) for predictor in predictors}
-    notes = [note for found in scores.values() if not found.domains for note in found.notes]
+    scores = {predictor.name: scores_of(predictor, evidence) for predictor in predictors}
+    for found in scores.values():
+        for note in found.notes:
+            logger.log(logging.INFO if domains <= set(found.domains) else logging.WARNING, note)
+    shared = [note for found in scores.values() if not found.domains for note in found.notes]
     still = max((d.shift.count(0.0) for s in scores.values() if s.selection for d in s.selection.draws), default=0)
     if still:
-        notes.append(f"{still} of the selected features did not move: n_features is too large for this SFT set")
-    for note in [*(note for found in scores.values() for note in found.notes), *notes[-1:] * bool(still)]:
-        logger.info(note)
-    shared = (*about.provenance.notes, *notes)
+        shared.append(f"{still} of the selected features did not move: n_features is too large for this SFT set")
+        logger.info(shared[-1])
     predictions = [
         Prediction(
             predictor=predictor.name,
@@ -64,9 +68,29 @@ def score(evidence: Evidence, predictors: Sequence[PredictorLike]) -> Scored:
             selection=found.selection,
             domains=found.domains,
             fitted_on=found.fitted_on,
-            provenance=about.provenance.model_copy(update={"notes": (*shared, *found.notes)}),
+            provenance=about.provenance.model_copy(update={"notes": (*about.provenance.notes, *shared, *found.notes)}),
         )
         for predictor, found in ((predictor, scores[predictor.name]) for predictor in predictors)
         if found.domains
     ]
-    return Scored(scores, predictions)
+    left_out = {name: "; ".join(found.notes) for name, found in scores.items() if not found.domains}
+    return Scored(scores, predictions, left_out)
+
+
+def scores_of(predictor: PredictorLike, evidence: Evidence) -> Scores:
+    """A predictor's scores, whosever it is, with a note on every domain that it leaves out.
+
+    Args:
+        predictor: The predictor.
+        evidence: What was read.
+    """
+    try:
+        found = predictor.score(evidence)
+    except ValidationError as error:  # a score that is no finite number: the others' are not lost for it
+        return Scores({}, {}, notes=(f"{predictor.name} gave what is no score: {error.errors()[0]['msg']}",))
+    told = "\n".join(found.notes)
+    missing = [name for name in evidence.texts.domains if name not in found.domains and name not in told]
+    if not missing:
+        return found
+    note = f"{predictor.name} has no score for {', '.join(missing)}, and does not say why"
+    return replace(found, notes=(*found.notes, note))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lm_eval_sts.records.base import FORMAT_VERSION, Finite, Provenance, Record
+from lm_eval_sts.records.base import Document, Finite, Provenance, Record
 from lm_eval_sts.records.outcome import View
 
 Target = Literal["magnitude", "delta"]
@@ -28,6 +28,12 @@ class Bounds(Record):
 
     low: Finite
     high: Finite
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
 
 
 class Ceiling(Record):
@@ -153,6 +159,12 @@ class Mean(Record):
     undefined: str | None = None
     """Why there is no mean, where there is none."""
 
+    @model_validator(mode="after")
+    def _one_correlation_a_setting(self) -> Self:
+        if len(self.settings) != len(self.correlations):
+            raise ValueError(f"{len(self.correlations)} correlations for {len(self.settings)} settings")
+        return self
+
 
 class Difference(Record):
     """Two predictors, over the settings and domains that both have."""
@@ -197,10 +209,9 @@ class Ranking(Record):
     """Of the predictors with a mean z, in the order of ``means``."""
 
 
-class Agreement(Record):
+class Agreement(Document):
     """How well predictions matched outcomes."""
 
-    format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["agreement"] = "agreement"
     target: Target
     view: View

@@ -1,15 +1,20 @@
 """What every record is: strict, versioned, checked when read, written whole or not at all.
 
-Every record that stands alone in a file carries ``format_version``; a record of a version that this
-package does not know is refused when read, never guessed at.
+Every record that stands alone carries ``format_version``; a record of a version that this package does not know is
+refused when read, never guessed at. A :class:`Document` carries a hash of its content as well.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
 import math
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +23,15 @@ from lm_eval_sts.files import write_atomically
 
 FORMAT_VERSION: Literal[1] = 1
 UNKNOWN = "unknown"
+CONTENT_HASH: Final = "content_hash"
+"""Key of a document's hash: beside its fields where it is written down, and none of them."""
+
+_EXACT: Final = 2**53
+"""Below it every whole number is a float, so that 1.0 and 1 are the same to all readers of JSON."""
+
+_unhashed: ContextVar[list[str] | None] = ContextVar("unhashed", default=None)
+
+logger = logging.getLogger(__name__)
 
 
 def _finite(value: float) -> float:
@@ -35,6 +49,12 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class Document(Record):
+    """A record that stands alone, in a file or in lm-eval's results, and carries a hash of its content there."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+
+
 class ModelRef(Record):
     """The frozen base model."""
 
@@ -43,8 +63,41 @@ class ModelRef(Record):
     revision: str = UNKNOWN
     """Commit of the hub snapshot where there is one."""
     weights_hash: str
-    """Hash of the loaded weights (dtype, adapters and quantisation included)."""
+    """Hash of the loaded model: weights, dtype, adapters, quantisation, and every entry of its config but its names.
+    What records have in common that were written before the two hashes below; it also depends on entries that change
+    no activation."""
     dtype: str
+    tensors_hash: str = UNKNOWN
+    """Of weights, dtype, adapters and quantisation alone."""
+    config_hash: str = UNKNOWN
+    """Of the entries of its config that may change an activation."""
+
+    def same(self, other: ModelRef) -> bool:
+        """Whether both are one model: by content where that is known, else by name."""
+        compared = self._hashes_beside(other)
+        return all(ours == theirs for _, ours, theirs in compared) if compared else self.name == other.name
+
+    def comparable(self, other: ModelRef) -> bool:
+        """Whether content tells if both are one model; else only their names do."""
+        return bool(self._hashes_beside(other))
+
+    def difference(self, other: ModelRef) -> str:
+        """In what the content of two models is known to differ, for a message; empty where in nothing known."""
+        return ", ".join(
+            f"{what} {ours[:12]} and {theirs[:12]}"
+            for what, ours, theirs in self._hashes_beside(other)
+            if ours != theirs
+        )
+
+    def _hashes_beside(self, other: ModelRef) -> list[tuple[str, str, str]]:
+        """What is hashed, and both hashes; nothing for a model in two dtypes, whose hashes differ, or where unknown."""
+        if self.dtype != other.dtype:
+            return []
+        for names in ({"weights": "tensors_hash", "config": "config_hash"}, {"weights or config": "weights_hash"}):
+            found = [(what, getattr(self, name), getattr(other, name)) for what, name in names.items()]
+            if not any(value in ("", UNKNOWN) for _, *both in found for value in both):
+                return found
+        return []
 
 
 class SftSetRef(Record):
@@ -75,7 +128,7 @@ R = TypeVar("R", bound=Record)
 
 
 def parse_record(kind: type[R], data: object, where: str) -> R:
-    """Validates one record.
+    """Validates one record; of a document it checks the hash first, and logs a warning where it carries none.
 
     Args:
         kind: The record's class.
@@ -83,7 +136,8 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
         where: What the data came from, for the message.
 
     Raises:
-        RecordError: The data is of another format version or not valid; says which field and why.
+        RecordError: The data is of another format version, was changed since it was written, or is not valid; says
+            which field and why.
     """
     version = data.get("format_version", FORMAT_VERSION) if isinstance(data, dict) else FORMAT_VERSION
     if type(version) is not int or version != FORMAT_VERSION:
@@ -91,29 +145,132 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
             f"{where}: format version {version!r} is not known to this release (it reads {FORMAT_VERSION}): "
             "upgrade lm-eval-sts, or write the record again"
         )
-    try:
+    content = _checked_content(data, where) if issubclass(kind, Document) else data
+    with validated(where):
         # Through JSON, so that lists become the tuples of the record under strict rules.
-        record = kind.model_validate_json(json.dumps(data))
+        record = kind.model_validate_json(json.dumps(content))
+    try:  # what is free in a record, as settings are, may still hold what Python reads and JSON does not know
+        json.dumps(content, allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"{where}: not a valid {kind.__name__}: it holds a number that is not finite") from error
+    if isinstance(record, Document) and content is data:
+        _note_unhashed(where)
+    return record
+
+
+@contextlib.contextmanager
+def validated(where: str) -> Iterator[None]:
+    """Says what is wrong with a record that is made within it.
+
+    Args:
+        where: What it is made from, for the message.
+
+    Raises:
+        RecordError: It is not valid; names the first field and why, and how many more there are.
+    """
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the record"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise RecordError(f"{where}: not a valid {kind.__name__}: {field}: {first['msg']}{more}") from error
-    try:  # what is free in a record, as settings are, may still hold what Python reads and JSON does not know
-        json.dumps(data, allow_nan=False)
-    except ValueError as error:
-        raise RecordError(f"{where}: not a valid {kind.__name__}: it holds a number that is not finite") from error
-    return record
+        raise RecordError(f"{where}: not a valid {error.title}: {field}: {first['msg']}{more}") from error
+
+
+def dump_record(record: Record) -> dict[str, Any]:
+    """A record as decoded JSON; a document with its hash, which :func:`parse_record` checks and takes off."""
+    content: dict[str, Any] = json.loads(record.model_dump_json())
+    return with_hash(content) if isinstance(record, Document) else content
+
+
+def with_hash(content: dict[str, Any]) -> dict[str, Any]:
+    """A document's decoded JSON with the hash of it."""
+    return {**content, CONTENT_HASH: _hash(content)}
+
+
+def _hash(content: dict[str, Any]) -> str:
+    """SHA-256 of decoded JSON, as 64 hex digits: the same for any order of keys, any spacing, and 1.0 written as 1."""
+    canonical = json.loads(json.dumps(content), parse_float=_shortest)
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _shortest(digits: str) -> float:
+    value = float(digits)
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
+
+
+def _checked_content(data: object, where: str) -> object:
+    """What is left without the hash, once it was seen to be what was hashed; the data itself where there is none."""
+    if not isinstance(data, dict) or CONTENT_HASH not in data:
+        return data
+    content = {key: value for key, value in data.items() if key != CONTENT_HASH}
+    if (found := _hash(content)) != data[CONTENT_HASH]:
+        raise RecordError(
+            f"{where}: its content does not match its hash (written: {str(data[CONTENT_HASH])[:12]}, found: "
+            f"{found[:12]}): it was changed or damaged; take it again from its source, or, if you changed it on "
+            f"purpose, remove its {CONTENT_HASH}"
+        )
+    return content
+
+
+def refuse_damaged(data: object, where: str) -> None:
+    """Refuses JSON that was written as a document and is no longer what was written, its kind included.
+
+    Args:
+        data: Decoded JSON of any kind; what is no document passes.
+        where: What it came from, for the message.
+
+    Raises:
+        RecordError: Its content does not match its hash.
+    """
+    if isinstance(data, dict) and "format_version" in data:
+        _checked_content(data, where)
+
+
+@contextlib.contextmanager
+def noted_together() -> Iterator[None]:
+    """Within it (or in a function that it decorates), one line tells of all documents that carry no hash."""
+    if _unhashed.get() is not None:
+        yield
+        return
+    places: list[str] = []
+    token = _unhashed.set(places)
+    try:
+        yield
+    finally:
+        _unhashed.reset(token)
+        _tell_unhashed(places)
+
+
+def _note_unhashed(where: str) -> None:
+    gathered = _unhashed.get()
+    if gathered is None:
+        _tell_unhashed([where])
+    else:
+        gathered.append(where)
+
+
+def _tell_unhashed(places: Iterable[str]) -> None:
+    distinct = list(dict.fromkeys(places))
+    if distinct:
+        more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+        logger.warning(
+            "%s%s: no %s (an older record, or one edited by hand): damage to it would not be noticed",
+            distinct[0],
+            more,
+            CONTENT_HASH,
+        )
 
 
 def save_record(record: Record, path: Path) -> None:
-    """Writes a record as indented JSON, atomically.
+    """Writes a record as indented JSON, atomically; a document with its hash.
 
     Raises:
         RecordError: The file cannot be written.
     """
+    text = json.dumps(dump_record(record), indent=2, ensure_ascii=False)
     try:
-        write_atomically(path, (record.model_dump_json(indent=2) + "\n").encode())
+        write_atomically(path, (text + "\n").encode())
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror or error}: choose another place") from error
 

@@ -61,6 +61,18 @@ class BoardSetting(Record):
     """Pearson's correlation expected for a perfect predictor."""
 
 
+class Sealer(Record):
+    """What somebody sealed, and how much of it was shown: of many seals one may come true by chance."""
+
+    submitter: str
+    seals: int
+    """How many of theirs there are."""
+    revealed: int
+    """Those that a submission opens."""
+    due: int
+    """Those that no submission opens though the outcome of one of their settings is registered."""
+
+
 class Entry(Record):
     """A submission as the board lists it."""
 
@@ -72,9 +84,14 @@ class Entry(Record):
     """What its scores are declared to predict."""
     cost: Cost | None
     submitter: str
+    """With the script of its letters where these may look like Latin ones."""
     n_settings: int
     sealed: tuple[str, ...]
     """Settings whose predictions were sealed before the outcome was published."""
+    sealer: Sealer | None
+    """Who sealed them; None where nothing was sealed."""
+    same_order: tuple[str, ...]
+    """Entries that put the domains into the same order (Spearman above .999) in most of the shared settings."""
     fitted_on: tuple[str, ...]
     """Settings and domains whose measured changes it was fitted on, for any of its settings."""
     content: Sha256
@@ -130,12 +147,14 @@ class ScopeBoard(Record):
 
 
 class BoardProblem(Record):
-    """Something that was put forward and is not on the board."""
+    """Something wrong with a file that was put forward."""
 
     file: str
     """Below the leaderboard's folder."""
     line: int | None
     message: str
+    left_out: bool
+    """Whether the file is not on the board for it."""
 
 
 class Board(Record):
@@ -146,4 +165,6 @@ class Board(Record):
     scopes: tuple[ScopeBoard, ...]
     settings: tuple[BoardSetting, ...]
     entries: tuple[Entry, ...]
+    seals: tuple[Sealer, ...]
+    """By submitter."""
     problems: tuple[BoardProblem, ...]

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lm_eval_sts.records.base import FORMAT_VERSION, Finite, ModelRef, Provenance, Record, SftSetRef
+from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
 
 View = Literal["score", "answered", "log_likelihood", "choice_log_likelihood"]
 """A way to look at the same runs: which quantity of a question changed."""
 
 VIEWS: Final[tuple[View, ...]] = ("score", "answered", "log_likelihood", "choice_log_likelihood")
+
+
+_ROUNDING: Final = 1e-6
+"""Relative to the figures compared: they may be written to seven digits."""
+
+_PUBLISHED_ROUNDING: Final = 1.5e-3
+"""Of base, tuned and change printed to a tenth of a percentage point each."""
+
+
+def mcnemar_p(gained: int, lost: int) -> float:
+    """Exact McNemar test, two-sided: the p-value of ``gained`` in ``gained + lost`` tosses of a fair coin.
+
+    McNemar 1947 in its exact binomial form; without discordant questions 1.
+    """
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
 class Change(Record):
@@ -38,6 +55,32 @@ class Change(Record):
     seed_deltas: tuple[Finite, ...] = ()
     """The change under each fine-tuning seed; empty where the runs are not at hand."""
 
+    @model_validator(mode="after")
+    def _figures_fit_each_other(self) -> Self:
+        rounding = _PUBLISHED_ROUNDING if self.se_kind == "estimated" else 0.0
+        if self.base is not None and self.tuned is not None:
+            sizes = abs(self.base) + abs(self.tuned)
+            _same("delta", self.delta, "tuned − base", self.tuned - self.base, rounding + _ROUNDING * sizes)
+        if self.seed_deltas:
+            mean = sum(delta / len(self.seed_deltas) for delta in self.seed_deltas)
+            _same("delta", self.delta, "the mean of seed_deltas", mean, _ROUNDING * max(map(abs, self.seed_deltas)))
+        if (self.gained is None) != (self.lost is None):
+            raise ValueError("gained and lost: give both or neither")
+        if self.gained is not None and self.lost is not None:
+            if self.gained + self.lost > self.n:
+                raise ValueError(f"gained {self.gained} and lost {self.lost} are more than the {self.n} questions")
+            change = (self.gained - self.lost) / self.n
+            _same("delta", self.delta, "(gained − lost) / n", change, rounding + _ROUNDING * abs(change))
+            if self.p is not None:
+                p = mcnemar_p(self.gained, self.lost)
+                _same("p", self.p, "McNemar's of gained and lost", p, _ROUNDING * p)
+        return self
+
+
+def _same(name: str, value: float, of: str, derived: float, tolerance: float) -> None:
+    if not abs(value - derived) <= tolerance:
+        raise ValueError(f"{name} {value:g} is not {of}, {derived:g}")
+
 
 class DomainOutcome(Record):
     """What fine-tuning did to one domain."""
@@ -52,6 +95,16 @@ class DomainOutcome(Record):
     """Log-likelihood of the right option, nats; multiple choice only."""
     choice_log_likelihood: Change | None = None
     """Log-probability of the right option among the options, nats: without what all options gain alike."""
+
+    @model_validator(mode="after")
+    def _same_questions(self) -> Self:
+        if self.answered is not None and self.answered.n > self.score.n:
+            raise ValueError(f"answered has {self.answered.n} questions, score {self.score.n}: they are some of them")
+        for name in ("unparsed", "log_likelihood", "choice_log_likelihood"):
+            view: Change | None = getattr(self, name)
+            if view is not None and view.n != self.score.n:
+                raise ValueError(f"{name} has {view.n} questions, score {self.score.n}: they are the same ones")
+        return self
 
 
 class Recipe(Record):
@@ -105,10 +158,9 @@ class Measurement(Record):
     lm_eval_version: str
 
 
-class Outcome(Record):
+class Outcome(Document):
     """The measured change of every domain in one setting."""
 
-    format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["outcome"] = "outcome"
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")
     """Short and unique, for instance ``llama3-8b-limo``."""
@@ -133,6 +185,17 @@ class Outcome(Record):
     caveats: tuple[str, ...] = ()
     """What a reader must know before believing a figure."""
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _one_change_a_seed(self) -> Self:
+        if self.seeds and self.tuned and len(self.tuned) != len(self.seeds):
+            raise ValueError(f"{len(self.tuned)} manifests for {len(self.seeds)} seeds: one a seed")
+        for name, domain in self.domains.items():
+            for _, change in domain:
+                of_seeds = change.seed_deltas if change is not None else ()
+                if self.seeds and of_seeds and len(of_seeds) != len(self.seeds):
+                    raise ValueError(f"domain {name} has {len(of_seeds)} seed_deltas for {len(self.seeds)} seeds")
+        return self
 
     def changes(self, view: View = "score") -> dict[str, Change]:
         """The domains' changes in one view; domains without it are left out."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from lm_eval_sts.records.base import FORMAT_VERSION, Finite, ModelRef, Provenance, Record, SftSetRef
+from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ROUNDING: Final = 1e-6
+"""Relative to the largest draw: figures may be written to seven digits."""
 
 
 class SaeRef(Record):
@@ -81,6 +84,15 @@ class DomainScore(Record):
     n_tokens: Annotated[int, Field(gt=0)] | None
     """Scored tokens; None where not published, and for predictors that score none."""
 
+    @model_validator(mode="after")
+    def _is_the_mean_of_its_draws(self) -> Self:
+        if self.draws:
+            # Each divided first: a sum of the largest floats has no value.
+            mean = sum(draw / len(self.draws) for draw in self.draws)
+            if abs(self.score - mean) > _ROUNDING * max(map(abs, self.draws)):
+                raise ValueError(f"score {self.score:g} is not the mean of its draws, {mean:g}")
+        return self
+
 
 class SelectedFeatures(Record):
     """The shifted features of one draw of SFT demonstrations: D_N of the paper."""
@@ -94,6 +106,14 @@ class SelectedFeatures(Record):
     mean over queries."""
     demonstrations: tuple[int, ...]
     """Rows of the SFT set shown as demonstrations, in the order shown."""
+
+    @model_validator(mode="after")
+    def _one_shift_a_feature(self) -> Self:
+        if len(self.features) != len(self.shift):
+            raise ValueError(f"{len(self.features)} features and {len(self.shift)} shifts: one shift a feature")
+        if len(set(self.features)) < len(self.features):
+            raise ValueError("a feature is listed twice")
+        return self
 
 
 class Selection(Record):
@@ -114,11 +134,17 @@ class Selection(Record):
     overlap_between_draws: Annotated[Finite, Field(ge=0, le=1)] | None = None
     """Mean share of features that two draws have in common; None for one draw."""
 
+    @model_validator(mode="after")
+    def _no_more_features_than_asked_for(self) -> Self:
+        most = max((len(draw.features) for draw in self.draws), default=0)
+        if most > self.n_features:
+            raise ValueError(f"a draw lists {most} features of {self.n_features} asked for")
+        return self
 
-class Prediction(Record):
+
+class Prediction(Document):
     """A predictor's scores for a setting."""
 
-    format_version: Literal[1] = FORMAT_VERSION
     kind: Literal["prediction"] = "prediction"
     predictor: str
     predictor_version: str

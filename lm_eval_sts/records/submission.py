@@ -27,7 +27,8 @@ SettingName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9]
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*$")]
-Url = Annotated[str, Field(max_length=500, pattern=r"^https://[^\s<>\"']+$")]
+Url = Annotated[str, Field(max_length=500, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-&(-;=?-~]*)?$")]
+"""An address in ASCII that goes where it seems to: no look-alike letters in the host, no user before it."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[Finite, Field(ge=0, le=1e18)]
 

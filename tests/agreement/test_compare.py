@@ -130,6 +130,20 @@ def test_true_intervals():
     assert "errors of the measured changes are not known" in unknown.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("scores", "deltas", "why"),
+    [
+        (dict.fromkeys(DELTAS, 2.0), DELTAS, "no correlation: the predictions are the same in all domains"),
+        (SCORES, dict.fromkeys(DELTAS, 0.1), "no correlation: the changes are the same in all domains"),
+        (named([1, 3]), named([0.1, -0.2]), "no correlation: 2 domains"),
+        (named([1, 3, 2, 5]), named([0.1, -0.2, 0.3, 0.4]), "no interval: 4 domains, at least 5 are needed"),
+    ],
+)
+def test_why_there_is_no_correlation_or_interval(scores, deltas, why):
+    (found,) = run([prediction(scores)], [outcome(deltas)]).settings
+    assert why in found.notes
+
+
 def test_low_reliability_is_not_disattenuated():
     found = run([prediction(SCORES)], [outcome(DELTAS, se=0.2)]).settings[0]
     assert found.pearson.disattenuated is None

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.agreement.correlation import (
@@ -49,6 +49,7 @@ def test_what_scipy_says(name, both):
 @pytest.mark.parametrize("name", ALL)
 @settings(deadline=None, max_examples=60)
 @given(both=pairs(values=ANY))
+@example(both=(np.array([0.0, 1.0, 2.0]), np.array([1e300, -1.79e308, 1.79e308])))
 def test_any_numbers_give_a_correlation_or_nan_and_no_warning(name, both):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -102,6 +102,7 @@ def test_sign_score():
     assert found.constant == pytest.approx(100 * delta.mean())
     assert found.advantage == pytest.approx(found.score - found.constant)
     assert found.accuracy_attenuated == 2 / 4  # of the four with a sign; predicting 0 is no sign
+    assert sign_score(x[:4], x[:4] * [1, -1, 1, 1]).accuracy_attenuated == 2 / 3
     assert sign_score(x, -delta, 100).constant == pytest.approx(found.constant)
 
 

@@ -98,6 +98,7 @@ def test_the_same_predictor_in_another_unit_is_not_separable():
     twice = panel(np.concatenate([made.predicted, 5 * made.predicted + 3]), made.measured)
     tested = compare_all(twice)
     assert tested.p[0] == pytest.approx(1, abs=1e-3) or tested.difference[0] == 0
+    assert t_test(2.0, 2.0, 1) == t_test(-2.0, 2.0, 0) == pytest.approx(0.5)
     assert t_test(0.0, 0.0, 5) == 1 and t_test(1.0, 0.0, 5) == 0 and np.isnan(t_test(1.0, np.nan, 5))
 
 

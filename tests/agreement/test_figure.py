@@ -39,6 +39,9 @@ def test_formats(tmp_path):
 def test_points_and_error_bars(target, measured, low):
     chart = make_chart(agreement(target=target)).to_dict()
     (values,) = chart["datasets"].values()
+    (title,) = [panel["title"] for panel in chart["concat"]]
+    ceiling = agreement(target=target).settings[0].pearson.ceiling.value
+    assert title["subtitle"][0].endswith(f"; a perfect predictor: {ceiling:.2f}")
     rows = {row["domain"]: row for row in values}
     point = rows["f"]  # changed by 0.01 with an error of 0.01; predicted 0 with an error of 0.1
     assert (point["measured"], point["low"], point["high"]) == pytest.approx((measured, low, 2.96), abs=0.001)

@@ -6,7 +6,7 @@ import pytest
 
 from lm_eval_sts.agreement.matching import match
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import UNKNOWN, Recipe
+from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe
 from tests.agreement.made import named, outcome, prediction
 from tests.messages import says
 
@@ -26,10 +26,26 @@ def test_content_counts_where_it_is_known():
     ours = prediction(SCORES, model="/local/copy", weights="a" * 64, sft="set.jsonl", content="b" * 64)
     theirs = outcome(SCORES, weights="a" * 64, content="b" * 64)
     assert found([ours], [theirs]) == [("sts_icl", "an-outcome")]
-    with says(RecordError, "org/model (weights cccccccc)", "(weights aaaaaaaa)"):
+    with says(RecordError, "(weights or config cccccccccccc and aaaaaaaaaaaa)"):
         match([prediction(SCORES, weights="c" * 64)], [theirs])
     with says(RecordError, "org/set of other content"):
         match([prediction(SCORES, weights="a" * 64, content="c" * 64)], [theirs])
+
+
+def test_one_model_by_what_changes_its_activations():
+    """Records of earlier versions have one hash, which hangs on the config's other entries, too."""
+    old = ModelRef(name="org/model", weights_hash="a" * 64, dtype="bfloat16")
+    new = old.model_copy(update={"tensors_hash": "1" * 64, "config_hash": "2" * 64})
+    renamed = new.model_copy(update={"name": "/a/copy"})
+    other_pad = renamed.model_copy(update={"weights_hash": "b" * 64})
+    assert renamed.same(old) and old.same(renamed) and renamed.same(other_pad)
+    assert not old.same(other_pad) and old.difference(other_pad) == f"weights or config {'a' * 12} and {'b' * 12}"
+    other_rope = other_pad.model_copy(update={"config_hash": "3" * 64})
+    assert not new.same(other_rope) and new.difference(other_rope) == f"config {'2' * 12} and {'3' * 12}"
+    tuned = other_rope.model_copy(update={"tensors_hash": "4" * 64})
+    assert new.difference(tuned) == f"weights {'1' * 12} and {'4' * 12}, config {'2' * 12} and {'3' * 12}"
+    half = tuned.model_copy(update={"dtype": "float16"})
+    assert not half.same(new) and half.difference(new) == "" and half.model_copy(update={"name": new.name}).same(new)
 
 
 def test_hashes_of_two_dtypes_are_not_compared():
@@ -68,6 +84,14 @@ def test_a_prediction_for_every_outcome_that_it_fits():
     doses = [outcome(SCORES, name="weak"), outcome(SCORES, name="strong"), outcome(SCORES, name="other", sft="x/y")]
     predictions = [prediction(SCORES), prediction(SCORES, predictor="null", sft="x/y")]
     assert found(predictions, doses) == [("sts_icl", "weak"), ("sts_icl", "strong"), ("null", "other")]
+
+
+def test_a_prediction_that_fits_none_is_left_out_where_others_fit():
+    predictions = [prediction(SCORES, model="org/other"), prediction(SCORES)]
+    for force in (False, True):
+        assert found(predictions, [outcome(SCORES), outcome(SCORES, name="x", sft="x/y")], force=force) == [
+            ("sts_icl", "an-outcome")
+        ]
 
 
 def test_recipes():

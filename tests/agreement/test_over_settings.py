@@ -64,6 +64,12 @@ def test_one_setting_has_the_interval_of_one_correlation():
     np.testing.assert_allclose(np.tanh([low, high]), expected)
 
 
+@pytest.mark.parametrize("settings", [1, 3])
+def test_five_domains_are_enough_for_an_interval(settings):
+    four, five = (mean_interval(mean_z(drawn(settings=settings, domains=n))) for n in (4, 5))
+    assert np.isnan(four.low).all() and np.isfinite(five.low).all() and (five.low < five.high).all()
+
+
 def test_settings_without_a_correlation_are_left_out():
     made = drawn()
     made.predicted[0, 2] = 5.0
@@ -85,6 +91,8 @@ def test_permutation_p():
     all_ways = [abs(pearson(made.predicted[0, 0], made.measured[0, list(o)])) for o in itertools.permutations(range(6))]
     exact = np.mean(np.array(all_ways) >= observed - 1e-12)
     assert permutation_p(made, 0, permutations=4000) == pytest.approx(exact, abs=0.02)
+    certain = panel(np.arange(9.0)[None, None], np.arange(9.0)[None])
+    assert permutation_p(certain, 0, permutations=99) == 1 / 100
     assert permutation_p(made, 0, seed=1) == permutation_p(made, 0, seed=1) != permutation_p(made, 0, seed=2)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.agreement_posterior import true_coverage
@@ -46,6 +48,24 @@ def test_units_do_not_matter_and_seeds_are_used(target):
     assert (-turned.high, -turned.low) == pytest.approx((found["pearson"].low, found["pearson"].high), abs=0.05)
 
 
+@pytest.mark.parametrize("common", [-2.7, 2.7, -30.0])
+def test_a_change_that_all_domains_share_is_no_evidence(common):
+    """Fine-tuning moves the mean as well, by −2.7 points on average where it was measured; no correlation sees that."""
+    se = np.linspace(0.5, 2, 8)
+    about_zero, moved = (
+        true_intervals(X, d, se, "delta") for d in (DELTA - DELTA.mean(), DELTA - DELTA.mean() + common)
+    )
+    for name, found in moved.items():
+        assert (found.low, found.high) == pytest.approx((about_zero[name].low, about_zero[name].high), abs=1e-6)
+
+
+def test_precise_domains_on_one_side():
+    """The mean is weighted by precision, as what the line takes off it is, and that it is estimated counts as well."""
+    se = np.where(X > 4.5, 0.1, 5.0)
+    found = true_intervals(X, X - 2.7, se, "delta")["pearson"]
+    assert 0.5 < found.low < 0.9 and found.high > 0.98
+
+
 def test_a_magnitude_does_not_know_the_sign():
     se = np.linspace(0.5, 2, 8)
     assert true_intervals(X, DELTA, se, "magnitude") == true_intervals(X, -DELTA, se, "magnitude")
@@ -71,6 +91,8 @@ NUMBERS = st.lists(st.floats(-1e5, 1e5) | st.integers(-3, 3).map(float), min_siz
 
 @settings(deadline=None, max_examples=30)
 @given(NUMBERS, st.randoms(use_true_random=False), st.sampled_from(TARGETS), st.floats(0, 1e3))
+@example([0.0, 0.0, 0.0, 0.0, 1e-200], random.Random(0), "delta", 0.0)
+@example([0.0, 0.0, 0.0, 0.0, 1e-57], random.Random(0), "magnitude", 1.0)
 def test_any_numbers(values, order, target, error):
     x = np.array(values)
     order.shuffle(values)

@@ -74,6 +74,8 @@ def test_a_changed_share_of_unparsed_answers():
     unparsed = {name: change(-0.5 * delta, 0.001) for name, delta in DELTAS.items()}
     lines = told(outcomes=[outcome(DELTAS, unparsed=unparsed)])
     assert "in 8 of 10 domains" in lines and "d: -15.0 points" in lines and "-1.00" in lines and "answered" in lines
+    alike = {name: change(0.02, 0.001) for name in DELTAS}
+    assert "points): part of the change is format" in told(outcomes=[outcome(DELTAS, unparsed=alike)])
     calm = {name: change(0.004, 0.003) for name in DELTAS}
     assert told(outcomes=[outcome(DELTAS, unparsed=calm)]) == ""
     noisy = {name: change(0.03, 0.02) for name in DELTAS}
@@ -94,6 +96,21 @@ def test_outcomes_without_predictions_and_one_setting_twice():
     lines = told(outcomes=twice)
     assert "other: left out: no prediction is for it" in lines
     assert "again: the same setting as an-outcome" in lines
+
+
+def test_predictions_without_an_outcome_are_named_with_what_speaks_against_the_nearest():
+    others = [prediction(SCORES, model="org/other", predictor=name, target="delta") for name in ("a", "b")]
+    mine = [prediction(SCORES), *others, prediction(SCORES, sft="x/z")]
+    outcomes = [outcome(DELTAS, version="9", name="far", sft="x/y"), outcome(DELTAS)]
+    found = compare(mine, outcomes, Rules(), PROVENANCE)
+    assert found.target == "magnitude", "what is left out has no say in it"
+    assert [one.predictor for one in found.settings] == ["sts_icl"]
+    assert found.warnings[:2] == (
+        "org/other on org/set (a, b): left out: no outcome is for it (predicted for the model org/other (weights "
+        "unknown), measured on org/model (weights unknown))",
+        "org/model on x/z (sts_icl): left out: no outcome is for it (predicted for the SFT set x/z, measured after "
+        "org/set)",
+    )
 
 
 def test_long_lists_are_cut():

@@ -187,7 +187,7 @@ def test_two_processes_write_one_folder(tmp_path):
         subprocess.Popen([*command, str(i)], cwd=root, env=env, stderr=subprocess.PIPE, text=True) for i in range(2)
     ]
     for process in both:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate()
         assert process.returncode == 0 and not errors, errors
     profile = make_profile(60)
     for start in range(0, 60, 3):

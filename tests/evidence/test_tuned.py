@@ -139,9 +139,9 @@ def test_what_does_not_belong_here_is_refused(world, adapter, tmp_path):
     written(base, right.model_copy(update={"name": "other", "content_hash": "f" * 64}))
     with says(SettingsError, "was tuned on other", sft_set.name):
         TunedKind(given)
-    other = base.model_copy(update={"weights_hash": "e" * 64})
+    other = base.model_copy(update={"tensors_hash": "e" * 64})
     written(other, right)
-    with says(ModelError, "eeeeeeeeeeee", base.weights_hash[:12]):
+    with says(ModelError, "eeeeeeeeeeee", base.tensors_hash[:12]):
         TunedKind(given)
 
 

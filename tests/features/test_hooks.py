@@ -457,7 +457,9 @@ def test_activations_that_are_not_finite():
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.mul_(1e6)
     model = model.to(torch.float16)
-    with pytest.raises(ModelError, match="blocks.1 are not finite in torch.float16: load the model in bfloat16"):
+    with pytest.raises(
+        ModelError, match="blocks.1 of LlamaForCausalLM are not finite in torch.float16: load the model in bfloat16"
+    ):
         resolve_hook_point(model, "blocks.1.hook_resid_post")
 
 
@@ -474,3 +476,28 @@ def test_features_does_not_import_lm_eval():
     root = Path(__file__).parents[2]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_models_whose_tokens_see_later_ones_are_refused():
+    """Rows are padded on the right: an encoder would read the padding."""
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config = BertConfig(vocab_size=VOCAB, initializer_range=0.2, **sizes)
+    with pytest.raises(HookPointError, match="BertLMHeadModel is no causal model: .* is_decoder"):
+        resolve_hook_point(AutoModelForCausalLM.from_config(config).eval(), "blocks.2.hook_resid_post")
+    config.is_decoder = True
+    assert (
+        resolve_hook_point(AutoModelForCausalLM.from_config(config).eval(), "blocks.2.hook_resid_post").width == WIDTH
+    )
+
+
+def test_a_model_that_cannot_be_read_is_named():
+    model = ARCHITECTURES["llama"]()
+    model.config._name_or_path = "org/odd"
+    model.model.layers[1].register_forward_hook(lambda module, args, output: output[None])
+    with pytest.raises(HookPointError, match=r"blocks.1 of LlamaForCausalLM \(org/odd\) does not return a \[batch"):
+        resolve_hook_point(model, "blocks.1.hook_resid_post")
+    model.model.layers[0].register_forward_hook(lambda module, args, output: 1 / 0)
+    with pytest.raises(HookPointError, match=r"LlamaForCausalLM \(org/odd\) does not run on token ids alone \(ZeroDiv"):
+        resolve_hook_point(model, "blocks.1.hook_resid_post")

@@ -15,7 +15,7 @@ from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import load_sae
 from tests.tiny_models import ARCHITECTURES, LAYERS, VOCAB
-from tests.tiny_saes import save_tiny_sae
+from tests.tiny_saes import save_continuous_sae, save_tiny_sae
 
 TOLERANCE = 1e-4
 
@@ -64,7 +64,8 @@ def direct(model, block, sae, queries: list[Query]) -> dict[str, np.ndarray]:
     return {name: torch.stack(values).numpy() for name, values in rows.items()}
 
 
-def assert_equal(profile: Profile, expected: dict[str, np.ndarray], tolerance: float = TOLERANCE) -> None:
+def sums_of(profile: Profile) -> dict[str, np.ndarray]:
+    """What ``direct`` gives, out of a profile."""
     got = {
         "h": profile.features.sum.toarray(),
         "h2": profile.features.squares.toarray(),
@@ -77,6 +78,11 @@ def assert_equal(profile: Profile, expected: dict[str, np.ndarray], tolerance: f
             f"d2{k}": profile.shifts[k].squares.toarray(),
             f"m2{k}": profile.moves[k].squares,
         }
+    return got
+
+
+def assert_equal(profile: Profile, expected: dict[str, np.ndarray], tolerance: float = TOLERANCE) -> None:
+    got = sums_of(profile)
     for name, value in expected.items():
         error = np.abs(got[name] - value).max() / np.abs(value).max()
         assert error < tolerance, f"{name}: relative error {error:.1e}"
@@ -171,12 +177,25 @@ def test_layers_above_the_sae_never_run(sae):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_models_are_read_in_their_own_dtype(dtype, sae):
+def test_half_precision_models_are_read_in_their_own_dtype(dtype, tmp_path):
+    """As far from float32 as the direct way is: a model read in float32 is nearer, an SAE in half precision farther.
+
+    Both ways round after every operation, wherever a processor adds up; their errors differ by a tenth at most over
+    seeds and instruction sets.
+    """
+    from sae_lens import SAE
+
+    folder = str(save_continuous_sae(tmp_path / "sae", d_in=48))
+    sae, plain_sae = load_sae(folder), SAE.load_from_disk(folder, dtype="float32").requires_grad_(False)
     model = ARCHITECTURES["llama"]().to(dtype)
-    queries = make_queries(5, seed=4)
+    exact = copy.deepcopy(model).float()
+    queries = make_queries(12, seed=4)
     reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
-    profile = reader.read(queries, reader.prefixes(queries))
-    assert_equal(profile, direct(model, blocks_of(model)[2], sae, queries), tolerance=0.2)
+    ours = sums_of(reader.read(queries, reader.prefixes(queries)))
+    plain, truth = (direct(m, blocks_of(m)[2], plain_sae, queries) for m in (model, exact))
+    for name, value in truth.items():
+        error, expected = (np.sqrt(((sums[name] - value) ** 2).mean()) for sums in (ours, plain))
+        assert expected / 1.3 < error < expected * 1.3, f"{name}: error {error:.1e}, of the direct way {expected:.1e}"
 
 
 def test_non_finite_activations_name_the_layer(sae):
@@ -187,8 +206,54 @@ def test_non_finite_activations_name_the_layer(sae):
     reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
     with torch.no_grad():
         blocks_of(model)[1].mlp.down_proj.weight.fill_(float("inf"))
-    with pytest.raises(ModelError, match=r"layer 2.*bfloat16"):
+    with pytest.raises(ModelError, match=r"layer 2.*question q\d.*bfloat16"):
         reader.read(queries, reader.prefixes(queries))
+
+
+def test_the_question_that_is_not_finite_is_named(sae, monkeypatch):
+    """By the activations, or by an SAE whose weights are finite."""
+    from lm_eval_sts.errors import ModelError, SaeError
+
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(4)
+    odd = 255
+    queries[2] = replace(queries[2], plain=(*queries[2].plain[:-1], odd))
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    real = Reader.encode
+
+    def overflowing(self, x):
+        features = real(self, x)
+        features[:, 0] = float("inf")
+        return features
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "encode", overflowing)
+        with pytest.raises(SaeError, match=r"hook_resid_post \(layer 2\) are not finite on question q\d, whose"):
+            reader.read(queries, reader.prefixes(queries))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[odd] = float("nan")
+    with pytest.raises(ModelError, match=r"layer 2\) are not finite on question q2:"):
+        reader.read(queries, reader.prefixes(queries))
+
+
+@pytest.mark.parametrize("fault", ["raises", "other numbers"])
+def test_a_cache_that_the_model_cannot_use_is_not_shared(sae, fault, caplog):
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(4)
+    expected = direct(model, blocks_of(model)[2], sae, queries)
+
+    def odd(module, args, kwargs):
+        if kwargs.get("use_cache") and fault == "raises":
+            raise ValueError("a cache of its own")
+        if kwargs.get("past_key_values") is not None and kwargs["past_key_values"].get_seq_length():
+            kwargs["position_ids"] = 2 * kwargs["position_ids"]
+        return args, kwargs
+
+    model.register_forward_pre_hook(odd, with_kwargs=True)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    prefixes = reader.prefixes(queries)
+    assert [p.length for p in prefixes] == [0, 0, 0] and "cannot be shared" in caplog.text
+    assert_equal(reader.read(queries, prefixes), expected)
 
 
 def test_out_of_memory_halves_the_batch(sae, monkeypatch):

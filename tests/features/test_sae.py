@@ -15,6 +15,7 @@ from torch import Tensor
 from lm_eval_sts.errors import HookPointError, SaeError
 from lm_eval_sts.features.hooks import read_activation, resolve_hook_point
 from lm_eval_sts.features.sae import check_sae, load_sae
+from tests.messages import says
 from tests.tiny_models import ARCHITECTURES, WIDTH, save, tiny_tokenizer
 
 D_SAE = 80
@@ -402,6 +403,37 @@ def test_local_folders_that_are_no_sae(tmp_path):
     (folder / "sae_weights.safetensors").unlink()
     with pytest.raises(SaeError, match=r"has no sae_weights\.safetensors"):
         load_sae(str(folder))
+
+
+@pytest.mark.parametrize("name", ["W_enc", "b_enc", "W_dec", "b_dec", "threshold"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite(tmp_path, name, value):
+    tensors = weights() | {"threshold": torch.zeros(D_SAE)}
+    tensors[name].view(-1)[[7, 11]] = value
+    with says(SaeError, f"'{tmp_path}': 2 of the", f"numbers of {name} are not finite", f"7] ({value})"):
+        load_sae(str(write(tmp_path, tensors, architecture="jumprelu")))
+
+
+def test_a_feature_that_is_switched_off_by_its_threshold(tmp_path):
+    tensors = weights() | {"threshold": torch.zeros(D_SAE)}
+    tensors["threshold"][3] = torch.inf
+    features = load_sae(str(write(tmp_path, tensors, architecture="jumprelu"))).encode(some())
+    assert bool(torch.isfinite(features).all()) and not features[:, 3].any() and features[:, 4].any()
+
+
+@pytest.mark.parametrize("fault", ["truncated", "other names", "no d_in", "no architecture"])
+def test_damaged_folders(tmp_path, fault):
+    tensors = weights()
+    if fault == "other names":
+        tensors = {"W_enc": tensors.pop("W_enc"), **{f"{name}.other": tensor for name, tensor in tensors.items()}}
+    write(tmp_path, tensors, architecture="standard")
+    file, config = tmp_path / "sae_weights.safetensors", tmp_path / "cfg.json"
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    missing = {"no d_in": "d_in", "no architecture": "architecture"}.get(fault)
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != missing}))
+    with says(SaeError, f"'{tmp_path}' cannot be loaded"):
+        load_sae(str(tmp_path))
 
 
 def test_metadata_without_what_is_needed(tmp_path):

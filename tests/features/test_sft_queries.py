@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lm_eval_sts.data import Example, SftSet
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError, PromptError
+from lm_eval_sts.examples import Example, Message
 from lm_eval_sts.features.queries import QueryTokenizer
-from lm_eval_sts.features.sft_queries import SftQueries, Turn, sft_queries
+from lm_eval_sts.features.sft_queries import SftQueries, sft_queries
 from tests.messages import says
 
 
-def render(turns: list[Turn]) -> str:
-    return "^" + "\n".join(t.prompt if t.response is None else f"{t.prompt}={t.response}" for t in turns)
+def render(turns: list[Message]) -> str:
+    return "^" + "".join({"user": "\n", "assistant": "="}[turn.role] + turn.content for turn in turns)[1:]
 
 
 TOKENIZE = QueryTokenizer(lambda text: [ord(c) for c in text], frozenset({ord("^")}))
@@ -24,8 +25,8 @@ def make_set(n: int, *, long: set[int] = frozenset()) -> SftSet:
 
 
 def draw(sft_set: SftSet, **changes) -> SftQueries:
-    options = {"demos": 2, "draws": 3, "budget": 10**6, "context": 100, "seed": 0}
-    return sft_queries(sft_set, render, TOKENIZE, **{**options, **changes})
+    options = {"render": render, "demos": 2, "draws": 3, "budget": 10**6, "context": 100, "seed": 0}
+    return sft_queries(sft_set, tokenize=TOKENIZE, **{**options, **changes})
 
 
 def rows_of(found: SftQueries) -> list[int]:
@@ -145,3 +146,40 @@ def test_a_query_that_cannot_be_scored_is_named():
     sft_set = SftSet("org/set", tuple(Example("^", "x") for _ in range(4)))
     with says(PromptError, "question sft/"):
         draw(sft_set, draws=1)
+
+
+def test_a_conversation_is_asked_up_to_its_last_prompt():
+    before = (Message("system", "s"), Message("user", "u"), Message("assistant", "a"))
+    sft_set = SftSet("org/set", tuple(Example(f"q{i}", "x", before) for i in range(7)))
+    found = draw(sft_set)
+    for row, prompts in zip(found.rows, found.prompts, strict=True):
+        assert prompts.plain == f"^s\n\nu=a\nq{row}" and prompts.content == f"q{row}"
+        for rows, text in zip(found.demonstrations, prompts.contexts, strict=True):
+            assert text == "^" + "".join(f"s\n\nu=a\nq{r}=x\n" for r in rows) + prompts.plain[1:]
+    assert found.notes == ()
+
+
+def test_what_rendering_leaves_out_is_noted_with_the_rows():
+    def stripping(turns: list[Message]) -> str:
+        return render([Message(t.role, t.content.split("|")[-1]) for t in turns])
+
+    examples = [Example(f"q{i}", "because|x" if i % 2 else "x") for i in range(7)]
+    found = draw(SftSet("org/set", tuple(examples)), render=stripping)
+    cut = sorted(row for rows in found.demonstrations for row in rows if row % 2)
+    (note,) = found.notes
+    assert f"leaves out a part of {len(cut)} SFT demonstrations (rows {', '.join(map(str, cut))}, counted" in note
+    asked = [Example(f"because|q{i}", "x") for i in range(7)]
+    found = draw(SftSet("org/set", tuple(asked)), render=stripping)
+    assert any(f"1 SFT queries (rows {found.rows[0]}, counted" in note for note in found.notes)
+
+
+def test_a_row_that_cannot_be_rendered_is_named():
+    def strict(turns: list[Message]) -> str:
+        if any(turn.content == "bad" for turn in turns):
+            raise PromptError("the chat template refuses it")
+        return render(turns)
+
+    sft_set = SftSet("org/set", (*make_set(6).examples, Example("bad", "x")))
+    for seed in range(3):
+        with says(PromptError, "SFT set org/set: row 6 (counted from 0): the chat template refuses it"):
+            draw(sft_set, seed=seed, render=strict)

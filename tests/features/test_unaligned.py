@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lm_eval_sts.errors import ModelError
+from lm_eval_sts.errors import ModelError, SaeError
 from lm_eval_sts.features.hooks import resolve_hook_point
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
@@ -79,6 +79,14 @@ def test_no_more_prompts_are_read_than_rows_are_needed(sae, monkeypatch):
         queries[0].contexts[1],
         queries[1].contexts[1],
     ]
+
+
+def test_non_finite_features(sae, monkeypatch):
+    model = ARCHITECTURES["llama"]()
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    monkeypatch.setattr(Reader, "encode", lambda self, x: torch.full((len(x), sae.d_sae), torch.nan))
+    with says(SaeError, repr(sae.id), "not finite"):
+        unaligned_shift(reader, make_queries(2), 20)
 
 
 def test_non_finite_activations_name_the_layer(sae):

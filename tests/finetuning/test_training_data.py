@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
+from jinja2 import TemplateError
 
-from lm_eval_sts.data import Example, SftSet, load_sft_set
+from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.examples import Example, from_conversation, from_pair
 from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, length_limit, tokenise
 from tests.messages import says
 from tests.tiny_models import BOS, EOS, llama, tiny_tokenizer
@@ -163,3 +166,107 @@ def test_real_math_solutions():
     data = tokenise(sft_set, tokenizer, ANY)
     for example, pair in zip(data.examples, sft_set.examples, strict=True):
         assert learned(tokenizer, example) == f"\n{pair.response}<eos>"
+
+
+def conversation(*turns: str) -> list[dict[str, str]]:
+    """Turns as ``role: content``."""
+    return [dict(zip(("role", "content"), turn.split(": ", 1), strict=True)) for turn in turns]
+
+
+TALK = conversation("user: two?", "assistant: 2 yes", "user: three?\nor not", "assistant: It is three")
+
+
+@pytest.mark.parametrize("template", ["llama3", "gemma3", "qwen3_instruct_2507", "lfm2"])
+@pytest.mark.parametrize(
+    "messages",
+    [TALK, [*conversation("system: be brief"), *TALK], TALK[1:], [TALK[0], *TALK], TALK[2:]],
+    ids=["two exchanges", "system", "assistant first", "two users", "one exchange"],
+)
+def test_every_turn_of_the_assistant_is_learned_as_trl_does(template, messages):
+    from trl import chat_template_utils
+
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = getattr(chat_template_utils, f"{template}_chat_template")
+    try:
+        theirs = tokenizer.apply_chat_template(
+            messages,
+            chat_template=chat_template_utils.get_training_chat_template(tokenizer),
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+    except TemplateError as error:
+        with says(DatasetError, "1 of 1 rows are refused by the model's chat template", "(rows 0,", str(error)):
+            tokenise(SftSet("x", (from_conversation(messages),)), tokenizer, ANY)
+        return
+    (ours,) = tokenise(SftSet("x", (from_conversation(messages),)), tokenizer, ANY).examples
+    assert list(ours.input_ids) == theirs["input_ids"]
+    learned_by_trl = zip(theirs["input_ids"], theirs["assistant_masks"], strict=True)
+    assert list(ours.labels) == [token if mask else IGNORED for token, mask in learned_by_trl]
+
+
+def test_of_a_prompt_in_turns_only_the_response_is_learned():
+    tokenizer = tiny_tokenizer(chat_template=True)
+    data = tokenise(SftSet("x", (from_pair(TALK[:3], TALK[3:]),)), tokenizer, ANY)
+    assert learned(tokenizer, data.examples[0]) == "It is three<end>\n"
+    whole = tokenise(SftSet("x", (from_conversation(TALK),)), tokenizer, ANY)
+    assert whole.examples[0].input_ids == data.examples[0].input_ids
+    assert learned(tokenizer, whole.examples[0]) == "2 yes<end>\nIt is three<end>\n"
+
+
+def test_conversations_without_a_chat_template():
+    system = from_pair("q", "a", system="be brief")
+    data = tokenise(SftSet("x", (system,)), tiny_tokenizer(), ANY)
+    assert text(tiny_tokenizer(), data.examples[0].input_ids) == "<bos>be brief\n\nq\na<eos>"
+    assert any("what the system says stands above the prompt" in note for note in data.notes)
+    with says(DatasetError, "2 of 3 rows are conversations of several turns", "no chat template", "(rows 1, 2,"):
+        tokenise(SftSet("x", (system, *[from_conversation(TALK)] * 2)), tiny_tokenizer(), ANY)
+
+
+STRIPPING = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content.split('</think>')[-1] | trim }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def templated(template: str):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_a_chat_template_that_leaves_reasoning_out_is_refused():
+    thinking = Example("q", "<think>\nhm\n</think>\n\na")
+    rows = SftSet("x", (Example("q", " a "), thinking, Example("say </think> once", "a"), thinking))
+    with says(DatasetError, "3 of 4 rows are not whole", "chat template", "</think>", "(rows 1, 2, 3, counted from 0)"):
+        tokenise(rows, templated(STRIPPING), ANY)
+    tokenise(replace(rows, examples=rows.examples[:1]), templated(STRIPPING), ANY)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("qwen3", True), ("deepseek_r1_distill", False)])
+def test_reasoning_under_the_chat_templates_of_reasoning_models(name, kept):
+    from trl import chat_template_utils
+
+    tokenizer = templated(getattr(chat_template_utils, f"{name}_chat_template"))
+    thinking = Example("q", "<think>hm</think> a")
+    if kept:
+        data = tokenise(SftSet("x", (thinking,)), tokenizer, ANY)
+        assert "".join(learned(tokenizer, data.examples[0]).split()) == "<think>hm</think>a<|im_end|>"
+    # Both leave the reasoning of earlier turns out.
+    earlier = replace(thinking, before=thinking.messages, learns_before=True)
+    rows = SftSet("x", (Example("q", "a"), earlier if kept else thinking))
+    with says(DatasetError, "1 of 2 rows are not whole", "(rows 1,"):
+        tokenise(rows, tokenizer, ANY)
+
+
+def test_what_a_chat_template_puts_only_where_no_response_follows_is_noted():
+    opened = templated(STRIPPING.replace("<assistant>{% endif %}", "<assistant><think>{% endif %}"))
+    data = tokenise(SET, opened, ANY)
+    assert learned(opened, data.examples[0]) == "It is four.<end>"
+    assert any("in 2 of 2 examples (rows 0, 1, " in note and "'<think>'" in note for note in data.notes)
+
+
+def test_a_prompt_that_changes_when_it_is_answered_is_refused():
+    changing = "{% if messages | length > 1 %}answered{% else %}asked{% endif %}" + STRIPPING
+    with says(DatasetError, "2 of 2 rows are rendered in another way", "(rows 0, 1,"):
+        tokenise(SET, templated(changing), ANY)

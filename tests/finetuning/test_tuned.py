@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,38 @@ def test_other_weights_under_the_same_name_do_not(made):
         check_adapter_base(adapter, base.model_copy(update={"weights_hash": "f" * 64}))
 
 
+def test_the_same_weights_in_another_folder_pass_without_a_manifest(made, tmp_path):
+    base, adapter = made
+    moved = save(llama(), tiny_tokenizer(), tmp_path / "moved")
+    assert check_adapter_base(adapter, base.model_copy(update={"name": str(moved)})) == []
+
+
+def test_what_is_trusted_is_said(made, tmp_path):
+    """Where the weights are known to differ, and where only the names are known."""
+    base, adapter = made
+    shutil.rmtree(base.name)
+    moved = str(save(llama(), tiny_tokenizer(), tmp_path / "moved"))
+    named = base.model_copy(update={"name": moved, "weights_hash": UNKNOWN})
+    with says(ModelError, adapter, base.name, moved, "--trust_base"):
+        check_adapter_base(adapter, named)
+    (note,) = check_adapter_base(adapter, named, trust=True)
+    assert base.name in note
+    assert moved in note
+    save_record(manifest(base), adapter / MANIFEST)
+    other = base.model_copy(update={"name": moved, "weights_hash": "f" * 64})
+    with says(ModelError, "ffffffffffff", "--trust_base"):
+        check_adapter_base(adapter, other)
+    assert "ffffffffffff" in check_adapter_base(adapter, other, trust=True)[0]
+
+
 @pytest.mark.parametrize("with_manifest", [False, True])
 def test_another_name_where_weights_cannot_be_compared(made, tmp_path, with_manifest):
     base, adapter = made
     if with_manifest:
         save_record(manifest(base), adapter / MANIFEST)
-    other = save(llama(), tiny_tokenizer(), tmp_path / "other")
+    weights = llama()
+    weights.lm_head.weight.data[0] += 1
+    other = save(weights, tiny_tokenizer(), tmp_path / "other")
     reference = ModelRef(name=str(other), weights_hash="f" * 64, dtype="bfloat16")
     with says(ModelError, adapter, base.name, other):
         check_adapter_base(adapter, reference)

@@ -12,7 +12,7 @@ from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.harness.measured import hold_against
 from lm_eval_sts.harness.results import read_predictions
-from lm_eval_sts.records import Agreement, save_record
+from lm_eval_sts.records import Agreement, parse_record, save_record
 from tests.agreement.made import PROVENANCE, outcome, prediction
 from tests.harness.world import SUBJECTS, evaluate
 from tests.messages import says
@@ -66,7 +66,7 @@ def test_the_row_holds_the_numbers_of_compare(results, world, files, tmp_path):
     exported.write_text(json.dumps(results, default=str))
     alone = compare(read_predictions(exported), [made(world)], Rules(), PROVENANCE)
     row, whole = results["results"][ROW], results["configs"][ROW]["metadata"]["sts_results"]["agreement"]
-    record = Agreement.model_validate_json(json.dumps(whole["magnitude"]))
+    record = parse_record(Agreement, whole["magnitude"], ROW)
     assert list(whole) == ["magnitude"] and record.model_copy(update={"provenance": PROVENANCE}) == alone
     assert record.provenance.settings["target"] == "magnitude" and record.provenance.package_versions["torch"]
     pearson = alone.settings[0].pearson

@@ -1,4 +1,4 @@
-"""The literal commands against a local hub cache laid out like the real one: real names, real loading code."""
+"""The commands against a local hub cache laid out like the real one: real names, real loading code."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def write_saelens(folder: Path, d_in: int, d_sae: int = 96) -> None:
     sae.save_model(folder)
 
 
-def run(
-    hub: Hub, folder: Path, *arguments: str, module: str = "tests.harness.quick_lm_eval"
-) -> tuple[subprocess.CompletedProcess[str], Path]:
+def run(hub: Hub, folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Path]:
     output = folder / "out"
     environment = {
         "PYTHONPATH": str(Path(__file__).parents[2]),
@@ -76,19 +74,9 @@ def run(
     }
     for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_DATASETS_OFFLINE"):
         environment.pop(name, None)
-    command = [
-        sys.executable,
-        "-m",
-        module,
-        "--model",
-        "hf",
-        "--output_path",
-        str(output),
-        "--limit",
-        "2",
-        *arguments,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=600)
+    command = [sys.executable, "-m", "tests.harness.quick_lm_eval", "--model", "hf"]
+    command += ["--output_path", str(output), "--limit", "2", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
     return done, output
 
 
@@ -109,7 +97,6 @@ def test_the_plain_command_finds_everything_itself(hub, tmp_path):
         "--apply_chat_template",
         "--tasks",
         "sts_mmlu_pro",
-        module="lm_eval",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "SAE llama-3-8b-it-res-jh/blocks.25.hook_resid_post" in done.stderr, "what was chosen is said"

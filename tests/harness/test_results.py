@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.harness.results import read_predictions
-from lm_eval_sts.records import save_record
+from lm_eval_sts.files import hash_json
+from lm_eval_sts.harness.results import export_predictions, read_predictions
+from lm_eval_sts.records import Prediction, dump_record, load_record, save_record
 from tests.messages import says
 from tests.test_files import JSON
 from tests.test_records import changed, make_prediction
@@ -47,16 +50,151 @@ def test_an_exported_prediction(tmp_path):
     assert read_predictions(tmp_path / "p.json") == [make_prediction()]
 
 
-def test_a_folder_gives_the_newest_file_that_has_predictions(tmp_path):
-    times = {"old": 1, "new": 2, "newest-without": 3}
-    for name, time in times.items():
-        path = tmp_path / name / f"results_{name}.json"
-        path.parent.mkdir()
-        content = {"configs": {}} if "without" in name else result_json(*dumped(f"sts_{name}"))
-        path.write_text(json.dumps(content))
-        os.utime(path, (time, time))
-    (tmp_path / "samples_law.json").write_text("not JSON")
-    assert [p.predictor for p in read_predictions(tmp_path)] == ["sts_new"]
+def of(model: str, predictor: str = "sts_act", score: float = 1.5, **more: str) -> Prediction:
+    made = make_prediction(predictor, score)
+    reference = made.setting.model.model_copy(update={"name": model, "weights_hash": hash_json(model), **more})
+    return made.model_copy(update={"setting": made.setting.model_copy(update={"model": reference})})
+
+
+def write(path: Path, *predictions: Prediction) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result_json(*map(dump_record, predictions))))
+    return path
+
+
+def test_a_folder_gives_the_runs_of_all_settings(tmp_path):
+    """In any folders below, under any name that lm-eval gives, whatever the times of the files say."""
+    runs = [of("org/a"), of("org/b"), of("org/c"), of("org/d")]
+    places = ["results_1.json", "b/results_2.json", "c/deep/er/results_3.json", "named_2026-01-01T00-00-00.json"]
+    for i, (place, run) in enumerate(zip(places, runs, strict=True)):
+        os.utime(write(tmp_path / place, run), (i, i))
+    (tmp_path / "linked").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    for other in ({"configs": {}}, [1], {"kind": "outcome"}):
+        (tmp_path / f"results_{len(other)}{type(other).__name__}.json").write_text(json.dumps(other))
+    (tmp_path / ".hidden.json").write_text("not JSON")
+    (tmp_path / "samples_law.jsonl").write_text("not JSON")
+    found = read_predictions(tmp_path)
+    assert sorted(p.setting.model.name for p in found) == ["org/a", "org/b", "org/c", "org/d"]
+    assert all(p in runs for p in found)
+
+
+def test_a_copy_of_a_run_counts_once(tmp_path):
+    run = [of("org/a"), of("org/a", "sts_icl")]
+    for place in ("results_1.json", "copy/results_1.json"):
+        write(tmp_path / place, *run)
+    export_predictions(run, tmp_path / "exported")
+    assert read_predictions(tmp_path) == read_predictions(tmp_path, tmp_path / "results_1.json") == run
+
+
+PROVENANCE = make_prediction().provenance
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        of("org/a", score=2.0),
+        of("org/a").model_copy(
+            update={"provenance": PROVENANCE.model_copy(update={"created": "2026-01-02T00:00:00Z"})}
+        ),
+    ],
+    ids=["other scores", "the same scores"],
+)
+def test_two_runs_of_one_setting_are_refused(tmp_path, again):
+    files = [write(tmp_path / "results_1.json", of("org/a")), write(tmp_path / "x" / "results_2.json", of("org/b"))]
+    last = write(tmp_path / "results_3.json", again)
+    with says(RecordError, "two runs of one setting (sts_act", "org/a", files[0], last, "give one"):
+        read_predictions(tmp_path)
+    with says(RecordError, "two runs of one setting", files[0], last):
+        read_predictions(files[0], last)
+    last.unlink()
+    assert len(read_predictions(tmp_path)) == 2
+
+
+def test_one_setting_is_known_by_content(tmp_path):
+    """Not by the names that two machines have for it; another SAE, dtype or version of the predictor is another run."""
+    first = of("org/a")
+    sae, known = first.sae, first.setting.model.weights_hash
+    same = of("/local/a", score=2.0, weights_hash=known)
+    write(tmp_path / "results_1.json", first)
+    write(tmp_path / "results_2.json", same)
+    with says(RecordError, "two runs of one setting"):
+        read_predictions(tmp_path)
+    others = [
+        of("org/a", dtype="float32"),
+        first.model_copy(update={"sae": sae.model_copy(update={"weights_hash": "other"})}),
+        first.model_copy(update={"sae": sae.model_copy(update={"hook_name": "blocks.3.hook_resid_post"})}),
+        first.model_copy(update={"predictor_version": "2"}),
+    ]
+    write(tmp_path / "results_2.json", *others)
+    assert read_predictions(tmp_path) == [first, *others]
+
+
+def test_two_runs_in_one_file(tmp_path):
+    path = write(tmp_path / "results_1.json", of("org/a"), of("org/a", score=2.0))
+    with says(RecordError, "two runs of one setting", path):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"configs": {"a": }}', "\x00"])
+def test_a_damaged_file_in_a_folder_is_not_passed_over(tmp_path, content):
+    write(tmp_path / "results_1.json", of("org/a"))
+    (tmp_path / "b").mkdir()
+    damaged = tmp_path / "b" / "results_2.json"
+    damaged.write_text(content)
+    with says(RecordError, damaged, "not JSON"):
+        read_predictions(tmp_path)
+
+
+def test_a_changed_figure_in_a_result_file_is_noticed(tmp_path):
+    path = write(tmp_path / "results_1.json", of("org/a"))
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    with says(RecordError, path, "does not match its hash"):
+        read_predictions(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    write(tmp_path / "results_1.json", of("org/a"))
+    write(tmp_path / "b" / "results_2.json", of("org/b"))
+    scan = os.scandir
+
+    def refuse(place: str) -> Any:
+        if str(place).endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with says(RecordError, "cannot read", tmp_path / "b", "Permission denied"):
+        read_predictions(tmp_path)
+
+
+def test_a_place_that_cannot_be(tmp_path):
+    with says(RecordError, "cannot read", "name too long"):
+        read_predictions(tmp_path / ("x" * 5000))
+
+
+def test_exports_of_several_runs_stand_beside_each_other(tmp_path):
+    """Each under its setting, whatever its names hold."""
+    names = ["org/a", "other/a", "ORG/A", "org/ a", "../../a", "/", ".", "語" * 99, "x" * 5000, "a\nb"]
+    runs = [of(name, predictor) for name in names for predictor in ("sts_act", "sts_icl")]
+    files = export_predictions(runs, tmp_path / "out")
+    assert len({file.name.lower() for file in files}) == len(runs)
+    assert sorted((tmp_path / "out").glob("[!.]*")) == sorted(files)
+    assert all(len(file.name) < 200 and file.parent == tmp_path / "out" for file in files)
+    assert [load_record(Prediction, file) for file in files] == runs
+    assert files[0].name.startswith("a-set-sts_mmlu_pro-sts_act-")
+
+
+def test_an_export_does_not_replace_another_run(tmp_path):
+    first, second = of("org/a"), of("org/a", score=2.0)
+    (file,) = export_predictions([first], tmp_path)
+    assert export_predictions([first], tmp_path) == [file]
+    with says(RecordError, file, "another run of this setting", "--overwrite"):
+        export_predictions([of("org/b"), second], tmp_path)
+    assert load_record(Prediction, file) == first
+    assert list(tmp_path.glob("[!.]*")) == [file], "nothing was written"
+    export_predictions([second], tmp_path, overwrite=True)
+    assert load_record(Prediction, file) == second
 
 
 def test_what_holds_no_predictions(tmp_path):
@@ -65,7 +203,12 @@ def test_what_holds_no_predictions(tmp_path):
     with says(RecordError, tmp_path / "none.json", "No such file"):
         read_predictions(tmp_path / "none.json")
     path = tmp_path / "results_1.json"
-    for content, part in (("{}", "no predictions"), ("[]", "neither"), ("{", "not JSON"), ("[" * 99_999, "not JSON")):
+    for content, part in (
+        ("{}", "no predictions"),
+        ("[]", "no predictions"),
+        ("{", "not JSON"),
+        ("[" * 99_999, "not JSON"),
+    ):
         path.write_text(content)
         with says(RecordError, path, part):
             read_predictions(path)

@@ -91,12 +91,15 @@ def test_by_default_the_table_shows_a_few_and_the_file_holds_all(world, tmp_path
         assert (record.sae is None) == record.predictor.startswith(("null", "tfidf", "ngram", "loss"))
 
 
-def test_a_predictor_without_a_score_says_so(world, tmp_path):
+def test_a_predictor_without_a_score_says_so(world, tmp_path, caplog):
     """One question has no covariance; a note of one predictor stands in its record only, unless it has none."""
     names = ["sts_act", "representation_raw_covariance", "sts_icl_raw"]
     one = evaluate(world, ["sts_mmlu_pro_law"], sts={"predictors": names, "domain_tokens": 1, "n_features": 60})
     records = predictions_of(one, tmp_path)
     assert list(records) == ["sts_act", "sts_icl_raw"]
+    written = one["configs"]["sts_mmlu_pro_law"]["metadata"]["sts_results"]
+    assert list(written["left_out"]) == ["representation_raw_covariance"]
+    assert [r.levelname for r in caplog.records if "covariance has no score for law" in r.message] == ["WARNING"]
     row = one["results"]["sts_mmlu_pro_law"]
     assert "sts_act,none" in row and "representation_raw_covariance,none" not in row
     for name, record in records.items():

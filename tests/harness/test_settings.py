@@ -44,6 +44,33 @@ def test_a_files_name_stands_for_its_settings(tmp_path, name, content):
     assert read_settings(str(path)) == Settings(sae="a/b", sft_columns=("q", "a"))
 
 
+@pytest.mark.parametrize("number", ["1e-5", "1E-5", "0.00001", ".1e-4", "1.0e-5"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_a_number_in_any_notation_is_a_number(tmp_path, number, start):
+    recipe = f"{{method: full, learning_rate: {number}, batch_size: 4}}"
+    path = tmp_path / "s.yaml"
+    path.write_bytes(start + f"probing_recipe: {recipe}\nn_features: 1_000\n".encode())
+    read = read_settings(str(path))
+    assert read.probing_recipe == {"method": "full", "learning_rate": 1e-5, "batch_size": 4}
+    assert read.n_features == 1000
+    given = {"probing_recipe": {"learning_rate": number}}  # as lm-eval reads it in a YAML of its own
+    assert read_settings(given).probing_recipe == {"learning_rate": 1e-5}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("s.yaml", "seed: 1\nseed: 2\n"),
+        ("s.yaml", "probing_recipe: {epochs: 1, epochs: 2}"),
+        ("s.json", '{"seed": 1, "seed": 2}'),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with says(SettingsError, tmp_path / name, "stands twice"):
+        read_settings(str(tmp_path / name))
+
+
 @pytest.mark.parametrize(
     ("key", "near"), [("n_feature", "n_features"), ("sft-set", "sft_set"), ("SAE", ""), ("zzz", "")]
 )
@@ -86,7 +113,9 @@ def test_an_unknown_key_among_the_benchmarks_defaults():
         ("more_saes", "micro/sae"),
         ("tuned", ""),
         ("development", "micro/*"),
-        ("probing_recipe", {"learning_rate": "2e-4"}),
+        ("probing_recipe", {"learning_rate": "fast"}),
+        ("probing_recipe", {"learning_rate": "nan"}),
+        ("probing_recipe", {"max_steps": "1.5"}),
         ("probing_recipe", {"learning_rate": -1}),
         ("probing_recipe", {"name": "papers"}),
         ("probing_recipe", {"steps": 3}),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-import urllib.request
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,10 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.commands import board as commands
-from lm_eval_sts.commands.board import make_server
-from lm_eval_sts.errors import RecordError, SettingsError, StsError
-from lm_eval_sts.leaderboard import publish
+from lm_eval_sts.errors import BusyError, RecordError, SettingsError, StsError
+from lm_eval_sts.leaderboard import places
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
+from lm_eval_sts.leaderboard.entries import entry_records
 from lm_eval_sts.leaderboard.markdown import escaped, to_markdown
 from lm_eval_sts.leaderboard.publish import build, check
 from lm_eval_sts.leaderboard.scopes import resolve
@@ -31,6 +32,8 @@ from lm_eval_sts.records import (
     PromptRef,
     Provenance,
     Scope,
+    Seal,
+    Sealer,
     Setting,
     SftSetRef,
     Standing,
@@ -41,6 +44,7 @@ from lm_eval_sts.records import (
 )
 from lm_eval_sts.records.board import Board
 from tests.leaderboard import boards
+from tests.test_files import HOLDS
 
 PROJECT = Path(__file__).parents[2]
 PROVENANCE = Provenance(package_versions={}, command="test", created="2026-01-01T00:00:00Z", seed=0, settings={})
@@ -236,6 +240,17 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
     assert load_record(Board, tmp_path / "first" / "board.json").entries
 
 
+def test_a_build_waits_for_whoever_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = boards.write(tmp_path / "root")
+    monkeypatch.setattr(places, "_WAIT", 0.1)
+    with subprocess.Popen([sys.executable, "-c", HOLDS, root], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BusyError, match="another process is writing to"):
+            build(root, root / "site")
+        holder.kill()
+    assert not (root / "BOARD.md").exists()
+
+
 def test_a_failed_build_leaves_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = boards.write(tmp_path / "root")
     build(root, root / "site")
@@ -351,20 +366,95 @@ def test_command_show(app: Typer, root: Path) -> None:
         assert isinstance(wrong.exception, StsError)
 
 
-def test_serve_answers_on_this_machine_only(root: Path, tmp_path: Path) -> None:
-    publish.write_page(root, tmp_path / "site")
-    with make_server(tmp_path / "site", 0) as server:
-        assert server.server_address[0] == "127.0.0.1"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/index.html", timeout=10) as answer:
-            assert b"STS leaderboard" in answer.read()
-        server.shutdown()
-        with pytest.raises(SettingsError, match="--port"):
-            make_server(tmp_path, server.server_address[1])
-
-
 def test_records_are_read_again(root: Path, computed: Computed, tmp_path: Path) -> None:
     save_record(computed.board, tmp_path / "board.json")
     assert load_record(Board, tmp_path / "board.json") == computed.board
     assert UNKNOWN not in {entry.name for entry in computed.board.entries}
+
+
+def test_one_order_is_marked(tmp_path: Path) -> None:
+    """A copy stretched and bent, or changed in a few settings, is still one; constants and chance are not."""
+    measured = boards.outcomes()
+    scores = boards.noisy(0.05, 30)
+    bent = {name: {d: float(np.exp(20 * x)) for d, x in one.items()} for name, one in scores.items()}
+    bent["toy/set-0"] = boards.noisy(0.05, 31)["toy/set-0"]
+    three = {"toy/set-1": dict(list(scores["toy/set-1"].items())[:3])}
+    flat = {name: dict.fromkeys(one, 1.0) for name, one in scores.items()}
+    made = {
+        "a": scores,
+        "bent": bent,
+        "few": three,  # three domains are in one order by chance in every sixth case
+        "flat": flat,
+        "flat-too": {name: dict.fromkeys(one, 2.0) for name, one in scores.items()},
+        "part": {name: dict(list(one.items())[:9]) for name, one in list(scores.items())[:2]},
+        "other": boards.noisy(0.05, 32),
+    }
+    for name, one in measured.items():
+        save_record(one, tmp_path / "settings" / f"{name}.json")
+    for name, one in made.items():
+        record = boards.submission(name, one, outcomes=measured, category="published")
+        save_record(record, tmp_path / "submissions" / name / "1.json")
+    inputs = read_inputs(tmp_path)
+    found = {entry.name: entry.same_order for entry in entry_records(inputs.entries, inputs.seals, inputs.settings)}
+    assert found == {
+        "a/1": ("bent/1", "part/1"),
+        "bent/1": ("a/1",),  # of the two settings that it shares with part it keeps the order in one
+        "few/1": (),
+        "flat/1": (),
+        "flat-too/1": (),
+        "part/1": ("a/1",),
+        "other/1": (),
+    }
+
+
+def test_how_much_of_what_was_sealed_is_shown(tmp_path: Path) -> None:
+    root = boards.write(tmp_path / "root")
+    mine = load_record(Seal, root / "seals/good-too/1.json")
+    for i, settings in enumerate([("toy/set-1",), ("toy/set-9",)]):
+        other = mine.model_copy(update={"version": f"2.{i}", "settings": settings})
+        save_record(other, root / f"seals/good-too/2.{i}.json")
+    computed = compute(read_inputs(root))
+    name = mine.submitter.name
+    assert computed.board.seals == (Sealer(submitter=name, seals=3, revealed=1, due=1),)
+    entries = {entry.name: entry for entry in computed.board.entries}
+    assert entries["good-too/1"].sealer == computed.board.seals[0] and entries["good/1"].sealer is None
+    text = to_markdown(computed.board)
+    assert f"- {escaped(name)}: 3 sealed, 1 revealed, 1 not revealed though their outcome is known" in text
+    assert "| predictor, sealed 1 of 3 |" in text
+
+
+def test_letters_that_look_like_latin_ones_are_told(tmp_path: Path) -> None:
+    root = boards.write(tmp_path / "root")
+    path = root / "submissions/good/1.json"
+    path.write_text(path.read_text().replace('"name": "', '"name": "\u0410\u0441\u0435 ', 1))
+    (entry,) = [entry for entry in compute(read_inputs(root)).board.entries if entry.name == "good/1"]
+    assert entry.submitter.endswith(" (letters: Cyrillic)")
+
+
+@pytest.mark.parametrize("folder", ["submissions", "seals"])
+def test_a_name_of_any_bytes_stops_nothing(tmp_path: Path, folder: str) -> None:
+    root = boards.write(tmp_path / "root")
+    for name in (b"mine\xff", b"mine/1\xff.json", b"\x1b[2J/\xfe.json", b"a/b/c/\xff"):
+        path = root / folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    built = build(root, root / "site")
+    assert len(built.computed.board.entries) == 11
+    told = {problem.file for problem in built.computed.board.problems if problem.left_out}
+    names = (r"mine\udcff", r"mine/1\udcff.json", r"\x1b[2J/\udcfe.json", r"a/b/c/\udcff")
+    assert told == {f"{folder}/{name}" for name in names}
+    assert check(root) == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = boards.write(tmp_path / "root")
+    scandir = os.scandir
+
+    def refuses(path: str) -> object:
+        if str(path).endswith("submissions/good"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    with pytest.raises(RecordError, match="cannot read the folder .*submissions/good: Permission denied"):
+        read_inputs(root)

@@ -79,6 +79,9 @@ def test_what_is_no_json_at_all(tmp_path, content, said):
         ('"law": 0.5', '"la\\u0000w": 0.5', "holds the hidden character U+0000"),
         ('"https://', '"javascript://', "code.url: String should match pattern"),
         ('"https://example', '"https://\\"><script>', "code.url: String should match pattern"),
+        ('"https://example', '"https://g\u0456thub', "code.url: String should match pattern"),
+        ('"https://example', '"https://github.com@example', "code.url: String should match pattern"),
+        ('"https://example.org/code', '"https://example.org/\u202e', "code.url: String should match pattern"),
         ('"format_version": 1', '"format_version": 2', "format_version: Input should be 1"),
         ('"format_version": 1', f'"format_version": {"1" * 6000}', "format_version: Input should be 1"),
         ('"version": "1"', '"version": "1",\n "version": "2"', "the key 'version' stands here a second time"),
@@ -155,7 +158,7 @@ def test_links_and_pipes_are_not_followed(tmp_path):
 def test_the_worst_files_take_seconds(tmp_path, text):
     start = time.process_time()
     assert told(tmp_path, text)
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 300  # 3 s; what grows with the square takes an hour
 
 
 @given(st.binary(max_size=200))

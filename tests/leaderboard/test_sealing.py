@@ -14,7 +14,7 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.leaderboard.sealing import commitment, new_salt, reveal_file, seal, seal_file, why_closed
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.leaderboard.validate import validate
-from lm_eval_sts.records import Seal, Submission, load_record
+from lm_eval_sts.records import Outcome, Seal, Submission, load_record, save_record
 from tests.leaderboard.made import SETTING, leaderboard, line_of, submission, told, write
 from tests.leaderboard.test_validate import git
 from tests.messages import says
@@ -35,8 +35,8 @@ def private(tmp_path):
 
 def register(root):
     """The outcome becomes known."""
-    text = (root / "settings" / "a" / "one.json").read_text().replace('"one"', '"new"')
-    (root / "settings" / "a" / "new.json").write_text(text)
+    registered = load_record(Outcome, root / "settings" / "a" / "one.json")
+    save_record(registered.model_copy(update={"name": "new"}), root / "settings" / "a" / "new.json")
 
 
 def changed(path, **changes):
@@ -158,12 +158,11 @@ def test_what_cannot_be_revealed(root, private):
         reveal_file(changed(private, salt=None), root)
 
 
-def test_a_sealed_version_cannot_be_submitted_openly(root, private):
+def test_what_does_not_open_its_seal_is_refused_and_not_marked(root, private):
     seal_file(private, root)
     register(root)
     path = reveal_file(private, root)
     for changes, said in (
-        ({"salt": None}, "its predictions were sealed: reveal them with the salt"),
         ({"salt": "0" * 64}, "does not open its seal"),
         (
             {"settings": {"a/one": SETTING}},
@@ -173,13 +172,42 @@ def test_a_sealed_version_cannot_be_submitted_openly(root, private):
         bent = write(root, {**json.loads(path.read_text()), **changes})
         (problem,) = told(root, bent)
         assert said in problem
-        assert read_submissions(root).submissions == ()
-        reveal_again(root, private, bent)
+        found = read_submissions(root)
+        assert said in found.warnings[0].message
+        assert [each.sealed for each in found.submissions] == [frozenset()]
 
 
-def reveal_again(root, private, path):
-    path.unlink()
-    reveal_file(private, root)
+def test_predictions_without_a_salt_are_open_ones(root, private):
+    seal_file(private, root)
+    register(root)
+    write(root, submission(settings={"a/new": SETTING}))
+    assert validate(root) == []
+    assert [each.sealed for each in read_submissions(root).submissions] == [frozenset()]
+
+
+def test_a_seal_takes_no_open_submission_from_the_board(root, private):
+    """Neither one's own, nor a stranger's: sealed settings stand beside open ones, and are added when revealed."""
+    open_one = write(root, submission())
+    sealed = seal_file(private, root)
+    assert validate(root) == []
+    (found,) = read_submissions(root).submissions
+    assert found.path == open_one and found.sealed == frozenset()
+    register(root)
+    assert reveal_file(private, root) == open_one
+    assert validate(root) == []
+    (found,) = read_submissions(root).submissions
+    assert set(found.submission.settings) == {"a/one", "a/new"} and found.sealed == {"a/new"}
+    stranger = {**json.loads(sealed.read_text()), "commitment": "0" * 64}
+    sealed.write_text(json.dumps(stranger, indent=1))
+    (found,) = read_submissions(root).submissions
+    assert set(found.submission.settings) == {"a/one", "a/new"} and found.sealed == frozenset()
+
+
+def test_what_could_not_be_revealed_is_not_sealed(root, private):
+    write(root, submission(target="delta"))
+    with says(RecordError, "mine 1: target or category are others than before"):
+        seal_file(private, root)
+    assert not (root / "seals").exists()
 
 
 def test_sealed_settings_need_not_be_registered_yet(root, tmp_path):

@@ -65,12 +65,13 @@ def test_the_good_and_the_broken(root):
 LAWS = [("zeta", 3.0), ("alpha", 4.0)]
 
 
-def test_of_two_copies_one_counts(root):
+def test_a_copy_displaces_nothing(root):
+    """Which of the two came first is not known here: both are shown, and it is said."""
     write(root, submission(predictor="a"))
     write(root, submission(predictor="b"))
     found = read_submissions(root)
-    assert [each.submission.predictor for each in found.submissions] == ["a"]
-    assert "the same scores as a 1" in found.problems[0].message
+    assert [each.submission.predictor for each in found.submissions] == ["a", "b"]
+    assert found.problems == () and "the same scores as a 1" in found.warnings[0].message
 
 
 @pytest.mark.parametrize(

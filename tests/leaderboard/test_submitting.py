@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -107,28 +110,120 @@ def test_a_setting_that_is_not_registered_yet(root):
 def test_settings_are_added(root, tmp_path):
     (one,) = submissions(root, made.prediction(SCORES, fitted_on=("law",), **KNOWN))
     (two,) = submissions(root, made.prediction(SCORES, **{**KNOWN, "content": OTHER}))
-    put(one, tmp_path / "x.json")
-    put(two, tmp_path / "x.json")
+    put({tmp_path / "x.json": one}, tmp_path)
+    put({tmp_path / "x.json": two}, tmp_path)
     both = load_record(Submission, tmp_path / "x.json")
     assert list(both.settings) == ["a/one", "a/strong", "a/two"]
     assert [both.fitted_for(name) for name in both.settings] == [("law",), ("law",), ()]
-    put(one, tmp_path / "x.json")
+    put({tmp_path / "x.json": one}, tmp_path)
     assert load_record(Submission, tmp_path / "x.json") == both
 
 
 def test_predictions_are_not_replaced(root):
     (one,) = submissions(root, made.prediction(SCORES, **KNOWN))
-    for changes in (
-        {"se": 0.2},
-        {"fitted_on": ("law",)},
-        {"weights": "e" * 64},
+    for changes, said in (
+        ({"se": 0.2}, "the error of law was 0.1, now 0.2: more than 1e-05 of the setting's largest apart"),
+        ({"fitted_on": ("law",)}, "fitted on other settings or domains"),
+        ({"weights": "e" * 64}, "weights_hash was aaaaaaaaaaaa, now eeeeeeeeeeee"),
     ):
         (other,) = submissions(root, made.prediction(SCORES, **{**KNOWN, **changes}), setting="a/one")
-        with says(RecordError, "sts_icl 1: the predictions for a/one are others than before: raise the version"):
+        with says(RecordError, f"sts_icl 1: the predictions for a/one are others than before ({said}): raise"):
             merge(one, other)
     (other,) = submissions(root, made.prediction(SCORES, target="delta", **{**KNOWN, "content": OTHER}))
     with says(RecordError, "sts_icl 1: target or category are others than before"):
         merge(one, other)
+
+
+def test_an_honest_rerun_is_no_change(root):
+    """Another order of summation gives the seventh digit otherwise, and what cancels to nearly 0 more than that."""
+    scores = {"law": 1.5, "math": 2.0, "physics": 1e-9}
+    rerun = {"law": 1.5 * (1 + 2e-7), "math": 2.0 * (1 - 1e-7), "physics": -3e-8}
+    (one,) = submissions(root, made.prediction(scores, **KNOWN))
+    (two,) = submissions(root, made.prediction(rerun, **KNOWN))
+    assert merge(one, two).settings == one.settings, "what was put forward first stays"
+    (far,) = submissions(root, made.prediction({**scores, "math": 2.00005}, **KNOWN))
+    with says(RecordError, "the score of math was 2, now 2.00005: more than 1e-05 of the setting's largest apart"):
+        merge(one, far)
+
+
+PUTS = """
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from threading import BrokenBarrierError
+from lm_eval_sts.leaderboard import submitting
+from lm_eval_sts.records import Submission, load_record
+
+def run(barrier, source, target):
+    def slowly(kind, path):
+        found = load_record(kind, path)
+        try:
+            barrier.wait(3)  # until the other one has read, too, if it may
+        except BrokenBarrierError:
+            pass
+        return found
+    submitting.load_record = slowly
+    submitting.put({Path(target): load_record(Submission, Path(source))}, Path(target).parent)
+
+if __name__ == "__main__":
+    target, *sources = sys.argv[1:]
+    context = get_context("fork")
+    barrier = context.Barrier(2)
+    both = [context.Process(target=run, args=(barrier, source, target)) for source in sources]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    sys.exit(max(one.exitcode for one in both))
+"""
+
+
+def test_two_at_once_lose_nothing(root, tmp_path):
+    """Each is given time to read what the other has not written yet; with a lock only one of them can."""
+    (first,) = submissions(root, made.prediction(SCORES, weights="d" * 64), setting="x/first")
+    put({tmp_path / "both.json": first}, tmp_path)
+    sources = []
+    for name in ("a", "b"):
+        (each,) = submissions(root, made.prediction(SCORES, weights="d" * 64), setting=f"x/{name}")
+        put({tmp_path / f"{name}.json": each}, tmp_path)
+        sources.append(tmp_path / f"{name}.json")
+    (tmp_path / "puts.py").write_text(PUTS)
+    command = [sys.executable, tmp_path / "puts.py", tmp_path / "both.json", *sources]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(load_record(Submission, tmp_path / "both.json").settings) == ["x/a", "x/b", "x/first"]
+
+
+def test_all_are_written_or_none(root, tmp_path):
+    (one,) = submissions(root, made.prediction(SCORES, **KNOWN))
+    (other,) = submissions(root, made.prediction({**SCORES, "law": 9.0}, **KNOWN))
+    put({tmp_path / "old.json": one}, tmp_path)
+    with says(RecordError, "others than before"):
+        put({tmp_path / "new.json": one, tmp_path / "old.json": other}, tmp_path)
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_no_path_of_the_machine_goes_out(root):
+    """SAE, notes, what a user writes, and names that are no outcomes: each may be a path."""
+    home = "/home/Jane Doe/runs"
+    one = made.prediction(SCORES, sae=f"{home}/sae", fitted_on=(f"{home}/out.json",), **KNOWN)
+    origin = Origin(
+        name="A", commit="abcdef0", url="https://example.org/~jane/x", notes=("see (/home/jane) and ~/notes",)
+    )
+    words = Description("predictor", "T", f"Reads '{home}/x'.", r"C:\papers\p.pdf", ("file:///data/texts.json",))
+    (found,) = make_submissions([one], read_settings(root), origin, {"sts_icl": words})
+    text = found.model_dump_json()
+    assert (
+        "jane" not in text.lower().replace("~jane/x", "")
+        and "home" not in text
+        and "papers" not in text
+        and "/data" not in text
+    )
+    assert (found.source, found.evidence, found.description) == ("p.pdf", ("texts.json",), "Reads 'x'.")
+    assert found.notes[-1] == "SAE: sae, h" and found.fitted_on == ("out.json",)
+    assert found.submitter.url == "https://example.org/~jane/x"
 
 
 def write_results(path, *predictions):

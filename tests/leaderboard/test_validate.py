@@ -210,9 +210,22 @@ def committed(root):
 @pytest.mark.parametrize(
     ("changes", "marked", "said"),
     [
-        ({"settings__a/one__scores__law": 9.0}, '"a/one"', "the predictions for a/one were changed"),
-        ({"settings__a/one__errors": {}}, '"a/one"', "the predictions for a/one were changed"),
-        ({"fitted_on": ["a/two"]}, '"a/one"', "the predictions for a/one were changed"),
+        (
+            {"settings__a/one__scores__law": 1.50003},
+            '"a/one"',
+            "the predictions for a/one were changed (the score of law was 1.5, now 1.50003: more than 1e-05 of the "
+            "setting's largest apart)",
+        ),
+        (
+            {"settings__a/one__errors": {}},
+            '"a/one"',
+            "the predictions for a/one were changed (law has an error on one side only)",
+        ),
+        (
+            {"fitted_on": ["a/two"]},
+            '"a/one"',
+            "the predictions for a/one were changed (fitted on other settings or domains)",
+        ),
         ({"target": "delta"}, '"target"', "target was 'magnitude', now 'delta'"),
         ({"category": "oracle"}, '"category"', "category was 'predictor', now 'oracle'"),
         (
@@ -231,6 +244,8 @@ def test_predictions_do_not_change_under_a_version(committed, changes, marked, s
 
 def test_what_may_change(committed):
     assert validate(committed, base="HEAD") == []
+    rerun = {"settings__a/one__scores__law": 1.5 * (1 + 1e-7), "settings__a/one__scores__physics": 0.1 - 1e-6}
+    assert told(committed, write(committed, submission(**rerun)), "HEAD") == []
     more = {"settings__a/strong": SETTING, "title": "Better", "notes": ["more"]}
     assert told(committed, write(committed, submission(**more)), "HEAD") == []
     write(committed, submission(version="2", **{"settings__a/one__scores__law": 9.0}))
@@ -253,7 +268,7 @@ def test_what_was_broken_may_be_put_right(committed):
 
 
 def test_a_copy_is_the_later_one(committed):
-    copy = write(committed, submission(predictor="earlier_in_the_alphabet"))
+    copy = write(committed, submission(predictor="earlier_in_the_alphabet", title="Another"))
     assert [problem.file for problem in validate(committed, base="HEAD")] == [copy.as_posix()]
 
 

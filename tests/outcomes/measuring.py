@@ -3,18 +3,37 @@ half a minute."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.harness.discovery import tasks_path
 from lm_eval_sts.microworld.paths import asset
+from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
+from lm_eval_sts.outcomes.run_facts import Run
 
 MICRO_TASKS = ["micro_law_torts", "micro_math_algebra", "micro_history_modern"]
 SUBJECTS = ("law", "history")
 QUESTIONS = Path(__file__).parents[3] / "shared" / "data" / "mmlu_pro"
+
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(measure)
+
+
+def command(*arguments: object) -> str:
+    """The command ``lm-eval-sts measure``; its output."""
+    with few_tasks():
+        result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @contextmanager
@@ -57,6 +76,28 @@ def mmlu_pro_tasks(folder: Path, subjects: Sequence[str] = SUBJECTS) -> Path:
     return folder
 
 
+def local_task(folder: Path, *, questions: int = 4, extra: str = "", generates: bool = False) -> Path:
+    """A task ``local`` on a file of questions beside it; the folder for ``--include_path``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_questions(folder / "questions.jsonl", [f"{i} + {i} =" for i in range(questions)])
+    how = (
+        "output_type: generate_until\ndoc_to_target: '{{options[answer]}}'\n"
+        "generation_kwargs: {until: ['='], max_gen_toks: 4}\nmetric_list: [{metric: exact_match}]\n"
+        if generates
+        else "output_type: multiple_choice\ndoc_to_target: answer\ndoc_to_choice: options\n"
+    )
+    (folder / "local.yaml").write_text(
+        f"task: local\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder}/questions.jsonl}}}}\n"
+        f"test_split: test\nnum_fewshot: 0\ndoc_to_text: question\n{how}{extra}"
+    )
+    return folder
+
+
+def write_questions(file: Path, questions: Sequence[str]) -> None:
+    rows = [{"question": q, "options": [" 1", " 2", " 4"], "answer": i % 3} for i, q in enumerate(questions)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def perturbed(model: str, folder: Path, seed: int, size: float = 0.05) -> str:
     """A whole model that differs from another one in every weight, as if fine-tuned."""
     import torch
@@ -93,3 +134,11 @@ def adapter(model: str, folder: Path, seed: int) -> str:
 def micro_model() -> str:
     """The shipped model's folder."""
     return str(asset("micro/model"))
+
+
+def evaluate_local(model: object, output: Path, tasks: Path, **options: Any) -> Run:
+    """Measures a model, named or by arguments, on a :func:`local_task`."""
+    args = model if isinstance(model, dict) else {"pretrained": str(model)}
+    conditions = Conditions(include_path=tasks, **options.pop("conditions", {}))
+    with few_tasks():
+        return evaluate_model(args, ["local"], output, conditions, **{"use_cache": False, "device": "cpu"} | options)

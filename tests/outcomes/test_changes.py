@@ -13,12 +13,12 @@ from lm_eval_sts.outcomes.changes import (
     Result,
     agresti_min_variance,
     between_seed_variance,
-    mcnemar_p,
     paired_change,
     paired_error,
     pooled_seed_variance,
     unpaired_change,
 )
+from lm_eval_sts.records.outcome import mcnemar_p
 
 
 def answers(*values: str) -> Paired:

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import TunedManifest
-from lm_eval_sts.outcomes.changes import agresti_min_variance, mcnemar_p
+from lm_eval_sts.outcomes.changes import agresti_min_variance
 from lm_eval_sts.outcomes.pairing import pair
+from lm_eval_sts.outcomes.run_facts import Dependencies
 from lm_eval_sts.outcomes.runs import Run, RunFacts, read_run
 from lm_eval_sts.records import ModelRef, Outcome, SftSetRef, load_record, save_record
+from lm_eval_sts.records.outcome import mcnemar_p
 from tests.messages import says
 from tests.outcomes.made import (
     answer_results,
@@ -34,6 +36,13 @@ from tests.outcomes.made import (
 def runs(made=choice_results, seeds: int = 1, **changes: Any) -> tuple[Run, list[Run]]:
     base = as_run(made(0, **changes), "the base run")
     return base, [as_run(made(seed, **changes), f"tuned run {seed}") for seed in range(1, seeds + 1)]
+
+
+@pytest.mark.parametrize("name", ["Mine", "a b", "x" * 101, "", "../x"])
+def test_a_name_that_an_outcome_cannot_have(name):
+    base, tuned = runs()
+    with says(RecordError, "not a valid Outcome: name"):
+        pair(base, tuned, name=name)
 
 
 # ---- what comes out
@@ -228,6 +237,87 @@ def test_turns_matter_under_a_chat_template_only():
         pair(base, [changed(tuned, fewshot_as_multiturn=False)], name="x")
 
 
+def test_one_template_of_two_is_no_template_in_common():
+    """Also where the shots were put alike, so that nothing else differs."""
+    base, (tuned,) = runs()
+    with says(RecordError, "the chat template's hash is none in the base run and abababababab in tuned run 1"):
+        pair(base, [changed(tuned, chat_template_hash="ab" * 32, fewshot_as_multiturn=False)], name="x")
+    base, tuned = (changed(run, chat_template_hash="ab" * 32) for run in (base, tuned))
+    pair(base, [changed(tuned, fewshot_as_multiturn=None)], name="x")
+
+
+DEPENDS = Dependencies(
+    weights="a" * 64,
+    tokenizer="b" * 64,
+    generation="c" * 64,
+    vocabulary=262,
+    max_length=128,
+    model_args={},
+    chat_template=None,
+    fewshot_as_multiturn=None,
+    system_instruction=None,
+    num_fewshot=None,
+    limit=None,
+    gen_kwargs={},
+    tasks={"made_0": "d" * 64, "made_1": "e" * 64},
+    task_files=None,
+    versions={"lm_eval": "0.4.13"},
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"tasks": DEPENDS.tasks | {"made_1": "f" * 64}}, ("task made_1", "eeeeeeeeeeee", "ffffffffffff")),
+        ({"task_files": "f" * 64}, ("task_files", "none", "ffffffffffff")),
+        ({"num_fewshot": 3}, ("num_fewshot", "none", "3")),
+        ({"limit": 5.0}, ("limit", "none", "5")),
+        ({"gen_kwargs": {"max_gen_toks": 3}}, ("gen_kwargs", "max_gen_toks")),
+        ({"chat_template": "f" * 64}, ("chat_template", "ffffffffffff")),
+        ({"fewshot_as_multiturn": True}, ("fewshot_as_multiturn", "True")),
+        ({"system_instruction": "f" * 64}, ("system_instruction", "ffffffffffff")),
+    ],
+)
+def test_what_runs_of_ours_depend_on_is_the_same(change, parts):
+    base, (tuned,) = runs()
+    base, other = (changed(r, depends=d) for r, d in ((base, DEPENDS), (tuned, DEPENDS.model_copy(update=change))))
+    pair(base, [changed(tuned, depends=DEPENDS)], name="x")
+    pair(base, [tuned], name="x")
+    with says(RecordError, *parts, "the base run", "tuned run 1"):
+        pair(base, [other], name="x")
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"tokenizer": "f" * 64}, "the tokenizer's content differs: bbbbbbbbbbbb for base, ffffffffffff for tuned"),
+        ({"generation": "f" * 64}, "own settings for generating differs"),
+        ({"vocabulary": 259}, "shared out over differs: 262 for base, 259 for tuned"),
+        ({"max_length": 64}, "the longest prompt in tokens differs: 128 for base, 64 for tuned"),
+        ({"versions": {"lm_eval": "0.4.12"}}, "versions differs"),
+        ({"weights": "f" * 64}, None),
+    ],
+)
+def test_what_runs_of_ours_depend_on_and_need_not_be_the_same_is_a_caveat(change, part):
+    base, (tuned,) = runs()
+    plain = pair(base, [tuned], name="x").caveats
+    base, other = (changed(r, depends=d) for r, d in ((base, DEPENDS), (tuned, DEPENDS.model_copy(update=change))))
+    new = set(pair(base, [other], name="x").caveats) - set(plain)
+    assert [part in caveat for caveat in new] == ([True] if part else [])
+
+
+def test_every_dependency_is_part_of_the_key():
+    changes: dict[str, Any] = {
+        **{"weights": "x", "tokenizer": "x", "generation": "x", "vocabulary": 1, "max_length": 1},
+        **{"model_args": {"dtype": "x"}},
+        **{"chat_template": "x", "fewshot_as_multiturn": True, "system_instruction": "x", "num_fewshot": 0},
+        **{"limit": 1.0, "gen_kwargs": {"until": "x"}, "tasks": {}, "task_files": "x", "versions": {}},
+    }
+    assert changes.keys() == Dependencies.model_fields.keys()
+    keys = {DEPENDS.model_copy(update={field: value}).key for field, value in changes.items()}
+    assert len(keys | {DEPENDS.key}) == len(changes) + 1
+
+
 @pytest.mark.parametrize(
     ("facts", "parts"),
     [
@@ -385,6 +475,30 @@ def test_a_model_tuned_from_another_base():
     pair(base, tuned, name="x", manifests=[manifest()])
     half = changed(base, model=ModelRef(name="a/model", weights_hash="e" * 64, dtype="bfloat16"))
     pair(half, tuned, name="x", manifests=[manifest()])
+
+
+def test_another_base_that_is_trusted_is_a_caveat():
+    base, tuned = runs()
+    known = changed(base, model=ModelRef(name="b/model", weights_hash="e" * 64, dtype="float32"))
+    trusted = pair(known, tuned, name="x", manifests=[manifest()], trust_base=True)
+    assert any("tuned from a/model (weights bbbbbbbbbbbb), not from b/model" in c for c in trusted.caveats)
+
+
+def test_another_revision_of_the_base_is_a_caveat_where_weights_cannot_be_compared():
+    base, tuned = runs()
+    at = {"name": "a/model", "weights_hash": "b" * 64, "revision": "1" * 40}
+
+    def caveats(**ref: str) -> str:
+        measured = changed(base, model=ModelRef(**{"name": "a/model", "weights_hash": "b" * 64, **ref}))
+        return " ".join(pair(measured, tuned, name="x", manifests=[manifest(base={**at, "dtype": "float32"})]).caveats)
+
+    assert "at revision 1111" in caveats(revision="2" * 40, dtype="bfloat16")
+    for same in (
+        {"revision": "1" * 40, "dtype": "bfloat16"},
+        {"revision": "2" * 40, "dtype": "float32"},
+        {"dtype": "bfloat16"},
+    ):
+        assert "revision" not in caveats(**same)
 
 
 # ---- properties

@@ -17,12 +17,12 @@ from lm_eval_sts.outcomes.changes import (
     Paired,
     agresti_min_variance,
     between_seed_variance,
-    mcnemar_p,
     paired_change,
     pooled_seed_variance,
 )
 from lm_eval_sts.outcomes.pairing import pair
 from lm_eval_sts.records import Outcome
+from lm_eval_sts.records.outcome import mcnemar_p
 from tests.outcomes.made import answer_samples, as_run, make_results
 
 NEAR = 1e-9

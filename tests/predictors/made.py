@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from lm_eval_sts.data import Example
 from lm_eval_sts.evidence.evidence import Evidence, Profiles, Question, Texts
+from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
 from lm_eval_sts.predictors.resampling import RESAMPLES, ratio, standard_error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib import import_module, util
 from math import exp
@@ -153,6 +154,26 @@ def test_a_model_that_is_not_there(monkeypatch):
 
 def _absent(*_, **__):
     raise OSError("not here\nsecond line")
+
+
+def test_a_version_that_runs_code_of_a_model_is_refused(monkeypatch):
+    monkeypatch.setattr(embedding.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(embedding, "package_version", lambda name: "5.2.0")
+    with says(SettingsError, "embedding_cosine needs sentence-transformers 6 or later: 5.2.0 runs code", "--upgrade"):
+        get_predictor("embedding_cosine").check(None)
+
+
+def test_code_in_a_models_folder_is_not_run(tmp_path):
+    pytest.importorskip("sentence_transformers", minversion="6")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Module: pass")
+    with says(ModelError, f"{tmp_path} needs code of its own, which is not run", "set embedding_model to one"):
+        embedding.load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "modules.json").write_text("{")
+    with says(ModelError, f"{tmp_path} cannot be loaded"):
+        embedding.load(str(tmp_path))
 
 
 def test_the_real_model():

@@ -59,7 +59,14 @@ stsBoard.table = (() => {
   function marks(entry, target) {
     const found = [];
     if (entry.target !== target) found.push(['≠', `declares the ${entry.target === 'delta' ? 'signed change' : 'size of the change'}`]);
-    if (entry.sealed) found.push(['sealed', `predictions for ${entry.sealed} settings were sealed before the outcome`]);
+    if (entry.sealed) {
+      const [revealed, seals] = entry.seals;
+      found.push([`sealed, ${revealed} of ${seals} shown`, `predictions for ${entry.sealed} settings were sealed before the outcome; of ${seals} seals by this submitter ${revealed} are revealed`]);
+    }
+    if (entry.same.length) {
+      const more = entry.same.length > 1 ? ` and ${entry.same.length - 1} more` : '';
+      found.push([`same order as ${entry.same[0]}${more}`, `puts the domains into the same order as ${entry.same.join(', ')} (Spearman above .999 in most shared settings)`]);
+    }
     if (entry.fitted) found.push(['fitted', 'fitted on measured changes; see its page']);
     return found.map(([text, title]) => make('abbr', { class: 'mark', title }, text));
   }

@@ -1,0 +1,45 @@
+"""No predictor loses a domain without a word, whosever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from lm_eval_sts.predictors.base import Scores
+from lm_eval_sts.predictors.predict import scores_of
+from lm_eval_sts.records import DomainScore
+from tests.predictors.made import text_evidence
+
+
+@dataclass
+class Theirs:
+    """A predictor of another package that gives these numbers."""
+
+    values: dict[str, float]
+    notes: tuple[str, ...] = ()
+    name: str = "theirs"
+
+    def score(self, evidence: object) -> Scores:
+        domains = {
+            name: DomainScore(score=value, se=None, draws=(), n_questions=1, n_tokens=None)
+            for name, value in self.values.items()
+        }
+        return Scores(domains, {}, notes=self.notes)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "note"),
+    [
+        (Theirs({"law": 1.0, "math": 2.0}), ""),
+        (Theirs({"law": 1.0}), "theirs has no score for math, and does not say why"),
+        (Theirs({"law": 1.0}, notes=("read twice",)), "theirs has no score for math, and does not say why"),
+        (Theirs({"law": 1.0}, notes=("math is too hard",)), "math is too hard"),
+        (Theirs({}), "theirs has no score for law, math, and does not say why"),
+        (Theirs({"law": 1.0, "math": float("nan")}), "theirs gave what is no score: Value error, must be a finite"),
+    ],
+)
+def test_what_is_left_out_is_named(predictor, note):
+    found = scores_of(predictor, text_evidence([], {"law": ["?"], "math": ["?"]}))
+    assert bool(found.notes) == bool(note) and note in "".join(found.notes[-1:])
+    assert set(found.domains) == (set() if "no score:" in note else set(predictor.values))
