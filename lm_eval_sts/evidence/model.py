@@ -94,8 +94,13 @@ class Model:
         return int(self.tokenizer.pad_token_id or 0)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a prompt, with the special tokens that the model expects."""
-        ids: list[int] = self.tokenizer(text)["input_ids"]
+        """Token ids of a prompt, with the special tokens that the model expects, as lm-eval makes them.
+
+        A prompt that begins with BOS already, as those of chat templates do, gets no second one.
+        """
+        bos = self.tokenizer.bos_token
+        written = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+        ids: list[int] = self.tokenizer.encode(text, **written)
         return ids
 
     def encode_pair(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
