@@ -291,7 +291,7 @@ def _start_cost(environment: Environment) -> int:
 def test_interpreter_start_imports_the_hook_only(tmp_path: Path, wheel: Path) -> None:
     environment = make_environment(tmp_path / "venv")
     survey = "import json, sys; print(json.dumps(sorted(sys.modules)))"
-    before, _ = environment.evaluate(survey)
+    before, _ = environment.evaluate(survey, LC_ALL="C.UTF-8")
     environment.install(wheel)
-    after, _ = environment.evaluate(survey)
+    after, _ = environment.evaluate(survey, LC_ALL="C.UTF-8")
     assert set(after) - set(before) == {"lm_eval_sts", "lm_eval_sts._autoregister"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_outcomes_are_written(swept):
     assert outcomes[0].model.name == "micro/model"
 
 
-def test_a_rerun_makes_nothing_again(swept, monkeypatch):
+def test_a_rerun_makes_nothing_again(swept, tmp_path, monkeypatch):
     root, planned, outcomes = swept
 
     class Nothing(_InProcess):
@@ -85,7 +86,8 @@ def test_a_rerun_makes_nothing_again(swept, monkeypatch):
             raise AssertionError("a finished job was done again")
 
     monkeypatch.setattr(sweeping, "ProcessPoolExecutor", Nothing)
-    again = sweep(root / "outcomes", root / "work", our_tasks, planned=planned, limit=4)
+    shutil.copytree(root / "outcomes", tmp_path / "outcomes")
+    again = sweep(tmp_path / "outcomes", root / "work", our_tasks, planned=planned, limit=4)
     assert [o.domains for o in again] == [o.domains for o in outcomes]
 
 
