@@ -15,10 +15,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lm_eval.tasks import TaskManager
-
     from lm_eval_sts.finetuning.tuned import TunedManifest
     from lm_eval_sts.outcomes.conditions import Conditions
+    from lm_eval_sts.outcomes.lm_eval_run import TaskManager
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
     from lm_eval_sts.outcomes.sides import Side
@@ -92,6 +91,7 @@ def measure(
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
     from lm_eval_sts.outcomes.pairing import pair
+    from lm_eval_sts.outcomes.sides import shared_args
 
     if name is not None:
         check_name(name)
@@ -114,7 +114,7 @@ def measure(
         share_prefix=share_prefix,
         cache=cache,
         work_dir=work_dir,
-        model_args=_shared_args(model_args),
+        model_args=shared_args(model_args),
         trust_base=trust_base,
     )
     base_side, tuned_sides = measuring.sides(base, tuned)
@@ -247,20 +247,6 @@ def _batch_size(given: str) -> int | str:
     if not re.fullmatch(r"auto(:[1-9]\d*)?", given):
         raise SettingsError(f"batch_size {given!r}: give a number from 1, auto, or auto:N")
     return given
-
-
-def _shared_args(given: str) -> dict[str, Any]:
-    from lm_eval.utils import simple_parse_args_string
-
-    from lm_eval_sts.errors import SettingsError
-
-    if wrong := [part for part in given.split(",") if part.strip() and not part.partition("=")[2]]:
-        raise SettingsError(f"model_args {given!r}: {wrong[0]!r} is not key=value")
-    args = dict(simple_parse_args_string(given))
-    for name, option in (("peft", "--tuned"), ("batch_size", "--batch_size"), ("device", "--device")):
-        if name in args:
-            raise SettingsError(f"model_args {given!r}: {name} is for one model or has its own option: give {option}")
-    return args
 
 
 def _loaded(given: _Given, run: Run) -> dict[str, Any]:

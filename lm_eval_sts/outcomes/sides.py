@@ -155,3 +155,20 @@ def _adapter_on_hub(name: str, args: Mapping[str, Any]) -> Side:
         raise ModelError(f"cannot fetch adapter {name}: {error}") from error
     folder = snapshot / subfolder
     return Side(name, "adapter", str(folder), manifest=read_tuned(folder), revision=snapshot.name)
+
+
+def shared_args(given: str) -> dict[str, Any]:
+    """lm-eval's model arguments for all sides, as ``--model_args`` gives them.
+
+    Raises:
+        SettingsError: A part is not key=value, or belongs to one side or to an option of its own.
+    """
+    from lm_eval.utils import simple_parse_args_string
+
+    if wrong := [part for part in given.split(",") if part.strip() and not part.partition("=")[2]]:
+        raise SettingsError(f"model_args {given!r}: {wrong[0]!r} is not key=value")
+    args = dict(simple_parse_args_string(given))
+    for name, option in (("peft", "--tuned"), ("batch_size", "--batch_size"), ("device", "--device")):
+        if name in args:
+            raise SettingsError(f"model_args {given!r}: {name} is for one model or has its own option: give {option}")
+    return args
