@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from lm_eval_sts.finetuning.tuned import TunedManifest
     from lm_eval_sts.outcomes.conditions import Conditions
-    from lm_eval_sts.outcomes.lm_eval_run import TaskManager
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
     from lm_eval_sts.outcomes.sides import Side
@@ -202,7 +201,7 @@ class _Measuring:
         return _Given(side, parse_args(side.model_args(base_args)))
 
     @cached_property
-    def task_manager(self) -> TaskManager:
+    def task_manager(self) -> Any:
         """Built once, and only where something is to be run."""
         from lm_eval_sts.outcomes.lm_eval_run import build_task_manager
 
