@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 _SHORT_PREFIX = 8
 """Below this many shared tokens a cache costs more than it saves."""
+
+_AGREED: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
+"""The longest prefix of each model whose cache gave what whole prompts give."""
 
 PROBE = 16
 """Tokens after a prefix on which two ways of attention are compared."""
@@ -119,7 +123,7 @@ class PrefixedModel:
             shared = (
                 repeatable(cache)
                 and (cache.get_seq_length() == len(ids) or self._takes_positions)
-                and self._agree(prefix, Prefix(0, None), ids, probe)
+                and self._agrees_with_whole_prompts(prefix, ids, probe)
             )
         except torch.OutOfMemoryError as error:
             raise ModelError(
@@ -139,6 +143,14 @@ class PrefixedModel:
             return Prefix(0, None)
         apart = replace(prefix, apart=True)
         return apart if possible(self.model, cache) and self._attends_apart(apart, ids, probe) else prefix
+
+    def _agrees_with_whole_prompts(self, prefix: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
+        """Whether the model's cache serves; looked at again only for longer prefixes, since it costs one whole run."""
+        if len(ids) > _AGREED.get(self.model, 0):
+            if not self._agree(prefix, Prefix(0, None), ids, probe):
+                return False
+            _AGREED[self.model] = len(ids)
+        return True
 
     def _attends_apart(self, apart: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
         try:

@@ -81,6 +81,7 @@ def test_floor_counts_the_matrix_products_that_pytorch_runs(shapes, floor):
     n, demos, own = 6, 40, shapes.QUERY_TOKENS
     queries = shapes.build_queries(n, demos, model, draws=2)
     reader = Reader(model, point, sae)
+    reader.prefixes(queries)  # the first of a model is compared with whole prompts
     with FlopCounterMode(display=False) as counter:
         reader.read(queries, reader.prefixes(queries))
     counted = {str(op): flops for op, flops in counter.get_flop_counts()["Global"].items()}

@@ -470,7 +470,7 @@ def test_models_that_are_not_seeds_of_one_setting(second, parts):
 def test_a_model_tuned_from_another_base():
     base, tuned = runs()
     known = changed(base, model=ModelRef(name="a/model", weights_hash="e" * 64, dtype="float32"))
-    with says(RecordError, "tuned from a/model (weights bbbbbbbbbbbb)", "eeeeeeeeeeee"):
+    with says(RecordError, "tuned from a/model, not from a/model (weights or config bbbbbbbbbbbb and eeeeeeeeeeee)"):
         pair(known, tuned, name="x", manifests=[manifest()])
     pair(base, tuned, name="x", manifests=[manifest()])
     half = changed(base, model=ModelRef(name="a/model", weights_hash="e" * 64, dtype="bfloat16"))
@@ -481,7 +481,7 @@ def test_another_base_that_is_trusted_is_a_caveat():
     base, tuned = runs()
     known = changed(base, model=ModelRef(name="b/model", weights_hash="e" * 64, dtype="float32"))
     trusted = pair(known, tuned, name="x", manifests=[manifest()], trust_base=True)
-    assert any("tuned from a/model (weights bbbbbbbbbbbb), not from b/model" in c for c in trusted.caveats)
+    assert any("tuned from a/model, not from b/model (weights or config bbbbbbbbbbbb" in c for c in trusted.caveats)
 
 
 def test_another_revision_of_the_base_is_a_caveat_where_weights_cannot_be_compared():
