@@ -6,7 +6,6 @@ model is ever formed.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,9 +20,8 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
+from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.prefixed import Prefix, PrefixedModel
-
-logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
@@ -99,8 +97,8 @@ class Backward:
         self.prefixed = PrefixedModel(model, lambda **inputs: model(**inputs).logits, pad_id)
         self._few_logits = self.prefixed.takes("logits_to_keep")
         self._device = self.prefixed.input_device
-        self._token_budget = token_budget or _default_token_budget(model, self._device)
-        self._max_rows, self._max_length = max_rows, max_length
+        self._batches = Batches(token_budget or _default_token_budget(model, self._device), max_rows)
+        self._max_length = max_length
 
     def excess(self, pair: TrainingPair) -> int:
         """Tokens that are cut off a sequence's beginning; its last token is not read."""
@@ -154,34 +152,24 @@ class Backward:
         Raises:
             ModelError: Something that was read is not finite, or one item alone does not fit the device's memory.
         """
-        order = sorted(range(len(items)), key=lambda i: (-length(items[i]), i))
         found: list[Floats | None] = [None] * len(items)
         with frozen(self.model):
-            while order:
-                rows = max(1, self._token_budget // length(items[order[0]]))
-                rows = min(rows, self._max_rows) if self._max_rows else rows
-                batch, order = order[:rows], order[rows:]
-                for i, row in zip(batch, self._read([items[i] for i in batch], length, read), strict=True):
+            for batch, rows in self._batches.read(
+                items,
+                length,
+                lambda item: self._batches.budget // length(item),
+                lambda some: list(read(some).float().cpu().numpy()),
+                lambda item: (
+                    f"the gradients of one text of {length(item)} tokens: use fewer demonstrations, later blocks "
+                    "only (gradient_layers), dtype=bfloat16, or parallelize=True"
+                ),
+            ):
+                for i, row in zip(batch, rows, strict=True):
                     found[i] = row
         whole = np.stack([row for row in found if row is not None])
         if not np.isfinite(whole).all():
             raise ModelError("the model's gradients are not finite: load it with dtype=bfloat16 or dtype=float32")
         return whole
-
-    def _read(self, items: list[Item], length: Callable[[Item], int], read: Callable[[list[Item]], Tensor]) -> Floats:
-        try:
-            return read(items).float().cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            if len(items) == 1:
-                raise ModelError(
-                    f"the device's memory does not hold the gradients of one text of {length(items[0])} tokens: use "
-                    "fewer demonstrations, later blocks only (gradient_layers), dtype=bfloat16, or parallelize=True"
-                ) from error
-            self._token_budget = max(1, self._token_budget // 2)
-            logger.warning("out of memory with %d texts at once: halved from here on", len(items))
-        torch.cuda.empty_cache()
-        half = len(items) // 2
-        return np.concatenate([self._read(part, length, read) for part in (items[:half], items[half:])])
 
 
 def _default_token_budget(model: PreTrainedModel, device: torch.device) -> int:

@@ -7,7 +7,6 @@ once (:mod:`lm_eval_sts.features.prefixed`). Logits are taken where a continuati
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +20,9 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.answers import AnsweredQuery
+from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
-
-logger = logging.getLogger(__name__)
 
 _LOGITS = 2**27
 """Logits in single precision at a time (half a gigabyte)."""
@@ -101,9 +99,9 @@ class LikelihoodReader:
         self._prefixed = PrefixedModel(model, run or partial(_logits, model), pad_id)
         self._few_logits = self._prefixed.takes("logits_to_keep")
         self._device = self._prefixed.input_device
-        self._token_budget = token_budget or default_token_budget(model, self._device)
+        self._batches = Batches(token_budget or default_token_budget(model, self._device), max_rows)
         self._own_tokens = own_tokens(self._device)
-        self._max_rows, self._max_length, self._dtype = max_rows, max_length, dtype
+        self._max_length, self._dtype = max_length, dtype
 
     def read(self, continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
         """The likelihood of each continuation, in the order in which they are run.
@@ -112,9 +110,7 @@ class LikelihoodReader:
             ModelError: One sequence alone does not fit the device's memory.
         """
         for rows in self._groups(self._rows(continuations)):
-            prefix = self._prefix(rows)
-            for batch in self._batches(rows, prefix):
-                yield from self._read_batch(batch, prefix, continuations)
+            yield from self._read_group(rows, continuations)
 
     def log_likelihoods(self, continuations: Sequence[Continuation]) -> npt.NDArray[np.float64]:
         """The log-likelihood of each continuation, in nats: [continuations].
@@ -167,31 +163,27 @@ class LikelihoodReader:
         length = min(_shared(group[0], group[-1]), *(row.first for row in group))
         return self._prefixed.prefix(first[:length], first[length : length + PROBE])
 
-    def _batches(self, rows: Sequence[_Row], prefix: Prefix) -> Iterator[list[_Row]]:
-        """Rows to run together, the longest first."""
-        order = sorted(rows, key=lambda row: -len(row.ids))
-        while order:
-            own = len(order[0].ids) - prefix.length
-            widest = own if prefix.apart else len(order[0].ids)
-            size = max(1, min(self._own_tokens // own, self._token_budget // widest))
-            size = min(size, self._max_rows) if self._max_rows else size
-            batch, order = order[:size], order[size:]
-            yield batch
+    def _read_group(self, rows: Sequence[_Row], continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
+        """The likelihoods of rows that share a prefix, which is run once."""
+        prefix = self._prefix(rows)
+        batches = self._batches.read(
+            rows,
+            lambda row: len(row.ids),
+            lambda row: self._rows_at_once(row, prefix),
+            lambda some: self._read_rows(some, prefix, continuations),
+            lambda row: (
+                f"one sequence of {len(row.ids)} tokens with its logits: use fewer demonstrations, "
+                "dtype=bfloat16, or parallelize=True"
+            ),
+        )
+        for _, found in batches:
+            yield from found
 
-    def _read_batch(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:
-        try:
-            return self._read_rows(rows, prefix, continuations)
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                raise ModelError(
-                    f"the device's memory does not hold one sequence of {len(rows[0].ids)} tokens with its logits: "
-                    "use fewer demonstrations, dtype=bfloat16, or parallelize=True"
-                ) from error
-            self._token_budget = max(1, self._token_budget // 2)
-            logger.warning("out of memory with %d sequences at once: halved from here on", len(rows))
-        torch.cuda.empty_cache()
-        half = len(rows) // 2
-        return [found for part in (rows[:half], rows[half:]) for found in self._read_batch(part, prefix, continuations)]
+    def _rows_at_once(self, row: _Row, prefix: Prefix) -> int:
+        """How many rows as long as this one fit a forward pass."""
+        own = len(row.ids) - prefix.length
+        widest = own if prefix.apart else len(row.ids)
+        return min(self._own_tokens // own, self._batches.budget // widest)
 
     @torch.inference_mode()
     def _read_rows(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:

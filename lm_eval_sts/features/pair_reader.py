@@ -37,7 +37,7 @@ class PairReader(Reader):
             first.point,
             first.sae,
             max_rows=first.max_rows,
-            token_budget=first.token_budget,
+            token_budget=first.batches.budget,
             pad_id=first.prefixed.pad_id,
         )
         point = resolve_hook_point(second, first.point.name)

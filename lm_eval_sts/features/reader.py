@@ -10,7 +10,6 @@ What makes it fast without changing a number:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
@@ -20,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError, SaeError
+from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.hooks import HookPoint, read_activation
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
@@ -27,8 +27,6 @@ from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_prefix
 from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sums import Row, SparseRow, add_to, as_profile, sparse_row, stream_sums
-
-logger = logging.getLogger(__name__)
 
 
 class Reader:
@@ -60,7 +58,7 @@ class Reader:
         self.max_rows = max_rows
         self.prefixed = PrefixedModel(model, partial(read_activation, model, point), pad_id)
         self.input_device = self.prefixed.input_device
-        self.token_budget = token_budget or default_token_budget(model, self.input_device)
+        self.batches = Batches(token_budget or default_token_budget(model, self.input_device), max_rows)
         self._own_tokens = own_tokens(self.input_device)
 
     def prefixes(self, queries: Sequence[Query]) -> list[Prefix]:
@@ -93,10 +91,24 @@ class Reader:
             ModelError: Activations are not finite, or one query alone does not fit the device's memory.
             SaeError: Features are not finite.
         """
+
+        def own(query: Query) -> int:
+            """Its tokens that are not shared."""
+            return max(len(ids) - p.length for ids, p in zip((query.plain, *query.contexts), prefixes, strict=True))
+
         rows: dict[int, Row] = {}
         with torch.inference_mode():
-            for batch in self._batches(queries, prefixes):
-                rows.update(zip(batch, self._read_batch([queries[i] for i in batch], prefixes), strict=True))
+            for batch, found in self.batches.read(
+                queries,
+                own,
+                lambda query: min(self.batches.budget, self._own_tokens) // own(query),
+                lambda some: self._read_rows(some, prefixes),
+                lambda query: (
+                    f"question {query.name} alone: use fewer demonstrations, a smaller SAE, dtype=bfloat16, "
+                    "or parallelize=True"
+                ),
+            ):
+                rows.update(zip(batch, found, strict=True))
         return as_profile(queries, [rows[i] for i in range(len(queries))], self.sae.d_sae)
 
     def activations(self, ids: Sequence[Sequence[int]], prefix: Prefix) -> Tensor:
@@ -115,34 +127,6 @@ class Reader:
         size, least = (2**20, 128) if self.point.device.type == "cpu" else (2**27, 512)
         step = max(size // self.sae.d_sae, least, readings) // readings
         return (slice(start, min(start + step, n_tokens)) for start in range(0, n_tokens, step))
-
-    def _batches(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
-        """Indices of queries to read together, the longest first: by the tokens that are not shared."""
-
-        def own(query: Query) -> int:
-            return max(len(ids) - p.length for ids, p in zip((query.plain, *query.contexts), prefixes, strict=True))
-
-        order = sorted(range(len(queries)), key=lambda i: (-own(queries[i]), i))
-        while order:
-            rows = max(1, min(self.token_budget, self._own_tokens) // own(queries[order[0]]))
-            rows = min(rows, self.max_rows) if self.max_rows else rows
-            batch, order = order[:rows], order[rows:]
-            yield batch
-
-    def _read_batch(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[Row]:
-        try:
-            return self._read_rows(queries, prefixes)
-        except torch.OutOfMemoryError as error:
-            if len(queries) == 1:
-                raise ModelError(
-                    f"the device's memory does not hold question {queries[0].name} alone: use fewer demonstrations, "
-                    "a smaller SAE, dtype=bfloat16, or parallelize=True"
-                ) from error
-            self.token_budget = max(1, self.token_budget // 2)
-            logger.warning("out of memory with %d questions at once: halved from here on", len(queries))
-        torch.cuda.empty_cache()
-        half = len(queries) // 2
-        return self._read_batch(queries[:half], prefixes) + self._read_batch(queries[half:], prefixes)
 
     def _read_rows(self, queries: list[Query], prefixes: Sequence[Prefix]) -> list[Row]:
         plain = self._scored(queries, [q.plain for q in queries], prefixes[0])
@@ -166,7 +150,7 @@ class Reader:
     def _scored(self, queries: list[Query], ids: list[tuple[int, ...]], prefix: Prefix) -> Tensor:
         """Activations of the scored tokens of all queries: [scored tokens, d_in], float32, query after query."""
         widest = max(len(row) for row in ids) - (prefix.length if prefix.apart else 0)
-        passes = -(-len(ids) // max(1, self.token_budget // widest))
+        passes = -(-len(ids) // max(1, self.batches.budget // widest))
         rows = -(-len(ids) // passes)
         parts = []
         for first in range(0, len(ids), rows):
