@@ -210,7 +210,7 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: s
             [read_run(folders.run(job)) for job in seeds],
             name=setting,
             manifests=manifests,
-            source="lm-eval-sts micro sweep",
+            source="python -m microworld sweep",
             settings={"base": base_name, "tuned": [job.name for job in seeds]},  # not where they lay
         )
         yield write_shipped(outcome, output / f"{setting}.json")
