@@ -20,8 +20,7 @@ import numpy as np
 
 from benchmarks.agreement_worlds import Array, write_cells
 from lm_eval_sts.agreement.differences import compare_all
-from lm_eval_sts.agreement.double_centre import double_centred
-from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.agreement.panel import Panel, double_centred
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.outcomes.shipped import load_outcome
 from lm_eval_sts.records import View

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lm_eval_sts.agreement.double_centre import double_centred
 from lm_eval_sts.agreement.matching import Match, match
+from lm_eval_sts.agreement.panel import double_centred
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.agreement.reliability import deltas, reliability_of
 from lm_eval_sts.agreement.selection import ALL, PAPER8, can_be_centred, choose_domains, make_panel, pairing

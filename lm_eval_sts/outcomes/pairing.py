@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lm_eval_sts.agreement.split_half import split_half
+from lm_eval_sts.agreement.reliability import split_half
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json, package_version, this_command
 from lm_eval_sts.finetuning.tuned import TunedManifest
