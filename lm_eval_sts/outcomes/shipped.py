@@ -5,13 +5,12 @@ Names are file names, so that listing them reads no file. Outcomes of the micro 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, did_you_mean
 from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
@@ -121,9 +120,8 @@ def _path(spec: str, shipped: dict[str, Path], what: str) -> Path:
         return Path(spec)
     if spec in shipped:
         return shipped[spec]
-    near = difflib.get_close_matches(spec, shipped, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
+    hint = did_you_mean(spec, shipped)
     raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {hint}available: {names}")
 
 
