@@ -10,9 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_sts.records import Prediction, Provenance
-
-_PACKAGES = ("lm-eval-sts", "numpy", "scipy")
+    from lm_eval_sts.records import Prediction
 
 
 def compare(
@@ -69,7 +67,7 @@ def compare(
     )
     if figure is not None:
         check_figure(figure)
-    found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules, _provenance(rules))
+    found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules)
     print_agreement(PlainConsole(), found)
     if output is not None:
         save_record(found, output)
@@ -100,19 +98,3 @@ def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
     if value not in allowed:
         raise SettingsError(f"--{option} {value}: choose one of {', '.join(allowed)}")
     return value
-
-
-def _provenance(rules: Any) -> Provenance:
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from lm_eval_sts.files import package_version, this_command
-    from lm_eval_sts.records import Provenance
-
-    return Provenance(
-        package_versions={name: package_version(name) for name in _PACKAGES},
-        command=this_command(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=rules.seed,
-        settings=asdict(rules),
-    )
