@@ -26,11 +26,10 @@ from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.examples import from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.features.sae import load_sae as _load_sae
-from lm_eval_sts.outcomes.shipped import load_outcome
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
 from lm_eval_sts.records import Agreement, Outcome, Prediction
-from lm_eval_sts.shipped import resolve
+from lm_eval_sts.shipped import load_outcome, resolve
 
 if TYPE_CHECKING:
     import pandas as pd

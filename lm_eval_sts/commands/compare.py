@@ -54,8 +54,8 @@ def compare(
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
     from lm_eval_sts.commands.tables import PlainConsole
-    from lm_eval_sts.outcomes.shipped import load_outcomes
     from lm_eval_sts.records import VIEWS, save_record
+    from lm_eval_sts.shipped import load_outcomes
 
     rules = Rules(
         target=_one_of("target", target, ("magnitude", "delta")) if target is not None else None,
@@ -87,7 +87,7 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
         RecordError: A place holds none, or something that is not valid, or two runs predict one setting.
     """
     from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.outcomes.shipped import prediction_place
+    from lm_eval_sts.shipped import prediction_place
 
     return read_predictions(*map(prediction_place, specs))
 

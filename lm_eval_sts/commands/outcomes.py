@@ -26,7 +26,7 @@ def outcomes(
 ) -> None:
     """List the measured outcomes that ship, or show one: its domains, its source, its caveats."""
     from lm_eval_sts.commands.tables import PlainConsole
-    from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
+    from lm_eval_sts.shipped import load_outcome, outcome_names
 
     console = PlainConsole()
     if name is None:
