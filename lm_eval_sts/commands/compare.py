@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +55,6 @@ def compare(
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
-    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.records import VIEWS, save_record
     from lm_eval_sts.shipped import load_outcomes
 

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from lm_eval_sts.commands.compare import compare, read_all_predictions
-from lm_eval_sts.commands.spread import SpreadCommand
+from lm_eval_sts.commands.terminal import SpreadCommand
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.records import Agreement, load_record, save_record
 from lm_eval_sts.shipped import load_outcomes
