@@ -13,10 +13,9 @@ from scipy.stats import ttest_rel
 
 from benchmarks.agreement_worlds import Array, Study, arguments, described, draw_study, save
 from lm_eval_sts.agreement.correlation import fisher_z, pearson
-from lm_eval_sts.agreement.differences import compare_all, holm, places
+from lm_eval_sts.agreement.differences import compare_all, holm, places, williams_p
 from lm_eval_sts.agreement.panel import Panel, mean_z
 from lm_eval_sts.agreement.permutation import permutation_p
-from lm_eval_sts.agreement.williams import williams_p
 
 LEVEL = 0.05
 FIELD = (0.6, 0.55, 0.5, 0.5, 0.45, 0.45, 0.4, 0.4, 0.3, 0.3, 0.2, 0.1, 0.0, 0.0, -0.2)

@@ -14,9 +14,7 @@ from benchmarks.agreement_differences import as_panel
 from benchmarks.agreement_worlds import Study, arguments, described, draw_study, save
 from lm_eval_sts.agreement.correlation import fisher_z, pearson
 from lm_eval_sts.agreement.differences import compare_all
-from lm_eval_sts.agreement.double_centre import double_centred
-from lm_eval_sts.agreement.over_settings import mean_interval
-from lm_eval_sts.agreement.panel import mean_z
+from lm_eval_sts.agreement.panel import double_centred, mean_interval, mean_z
 
 
 def expected_z(study: Study, studies: int, seed: int = 1) -> float:

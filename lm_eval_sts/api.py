@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +26,10 @@ from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.examples import from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.features.sae import load_sae as _load_sae
-from lm_eval_sts.files import package_version, this_command
-from lm_eval_sts.outcomes.shipped import load_outcome
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
-from lm_eval_sts.records import Agreement, Outcome, Prediction, Provenance
-from lm_eval_sts.shipped import resolve
+from lm_eval_sts.records import Agreement, Outcome, Prediction
+from lm_eval_sts.shipped import load_outcome, resolve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,12 +250,4 @@ def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **ru
     Raises:
         RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.
     """
-    chosen = Rules(**rules)
-    provenance = Provenance(
-        package_versions={name: package_version(name) for name in ("lm-eval-sts", "numpy", "scipy")},
-        command=this_command(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=chosen.seed,
-        settings=asdict(chosen),
-    )
-    return Comparison(_compare(predictions, outcomes, chosen, provenance))
+    return Comparison(_compare(predictions, outcomes, Rules(**rules)))

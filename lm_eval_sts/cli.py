@@ -19,7 +19,7 @@ from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
-from lm_eval_sts.commands.spread import SpreadCommand
+from lm_eval_sts.commands.terminal import SpreadCommand
 from lm_eval_sts.errors import SettingsError, StsError
 
 app = typer.Typer(

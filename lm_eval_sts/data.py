@@ -9,11 +9,11 @@ from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from lm_eval_sts.dataset_files import Columns, empty
+from lm_eval_sts.dataset_source import open_dataset
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import UNKNOWN
-from lm_eval_sts.tables import open_dataset
 
 _CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 _PAIRS: Final = (

@@ -7,6 +7,9 @@ wrong, where, and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from lm_eval_sts.texts import printable
 
 
@@ -25,6 +28,12 @@ def described(error: Exception, longest: int = 300) -> str:
         text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}".rstrip(": ")
     )
     return named if len(named) <= longest else f"{named[:longest]}…"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Names the known name that is most like an unknown one, and ends in a space; empty where none is like it."""
+    near = difflib.get_close_matches(name[:200], list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 class SettingsError(StsError):

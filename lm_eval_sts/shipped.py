@@ -1,29 +1,149 @@
-"""Names of what ships with the package: ``micro/model``, ``micro/sae``, ``micro/sft/…``."""
+"""What ships, by name: the micro world, its outcomes and published ones, and the STS paper's own values.
+
+``micro/model``, ``micro/sae`` and ``micro/sft/…`` are folders and files of the micro world; its outcomes are named
+``micro/<setting>``. Names are file names, so that listing them reads no file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final, TypeVar
 
-_PREFIX = "micro/"
+from lm_eval_sts.errors import RecordError, did_you_mean
+from lm_eval_sts.microworld.paths import ASSETS, asset
+from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
+
+PUBLISHED: Final = Path(__file__).resolve().parent / "outcomes" / "published"
+PREDICTIONS: Final = PUBLISHED / "predictions"
+MICRO: Final = ASSETS / "outcomes"
+_PREFIX: Final = "micro/"
+_NAMES_TOLD: Final = 16
+
+R = TypeVar("R", bound=Record)
 
 
 def resolve(spec: str) -> str:
-    """A shipped name as its path; anything else as it is.
+    """A shipped folder's or file's name as its path; anything else as it is.
 
     Raises:
         StsError: Nothing of that name ships; names what does.
     """
-    if not spec.startswith(_PREFIX):
-        return spec
-    from lm_eval_sts.microworld.paths import asset
-
-    return str(asset(spec))
+    return str(asset(spec)) if spec.startswith(_PREFIX) else spec
 
 
 def shipped_name(path: str) -> str:
     """A shipped folder's or file's name, so that records name it alike on every machine; anything else as it is."""
-    from lm_eval_sts.microworld.paths import ASSETS
-
     if not Path(path).is_absolute() or not Path(path).is_relative_to(ASSETS):
         return path
     return _PREFIX + Path(path).relative_to(ASSETS).with_suffix("").as_posix()
+
+
+def outcome_names() -> list[str]:
+    """Names of the shipped outcomes: the published ones, then those of the micro world."""
+    return list(_outcome_files())
+
+
+def prediction_names() -> list[str]:
+    """Names of the shipped predictions: the STS paper's own values, digitised from its Figure 3."""
+    return list(_files(PREDICTIONS))
+
+
+def load_outcome(spec: str) -> Outcome:
+    """Reads an outcome.
+
+    Args:
+        spec: A shipped name, or the path of a file.
+
+    Raises:
+        RecordError: Nothing of that name ships and there is no such file, or it is not a valid outcome.
+    """
+    return _load(Outcome, spec, _outcome_files())
+
+
+@noted_together()
+def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
+    """Reads the outcomes of all places given.
+
+    Args:
+        specs: Files, folders (every outcome directly in it), shipped names, or patterns of shipped names (``micro/*``).
+
+    Raises:
+        RecordError: A place holds none, or something that is not valid.
+    """
+    found: list[str] = []
+    for spec in specs:
+        if Path(spec).is_dir():
+            names = [str(file) for file in sorted(Path(spec).glob("*.json")) if kind_of(file) == "outcome"]
+        elif "*" in spec:
+            names = [name for name in outcome_names() if fnmatchcase(name, spec)]
+        else:
+            names = [spec]
+        if not names:
+            raise RecordError(f"no outcome in {spec}: give outcome files, a folder of them, or shipped names")
+        found += names
+    return [load_outcome(name) for name in found]
+
+
+def kind_of(file: Path) -> object:
+    """What record a JSON file says it is; None for anything else.
+
+    Raises:
+        RecordError: It cannot be read, is not JSON, or is a damaged record.
+    """
+    data = read_json(file)
+    refuse_damaged(data, str(file))
+    return data.get("kind") if isinstance(data, dict) else None
+
+
+def load_shipped_prediction(spec: str) -> Prediction:
+    """Reads a prediction.
+
+    Args:
+        spec: A shipped name, or the path of a file with one exported prediction.
+
+    Raises:
+        RecordError: Nothing of that name ships and there is no such file, or it is not a valid prediction.
+    """
+    return _load(Prediction, spec, _files(PREDICTIONS))
+
+
+def prediction_place(spec: str) -> Path:
+    """Where predictions lie that are given by the path of a file or folder, or else by a shipped name.
+
+    Raises:
+        RecordError: There is neither.
+    """
+    return _path(spec, _files(PREDICTIONS), "prediction")
+
+
+def _outcome_files() -> dict[str, Path]:
+    return _files(PUBLISHED) | _files(MICRO, _PREFIX)
+
+
+def _files(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """The folder's records by name, sorted; none where there is no such folder."""
+    return {f"{prefix}{path.stem}": path for path in sorted(folder.glob("*.json"), key=lambda p: p.stem)}
+
+
+def _load(kind: type[R], spec: str, shipped: dict[str, Path]) -> R:
+    return load_record(kind, shipped[spec] if spec in shipped else _path(spec, shipped, kind.__name__.lower()))
+
+
+def _path(spec: str, shipped: dict[str, Path], what: str) -> Path:
+    """A path that was given, or else the file of a shipped name."""
+    if spec.endswith(".json") or _exists(spec):
+        return Path(spec)
+    if spec in shipped:
+        return shipped[spec]
+    names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
+    hint = did_you_mean(spec, shipped)
+    raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {hint}available: {names}")
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return bool(spec) and Path(spec).exists()
+    except OSError:  # too long, or in a folder that may not be read
+        return False

@@ -24,7 +24,7 @@ from lm_eval_sts.files import write_atomically
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.outcomes.result_files import STORED
+from lm_eval_sts.outcomes.runs import STORED
 from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record, with_hash
 from microworld.questions import TARGET_DELIMITER
 
@@ -197,8 +197,8 @@ def collect(planned: Sequence[Job], folders: Folders, output: Path, base_name: s
         The outcomes.
     """
     from lm_eval_sts.finetuning.tuned import read_tuned
+    from lm_eval_sts.outcomes.lm_eval_results import read_run
     from lm_eval_sts.outcomes.pairing import pair
-    from lm_eval_sts.outcomes.runs import read_run
 
     base = read_run(folders.base)
     for setting, seeds in _by_setting(planned).items():
@@ -253,7 +253,7 @@ def measure_base(folders: Folders, measuring: Measuring) -> None:
 def do(job: Job, folders: Folders, measuring: Measuring) -> None:
     """Fine-tunes and measures one job; the base model must be measured."""
     from lm_eval_sts.finetuning.finetune import finetune
-    from lm_eval_sts.outcomes.runs import read_run
+    from lm_eval_sts.outcomes.lm_eval_results import read_run
 
     name = f"micro/sft/{job.sft_set}"
     tuned = folders.tuned(job)

@@ -25,7 +25,7 @@ EVERYTHING = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or
 RULES: dict[str, tuple[set[str], set[str]]] = {
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "features": (BASICS | DATA, {"lm_eval"}),
-    "evidence": (BASICS | DATA | {"features", "finetuning", "outcomes", "shipped"}, {"lm_eval"}),
+    "evidence": (BASICS | DATA | {"features", "finetuning", "shipped"}, {"lm_eval"}),
     "predictors": (BASICS | DATA | {"evidence", "features"}, {"lm_eval"}),
     "finetuning": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),

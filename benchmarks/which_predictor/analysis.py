@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from lm_eval_sts.agreement.correlation import pearson, spearman
 from lm_eval_sts.agreement.differences import Tested, compare_all, holm, places
-from lm_eval_sts.agreement.double_centre import double_centred
-from lm_eval_sts.agreement.over_settings import mean_interval
-from lm_eval_sts.agreement.panel import Panel, mean_z
+from lm_eval_sts.agreement.panel import Panel, double_centred, mean_interval, mean_z
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from lm_eval_sts.agreement.double_centre import double_centred
 from lm_eval_sts.agreement.matching import Match, match
+from lm_eval_sts.agreement.panel import double_centred
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.agreement.reliability import deltas, reliability_of
 from lm_eval_sts.agreement.selection import ALL, PAPER8, can_be_centred, choose_domains, make_panel, pairing
@@ -58,7 +58,7 @@ class Rules:
 
 
 def compare(
-    predictions: Sequence[Prediction], outcomes: Sequence[Outcome], rules: Rules, provenance: Provenance
+    predictions: Sequence[Prediction], outcomes: Sequence[Outcome], rules: Rules, provenance: Provenance | None = None
 ) -> Agreement:
     """Holds predictions against outcomes.
 
@@ -66,7 +66,7 @@ def compare(
         predictions: Of one or many predictors, for one or many settings.
         outcomes: The measured changes.
         rules: How.
-        provenance: For the record.
+        provenance: For the record; by default this process and the rules.
 
     Raises:
         RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.
@@ -88,7 +88,7 @@ def compare(
         raw=rank(panel, rules.seed),
         double_centred=rank(double_centred(panel), rules.seed) if can_be_centred(panel) else None,
         warnings=tuple(_warnings(predictions, matches, outcomes, chosen, target, rules)),
-        provenance=provenance,
+        provenance=provenance or Provenance.now(("numpy", "scipy"), seed=rules.seed, settings=asdict(rules)),
     )
 
 

@@ -2,7 +2,7 @@
 
 All are symmetric in Fisher's z, and all use t with n − 2 degrees of freedom: in simulations (benchmarks/) the normal
 quantile was too short for Spearman's and Kendall's correlations of 14 domains, and the plain Fisher interval and
-bootstraps were too short for Pearson's where changes are skewed. Below ``MIN_DOMAINS`` domains there is no interval.
+bootstraps were too short for Pearson's where changes are skewed. Below ``MIN_FOR_INTERVAL`` domains there is none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lm_eval_sts.agreement.correlation import (
 )
 from lm_eval_sts.records import Statistic
 
-MIN_DOMAINS: Final = 5
+MIN_FOR_INTERVAL: Final = 5
 """Fewest domains that leave every standard error here defined, and every domain left out a correlation of four."""
 
 
@@ -52,7 +52,7 @@ def measured_interval(statistic: Statistic, x: npt.ArrayLike, y: npt.ArrayLike, 
     """
     u, v = paired(x, y)
     n = np.sum(np.isfinite(u), axis=-1).astype(np.float64)
-    n = np.where(n < MIN_DOMAINS, np.nan, n)
+    n = np.where(n < MIN_FOR_INTERVAL, np.nan, n)
     if statistic == "pearson":
         r = pearson(u, v)
         z = fisher_z(r)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from lm_eval_sts.agreement.correlation import Array, centred_pair, fisher_z
-from lm_eval_sts.agreement.intervals import MIN_DOMAINS
+from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL
 from lm_eval_sts.agreement.panel import Mask, Panel
 
 PERMUTATIONS: Final = 1999
@@ -29,7 +29,7 @@ def permutation_p(panel: Panel, predictor: int, seed: int = 0, permutations: int
         permutations: How many; the smallest possible p is 1 / (permutations + 1).
 
     Returns:
-        p; None for a predictor without a correlation, and where a block has fewer than ``MIN_DOMAINS`` domains, or
+        p; None for a predictor without a correlation, and where a block has fewer than ``MIN_FOR_INTERVAL`` domains, or
         different ones in its settings.
     """
     (usable,) = replace(panel, predicted=panel.predicted[[predictor]]).usable()
@@ -39,7 +39,7 @@ def permutation_p(panel: Panel, predictor: int, seed: int = 0, permutations: int
         return None
     for block in blocks(usable):
         domains = usable[block[0]]
-        if np.sum(domains) < MIN_DOMAINS or (usable[block] != domains).any():
+        if np.sum(domains) < MIN_FOR_INTERVAL or (usable[block] != domains).any():
             return None
         x, y = map(
             _unit, centred_pair(panel.predicted[predictor, block][:, domains], panel.measured[block][:, domains])

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from lm_eval_sts.agreement.correlation import Array, centred_pair, pearson, spearman
-from lm_eval_sts.agreement.intervals import MIN_DOMAINS
+from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL
 from lm_eval_sts.records import Bounds, Statistic, Target
 
 DRAWS: Final = 2000
@@ -57,12 +57,12 @@ def true_intervals(
         draws: How many.
 
     Returns:
-        95% intervals; empty for fewer than ``MIN_DOMAINS`` domains, unknown errors, a constant side, or changes that
-        vanish beside their errors.
+        95% intervals; empty for fewer than ``MIN_FOR_INTERVAL`` domains, unknown errors, a constant side, or changes
+        that vanish beside their errors.
     """
     measured = np.abs(delta) if target == "magnitude" else delta
     centred, _ = centred_pair(x, measured)
-    if len(x) < MIN_DOMAINS or not np.isfinite(se).all() or np.isnan(centred).any():
+    if len(x) < MIN_FOR_INTERVAL or not np.isfinite(se).all() or np.isnan(centred).any():
         return {}
     generator = np.random.default_rng(seed)
     line = centred / np.std(centred)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lm_eval_sts.agreement.correlation import Array
-from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, places
-from lm_eval_sts.agreement.over_settings import mean_interval
-from lm_eval_sts.agreement.panel import MeanZ, Panel, mean_z
+from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, places, williams_p
+from lm_eval_sts.agreement.panel import MeanZ, Panel, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import permutation_p
-from lm_eval_sts.agreement.williams import williams_p
 from lm_eval_sts.records import Bounds, Difference, Mean, Ranking
 
 

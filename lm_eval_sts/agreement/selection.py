@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,7 +12,7 @@ from lm_eval_sts.agreement.matching import Match
 from lm_eval_sts.agreement.panel import Panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
-from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
 from lm_eval_sts.records import UNKNOWN, VIEWS, Change, Outcome, Target, View
 
 ALL: Final = "all"
@@ -51,8 +50,7 @@ def choose_domains(outcome: Outcome, view: View, rule: str) -> tuple[str, ...]:
     names = [name.strip() for name in rule.split(",") if name.strip()]
     for name in names or [rule]:
         if name not in changes:
-            near = difflib.get_close_matches(name, changes, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, changes)
             raise SettingsError(f"no domain {name!r} in outcome {outcome.name}: {hint}it has {', '.join(changes)}")
     return tuple(name for name in changes if name in names)
 

@@ -10,12 +10,9 @@ import numpy as np
 
 from lm_eval_sts.agreement.ceiling import MIN_RELIABILITY, ceiling, disattenuated
 from lm_eval_sts.agreement.correlation import MIN_DOMAINS, Array, kendall, pearson, spearman
-from lm_eval_sts.agreement.descriptive import leave_one_out_fit, precision_at
-from lm_eval_sts.agreement.influence import influence
-from lm_eval_sts.agreement.intervals import MIN_DOMAINS as MIN_FOR_INTERVAL
-from lm_eval_sts.agreement.intervals import measured_interval
+from lm_eval_sts.agreement.descriptive import influence, leave_one_out_fit, precision_at, sign_score
+from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL, measured_interval
 from lm_eval_sts.agreement.posterior import true_intervals
-from lm_eval_sts.agreement.sign import sign_score
 from lm_eval_sts.records import (
     STATISTICS,
     Association,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.table import Table
 
-from lm_eval_sts.commands.tables import make_table, print_table
+from lm_eval_sts.commands.terminal import make_table, print_table
 
 if TYPE_CHECKING:
     from lm_eval_sts.records import Agreement, Association, Bounds, Difference, Mean, Ranking, SettingAgreement

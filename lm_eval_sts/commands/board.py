@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,7 +56,6 @@ def show(
     ] = False,
 ) -> None:
     """Print one scope of the board."""
-    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.errors import SettingsError
     from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
     from lm_eval_sts.leaderboard.entries import entry_records
@@ -108,7 +109,6 @@ def serve(
 
 
 def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
-    from lm_eval_sts.commands.tables import make_table, print_table
 
     table = make_table(words=("scope", "title"), figures=("settings",))
     for scope in scopes:
@@ -117,7 +117,6 @@ def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
 
 
 def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dict[str, Entry]) -> None:
-    from lm_eval_sts.commands.tables import make_table, print_table
 
     against = "the size of the change" if found.target == "magnitude" else "the signed change"
     how = "raw" if found.values == "raw" else "double-centred"

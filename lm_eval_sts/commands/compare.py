@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lm_eval_sts.records import Prediction, Provenance
-
-_PACKAGES = ("lm-eval-sts", "numpy", "scipy")
+    from lm_eval_sts.records import Prediction
 
 
 def compare(
@@ -55,9 +55,8 @@ def compare(
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
     from lm_eval_sts.commands.agreement_tables import print_agreement
-    from lm_eval_sts.commands.tables import PlainConsole
-    from lm_eval_sts.outcomes.shipped import load_outcomes
     from lm_eval_sts.records import VIEWS, save_record
+    from lm_eval_sts.shipped import load_outcomes
 
     rules = Rules(
         target=_one_of("target", target, ("magnitude", "delta")) if target is not None else None,
@@ -69,7 +68,7 @@ def compare(
     )
     if figure is not None:
         check_figure(figure)
-    found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules, _provenance(rules))
+    found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules)
     print_agreement(PlainConsole(), found)
     if output is not None:
         save_record(found, output)
@@ -89,7 +88,7 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
         RecordError: A place holds none, or something that is not valid, or two runs predict one setting.
     """
     from lm_eval_sts.harness.results import read_predictions
-    from lm_eval_sts.outcomes.shipped import prediction_place
+    from lm_eval_sts.shipped import prediction_place
 
     return read_predictions(*map(prediction_place, specs))
 
@@ -100,19 +99,3 @@ def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
     if value not in allowed:
         raise SettingsError(f"--{option} {value}: choose one of {', '.join(allowed)}")
     return value
-
-
-def _provenance(rules: Any) -> Provenance:
-    from dataclasses import asdict
-    from datetime import UTC, datetime
-
-    from lm_eval_sts.files import package_version, this_command
-    from lm_eval_sts.records import Provenance
-
-    return Provenance(
-        package_versions={name: package_version(name) for name in _PACKAGES},
-        command=this_command(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=rules.seed,
-        settings=asdict(rules),
-    )

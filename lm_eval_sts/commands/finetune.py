@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -75,7 +77,6 @@ def finetune(
     sft_revision: Annotated[str | None, typer.Option("--sft_revision", help="Hub revision of the SFT set.")] = None,
 ) -> None:
     """Fine-tune a model on an SFT set (LoRA by default), with a manifest of what was done and what it did."""
-    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.data import load_sft_set
     from lm_eval_sts.finetuning.finetune import finetune as train
     from lm_eval_sts.finetuning.recipes import RECIPE_NOTES, make_recipe

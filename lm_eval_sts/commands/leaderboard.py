@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from lm_eval_sts.commands.board import build, serve, show
-from lm_eval_sts.commands.spread import SpreadCommand
+from lm_eval_sts.commands.terminal import SpreadCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lm_eval_sts.commands.terminal import WIDTH, PlainConsole
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -85,7 +87,6 @@ def measure(
 ) -> None:
     """Measure what fine-tuning changed: lm-eval on the base and the tuned model, paired question by question."""
     from lm_eval_sts.commands.outcomes import show_outcome
-    from lm_eval_sts.commands.tables import WIDTH, PlainConsole
     from lm_eval_sts.outcomes.conditions import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
@@ -193,8 +194,8 @@ class _Measuring:
                 check_model(given.args, self.conditions, base, trust_base=self.trust_base or undecided)
 
     def _given(self, side: Side, base_args: dict[str, Any]) -> _Given:
+        from lm_eval_sts.outcomes.lm_eval_results import read_run
         from lm_eval_sts.outcomes.model_loading import parse_args
-        from lm_eval_sts.outcomes.runs import read_run
 
         if side.kind == "run":
             return _Given(side, {}, read_run(Path(side.path), self.choice))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -25,8 +27,7 @@ def outcomes(
     ] = None,
 ) -> None:
     """List the measured outcomes that ship, or show one: its domains, its source, its caveats."""
-    from lm_eval_sts.commands.tables import PlainConsole
-    from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
+    from lm_eval_sts.shipped import load_outcome, outcome_names
 
     console = PlainConsole()
     if name is None:
@@ -37,8 +38,6 @@ def outcomes(
 
 def _list(console: Console, found: Mapping[str, Outcome]) -> None:
     """One line an outcome, by the name under which it ships."""
-    from lm_eval_sts.commands.tables import make_table, print_table
-
     table = make_table(
         words=("name", "base", "SFT set"),
         figures=("domains", "questions", "mean Δ", "SD of Δ", "reliability", "split-half", "errors"),
@@ -68,8 +67,6 @@ def _list(console: Console, found: Mapping[str, Outcome]) -> None:
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     """Everything a reader must know of one outcome."""
-    from lm_eval_sts.commands.tables import print_table
-
     views = _views(outcome)
     _print_head(console, outcome)
     for table in (_domain_table(outcome, views), _reliability_table(outcome, views)):
@@ -104,8 +101,6 @@ def _print_head(console: Console, outcome: Outcome) -> None:
 
 def _domain_table(outcome: Outcome, views: list[View]) -> Table:
     """One line a domain: the score, then the change in every view there is."""
-    from lm_eval_sts.commands.tables import make_table
-
     unparsed = any(domain.unparsed for domain in outcome.domains.values())
     extra = [*([_UNPARSED] if unparsed else []), *(view.replace("_", " ") for view in views if view != "score")]
     table = make_table(
@@ -128,8 +123,6 @@ def _domain_table(outcome: Outcome, views: list[View]) -> Table:
 
 def _reliability_table(outcome: Outcome, views: list[View]) -> Table:
     """Reliability of the changes in every view, with its interval and its check."""
-    from lm_eval_sts.commands.tables import make_table
-
     table = make_table(words=("view", "unit"), figures=("mean Δ", "reliability", "95% interval", "split-half"))
     for view in views:
         found = _reliability(outcome, view)

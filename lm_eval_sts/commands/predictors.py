@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,7 +27,6 @@ def predictors(
     name: Annotated[str | None, typer.Argument(help="A predictor; left out, all are listed.")] = None,
 ) -> None:
     """List the predictors: what each predicts, needs and costs; or describe one: its formula and its source."""
-    from lm_eval_sts.commands.tables import PlainConsole
     from lm_eval_sts.predictors.registry import get_predictor, names
 
     console = PlainConsole()
@@ -36,7 +37,6 @@ def predictors(
 
 
 def _list(console: Console, found: Sequence[PredictorLike]) -> None:
-    from lm_eval_sts.commands.tables import make_table, print_table
     from lm_eval_sts.predictors.base import category_of
 
     table = make_table(words=("name", "default", "category", "target", "needs", "cost", "measured", "source"))

@@ -11,8 +11,8 @@ from lm_eval_sts.evidence.evidence import AnswerGradients, Array
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.setup import Queries, Setup
+from lm_eval_sts.features.answer_gradients import AnswerGradientReader
 from lm_eval_sts.features.decoder import Decoder
-from lm_eval_sts.features.response import ResponseReader
 
 
 class AnswerGradientsKind(Kind):
@@ -21,7 +21,9 @@ class AnswerGradientsKind(Kind):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self._decoder = Decoder(setup.sae.sae)
-        self._reader = ResponseReader(setup.model.backward(setup.settings.token_budget), setup.sae.point, self._decoder)
+        self._reader = AnswerGradientReader(
+            setup.model.backward(setup.settings.token_budget), setup.sae.point, self._decoder
+        )
 
     def plan(self, queries: Queries) -> list[Reading[Array]]:
         """One reading for each domain."""

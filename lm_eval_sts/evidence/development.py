@@ -11,8 +11,8 @@ from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
-from lm_eval_sts.outcomes.shipped import load_outcomes
 from lm_eval_sts.records import UNKNOWN, Outcome
+from lm_eval_sts.shipped import load_outcomes
 
 
 class DevelopmentKind(Kind):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Final
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, did_you_mean
 from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
@@ -107,8 +106,7 @@ def kind_class(name: str) -> type[Kind]:
     others = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if name not in others:
         known = known_kinds()
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, known)
         raise SettingsError(f"there is no kind of evidence {name!r}: {hint}known: {', '.join(known)}")
     try:
         loaded = others[name].load()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +17,9 @@ from lm_eval_sts.evidence.rendering import render_for, response_for
 from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.evidence.store import check_space
 from lm_eval_sts.features.sft_queries import sft_queries
-from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.records import Provenance
 
-_PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens", "datasets", "numpy", "scipy")
+_PACKAGES: Final = ("lm-eval", "torch", "transformers", "sae-lens", "datasets", "numpy", "scipy")
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +117,5 @@ def _texts(setup: Setup, queries: Queries) -> Texts:
 
 
 def _provenance(setup: Setup, notes: Sequence[str]) -> Provenance:
-    return Provenance(
-        package_versions={name: package_version(name) for name in _PACKAGES},
-        command=this_command(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seed=setup.seed,
-        settings=setup.settings.model_dump(mode="json"),
-        notes=tuple(notes),
-    )
+    settings = setup.settings.model_dump(mode="json")
+    return Provenance.now(_PACKAGES, seed=setup.seed, settings=settings, notes=notes)

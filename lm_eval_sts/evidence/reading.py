@@ -7,15 +7,18 @@ tokenised again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from lm_eval_sts.errors import ProfileError
 from lm_eval_sts.evidence.evidence import Array
-from lm_eval_sts.evidence.progress import reading_progress
 from lm_eval_sts.evidence.store import Store, Tensors
 from lm_eval_sts.files import hash_json
 
@@ -142,9 +145,9 @@ def read_all(readings: Sequence[Reading[Any]], shard: Shard = Shard(), gather: G
     dealt = 0
     mine: list[tuple[Reading[Any], list[str]]] = []
     total = sum(item.weight(part) for item in readings for _, part in item.chunks)
-    with reading_progress(total, quiet=shard.rank > 0) as progress:
+    with reading_progress(total, quiet=shard.rank > 0) as start:
         for item in readings:
-            advance, read = progress.start(item.label), None
+            advance, read = start(item.label), None
             own = [chunk for i, chunk in enumerate(item.chunks, dealt) if i % shard.world_size == shard.rank]
             for name, part in own:
                 if item.store.load(name) is None:
@@ -161,3 +164,33 @@ def read_all(readings: Sequence[Reading[Any]], shard: Shard = Shard(), gather: G
             for name, tensors in chunks.items():
                 if tensors is not None and not item.store.has(name):
                     item.store.write(name, tensors)
+
+
+class _Speed(ProgressColumn):
+    """Tokens a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} tokens/s" if task.speed else "")
+
+
+@contextmanager
+def reading_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[str], Callable[[int], None]]]:
+    """One progress bar over all that is read, on stderr, where that is a terminal.
+
+    Args:
+        total: Tokens to read.
+        quiet: Shows nothing in any case.
+
+    Yields:
+        What to call with a label when something else is read; that gives what to call with the tokens that are done.
+    """
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("reading", total=total)
+
+        def start(label: str) -> Callable[[int], None]:
+            progress.update(task, description=f"reading {label}")
+            return lambda tokens: progress.advance(task, tokens)
+
+        yield start

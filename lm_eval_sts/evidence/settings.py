@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, did_you_mean
 from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.finetuning.recipes import make_recipe
 
@@ -155,8 +154,7 @@ def validated(kind: type[S], given: Mapping[str, Any], where: str) -> S:
     known = kind.model_fields
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(str(key), known)
             raise SettingsError(f"unknown key {key!r} in {where}: {hint}known: {', '.join(known)}")
     try:
         return kind.model_validate(given)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, did_you_mean
 from lm_eval_sts.records import Recipe
 
 RECIPES: Final[Mapping[str, Recipe]] = {
@@ -77,9 +76,7 @@ def make_recipe(name: str = "default", **overrides: Any) -> Recipe:
         SettingsError: No such recipe or field, or a value that is out of range or contradicts another.
     """
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SettingsError(f"no recipe {name!r}: {hint}there are {', '.join(RECIPES)}")
+        raise SettingsError(f"no recipe {name!r}: {did_you_mean(name, RECIPES)}there are {', '.join(RECIPES)}")
     base = RECIPES[name]
     given = {key: value for key, value in overrides.items() if value is not None}
     unknown = sorted(given.keys() - Recipe.model_fields.keys() | given.keys() & {"name"})

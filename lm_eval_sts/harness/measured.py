@@ -15,8 +15,8 @@ from lm_eval_sts.agreement.matching import check_names, setting_differences
 from lm_eval_sts.agreement.selection import choose_domains
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.harness.settings import Settings
-from lm_eval_sts.outcomes.shipped import load_outcomes
 from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target, dump_record
+from lm_eval_sts.shipped import load_outcomes
 
 _TARGETS: Final[tuple[Target, ...]] = ("magnitude", "delta")
 _TOLD: Final = 4

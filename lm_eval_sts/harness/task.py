@@ -9,14 +9,13 @@ cannot show hidden states say so.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from lm_eval_sts.errors import DatasetError, SettingsError
+from lm_eval_sts.errors import DatasetError, SettingsError, did_you_mean
 from lm_eval_sts.evidence.domain import Benchmark, Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.harness.benchmark import BenchmarkTask
@@ -182,8 +181,7 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
     """
     manager = our_tasks(settings)
     if name not in manager.all_tasks:
-        near = difflib.get_close_matches(name, manager.all_tasks, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, manager.all_tasks)
         raise SettingsError(f"there is no benchmark {name!r}: {hint}known groups: {', '.join(manager.all_groups)}")
     tasks = [task for task in manager.load([name])["tasks"].values() if isinstance(task, TransferTask)]
     if not tasks:

@@ -6,13 +6,12 @@ They lie in ``leaderboard/settings/<folder>/<name>.json`` and are called ``<fold
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, did_you_mean
 from lm_eval_sts.records import UNKNOWN, Outcome, load_record
 
 FOLDER: Final = "settings"
@@ -54,8 +53,8 @@ def _files(top: Path) -> list[Path]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name most like an unknown one; empty where none is."""
-    near = difflib.get_close_matches(name[:200], list(known), n=1)
-    return f": did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, known).strip()
+    return f": {hint}" if hint else ""
 
 
 def training(name: str, outcome: Outcome) -> tuple[str, ...]:

@@ -15,9 +15,7 @@ import numpy as np
 from lm_eval_sts.agreement.ceiling import ceiling
 from lm_eval_sts.agreement.correlation import Array
 from lm_eval_sts.agreement.differences import compare_all, holm, places
-from lm_eval_sts.agreement.double_centre import double_centred
-from lm_eval_sts.agreement.over_settings import mean_interval
-from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, mean_z
+from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, double_centred, mean_interval, mean_z
 from lm_eval_sts.agreement.ranking import why_undefined
 from lm_eval_sts.agreement.selection import can_be_centred
 from lm_eval_sts.leaderboard.grid import Grid, Indices

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Final
 
-from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.errors import DatasetError, did_you_mean
 
 ASSETS: Final = Path(__file__).parent / "assets"
 SFT_SUFFIX: Final = ".parquet"
@@ -33,9 +32,7 @@ def asset(name: str) -> Path:
     """
     names = asset_names()
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise DatasetError(f"no shipped asset {name!r}: {hint}there are {', '.join(names)}")
+        raise DatasetError(f"no shipped asset {name!r}: {did_you_mean(name, names)}there are {', '.join(names)}")
     parts = name.split("/")
     path = ASSETS / "sft" / f"{parts[2]}{SFT_SUFFIX}" if len(parts) == 3 else ASSETS / parts[1]
     if not path.exists():

@@ -10,7 +10,7 @@ import numpy as np
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.questions import Questions
-from lm_eval_sts.outcomes.run_facts import Dependencies, Run
+from lm_eval_sts.outcomes.runs import Dependencies, Run
 from lm_eval_sts.outcomes.sides import other_args
 from lm_eval_sts.records import UNKNOWN, ModelRef
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from lm_eval_sts.errors import DatasetError, SettingsError, described
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.outcomes.conditions import Conditions
-from lm_eval_sts.outcomes.run_facts import Dependencies
+from lm_eval_sts.outcomes.runs import Dependencies
 from lm_eval_sts.outcomes.sides import other_args
 
 _PACKAGES: Final = ("lm_eval", "transformers")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described
+from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described, did_you_mean
 from lm_eval_sts.outcomes.conditions import Conditions
 from lm_eval_sts.outcomes.metrics import MetricChoice
 
@@ -45,8 +44,7 @@ def check_tasks(manager: TaskManager, tasks: Sequence[str]) -> None:
     known = manager.all_tasks
     for name in tasks:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see lm_eval ls tasks, or give --include_path"
+            hint = did_you_mean(name, known) or "see lm_eval ls tasks, or give --include_path"
             raise SettingsError(f"there is no lm-eval task {name!r}: {hint}")
 
 

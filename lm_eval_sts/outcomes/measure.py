@@ -1,7 +1,7 @@
 """Measuring a model: an ordinary lm-eval run in this process, kept so that it need not be run twice.
 
 A finished run is reused where everything that an answer depends on is the same
-(:class:`~lm_eval_sts.outcomes.run_facts.Dependencies`). A run that was killed goes on at the question where responses
+(:class:`~lm_eval_sts.outcomes.runs.Dependencies`). A run that was killed goes on at the question where responses
 are kept (``use_cache``), else it starts again.
 """
 
@@ -20,6 +20,7 @@ from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
 from lm_eval_sts.outcomes.conditions import Conditions
 from lm_eval_sts.outcomes.dependencies import dependencies
+from lm_eval_sts.outcomes.lm_eval_results import plain_args, read_run, run_from_results
 from lm_eval_sts.outcomes.lm_eval_run import (
     Finished,
     build_task_manager,
@@ -31,9 +32,7 @@ from lm_eval_sts.outcomes.lm_eval_run import (
 from lm_eval_sts.outcomes.metrics import MetricChoice
 from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, commit_of, load_model, parse_args
 from lm_eval_sts.outcomes.outcome_files import check_writable
-from lm_eval_sts.outcomes.result_files import STORED
-from lm_eval_sts.outcomes.run_results import plain_args
-from lm_eval_sts.outcomes.runs import Run, read_run, run_from_results, save_run
+from lm_eval_sts.outcomes.runs import STORED, Run, save_run
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 if TYPE_CHECKING:

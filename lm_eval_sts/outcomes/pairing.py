@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
 
-from lm_eval_sts.agreement.split_half import split_half
+from lm_eval_sts.agreement.reliability import split_half
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.files import hash_json, package_version, this_command
+from lm_eval_sts.files import hash_json, this_command
 from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.changes import (
     Floats,
@@ -36,7 +35,7 @@ from lm_eval_sts.records import (
     validated,
 )
 
-_PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy")
+_PACKAGES: Final = ("lm-eval", "torch", "transformers", "peft", "trl", "datasets", "numpy", "scipy")
 _SPLIT_SEED: Final = 0
 
 Tables = Sequence[Questions]
@@ -83,7 +82,6 @@ def pair(
             raise RecordError(f"{len(given)} {what} for {len(tuned)} tuned runs: give one a run, or none")
     runs = [base, *tuned]
     tables = {d: [r.questions[d] for r in runs] for d in base.facts.domains if all(d in r.questions for r in runs)}
-    command = this_command()
     with validated(f"outcome {name}"):
         changes = _Changes(runs, tables)
         return Outcome(
@@ -97,12 +95,10 @@ def pair(
             seed_variance={v: variance for v in VIEWS if (variance := changes.seed_variance[v]) is not None},
             split_half=changes.reliability(),
             tuned=tuple(m.model_dump(mode="json") for m in manifests),
-            source=source or command,
+            source=source or this_command(),
             caveats=tuple(dict.fromkeys([*_caveats(base, tuned, tables), *caveats])),
-            provenance=Provenance(
-                package_versions={package: package_version(package) for package in _PACKAGES},
-                command=command,
-                created=datetime.now(UTC).isoformat(timespec="seconds"),
+            provenance=Provenance.now(
+                _PACKAGES,
                 seed=_SPLIT_SEED,
                 settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
             ),

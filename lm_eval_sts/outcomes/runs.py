@@ -1,4 +1,4 @@
-"""Reading runs: from what ``lm_eval --output_path`` wrote, and from this package's own compact files."""
+"""A run of lm-eval: what it says of every domain, under which conditions, and how it is stored."""
 
 from __future__ import annotations
 
@@ -6,62 +6,126 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import numpy.typing as npt
+from pydantic import Field
 
-from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.files import write_atomically
-from lm_eval_sts.outcomes.metrics import MetricChoice
+from lm_eval_sts.errors import RecordError
+from lm_eval_sts.files import hash_json, write_atomically
 from lm_eval_sts.outcomes.questions import Questions
-from lm_eval_sts.outcomes.result_files import ResultFile, find_run, read_samples, result_file
-from lm_eval_sts.outcomes.run_facts import DomainFacts, Run, RunFacts
-from lm_eval_sts.outcomes.run_results import close, run_from_results
-from lm_eval_sts.records import ModelRef, parse_record, read_json
+from lm_eval_sts.records import FORMAT_VERSION, Finite, ModelRef, Record, parse_record
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["DomainFacts", "MetricChoice", "Run", "RunFacts", "load_run", "read_run", "run_from_results", "save_run"]
+STORED: Final = "run.safetensors"
+"""File name of a run that this package stored."""
 
 
-def read_run(path: Path, choice: MetricChoice = MetricChoice()) -> Run:  # noqa: B008  # immutable
-    """Reads a run from what ``lm_eval --output_path`` wrote, or from a stored run.
+class Dependencies(Record):
+    """Everything that an answer, and what is made of it, depends on.
 
-    Args:
-        path: A folder with one run below it, a ``results_….json`` to choose among several, or a stored run.
-        choice: The metric and filter that were asked for.
-
-    Raises:
-        RecordError: There is none, there are several, or it is not valid; names them.
-        SettingsError: The metric asked for is not there.
+    Under its hash a run is stored and found again; what may not differ between two runs that are compared, and what is
+    said where it does, is read from here too. Batch size and device are no part of it: they change last digits only.
     """
-    found = find_run(path)
-    return _read_result(found, choice) if isinstance(found, ResultFile) else _read_stored(found, choice)
+
+    weights: str
+    """Hash of the loaded weights, with dtype, adapter and quantisation."""
+    tokenizer: str
+    """Hash of vocabulary, merges, special and added tokens."""
+    generation: str
+    """Hash of the model's own defaults for generating, which stand in its ``generation_config.json``."""
+    vocabulary: int | None
+    """Tokens that probabilities are shared out over: lm-eval cuts a model under an adapter to its tokenizer's size."""
+    max_length: int
+    """Tokens after which a prompt is cut."""
+    model_args: dict[str, str]
+    """lm-eval's model arguments, but for those that say which model it is."""
+    chat_template: str | None
+    """Hash of the template's text; None where none is applied."""
+    fewshot_as_multiturn: bool | None
+    """None without a chat template."""
+    system_instruction: str | None
+    num_fewshot: int | None
+    limit: Finite | None
+    gen_kwargs: dict[str, Any]
+    tasks: dict[str, str]
+    """Of every task, hash of its configuration, its code, its questions and its demonstrations."""
+    task_files: str | None
+    """Hash of all files under ``include_path``."""
+    versions: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Hash of all of it, 64 hex digits."""
+        return hash_json(self.model_dump(mode="json"))
 
 
-def _read_result(file: ResultFile, choice: MetricChoice, model: ModelRef | None = None) -> Run:
-    results = read_json(file.path)
-    if not isinstance(results, dict):
-        raise RecordError(f"{file.path} is not a result file of lm-eval")
-    return run_from_results(
-        results, samples=lambda task: read_samples(file, task), source=str(file.path), model=model, choice=choice
-    )
+class DomainFacts(Record):
+    """How one domain was measured, and its aggregated result."""
+
+    task: str
+    version: str
+    output_type: str
+    metric: str
+    filter: str
+    num_fewshot: int | None
+    generation_kwargs: dict[str, Any] | None
+    """How answers are generated; None for tasks that generate none."""
+    n: int = Field(gt=0)
+    """Questions."""
+    value: Finite
+    """The metric as lm-eval aggregated it."""
+    error: Annotated[Finite, Field(ge=0)] | None
+    """Its standard error, where lm-eval gives one or the metric has a known one."""
+    is_mean: bool | None = None
+    """Whether the value is the mean over the questions that are held; None where that is not known."""
 
 
-def _read_stored(path: Path, choice: MetricChoice) -> Run:
-    """A stored run; where it holds another metric than was asked for, lm-eval's result file beside it."""
-    run = load_run(path)
-    domains = run.facts.domains.values()
-    if all(choice.metric in (None, d.metric) and choice.filter in (None, d.filter) for d in domains):
-        return run
-    sources = sorted(path.parent.glob("**/results_*.json"))
-    if not sources:
-        held = ", ".join(sorted({f"{d.metric} under filter {d.filter}" for d in domains}))
-        raise SettingsError(f"{path} holds {held}, and no samples for another metric or filter: measure again")
-    read = _read_result(result_file(sources[-1]), choice, run.facts.model)
-    return replace(read, facts=read.facts.model_copy(update={"depends": run.facts.depends}))
+class RunFacts(Record):
+    """Everything of a run but its questions."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    kind: Literal["run"] = "run"
+    source: str
+    """The result file, or what was run."""
+    tasks: str
+    """Groups and tasks that were asked for, joined by commas."""
+    model: ModelRef
+    """The base model of an adapter."""
+    adapter: str | None
+    model_args: dict[str, Any]
+    chat_template_hash: str | None
+    system_instruction_hash: str | None
+    fewshot_as_multiturn: bool | None
+    """None in results of lm-eval releases that do not write it down."""
+    limit: Finite | None
+    lm_eval_version: str
+    domains: dict[str, DomainFacts] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    """What was chosen or left out."""
+    depends: Dependencies | None = None
+    """What its answers depend on; None for runs that this package did not make itself."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One lm-eval run of one model.
+
+    Attributes:
+        facts: Its conditions and aggregated results.
+        questions: The questions of every domain with samples.
+    """
+
+    facts: RunFacts
+    questions: Mapping[str, Questions] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return self.facts.source
 
 
 def save_run(run: Run, path: Path) -> None:
@@ -120,6 +184,11 @@ def load_run(path: Path) -> Run:
         if domains[name].is_mean and not close(float(table.score.mean()), domains[name].value):
             raise RecordError(f"{path}: not a valid stored run: {name} has another mean than its header says")
     return Run(facts, questions)
+
+
+def close(mean: float, value: float) -> bool:
+    """Whether a mean over questions is the aggregated value, to rounding."""
+    return abs(mean - value) <= 1e-6 * max(1.0, abs(value))
 
 
 def _content_hash(facts: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest, read_tuned
-from lm_eval_sts.outcomes.result_files import is_run
+from lm_eval_sts.outcomes.lm_eval_results import is_run
 
 Kind = Literal["run", "adapter", "model"]
 

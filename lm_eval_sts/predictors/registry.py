@@ -5,14 +5,13 @@ Everything is looked up by name and imported when asked for, so that a broken pa
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import logging
 from functools import lru_cache
 from importlib import import_module, metadata
 from typing import Final
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, did_you_mean
 from lm_eval_sts.predictors.base import Predictor, PredictorLike, category_of
 from lm_eval_sts.records import CATEGORIES
 
@@ -91,9 +90,7 @@ def get_predictor(name: str) -> PredictorLike:
     if name in declared:
         return _load(declared[name])
     known = names()
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise SettingsError(f"unknown predictor {name!r}: {hint}available: {', '.join(sorted(known))}")
+    raise SettingsError(f"unknown predictor {name!r}: {did_you_mean(name, known)}available: {', '.join(sorted(known))}")
 
 
 def description_of(name: str) -> str:

@@ -11,15 +11,16 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.files import write_atomically
+from lm_eval_sts.files import package_version, this_command, write_atomically
 
 FORMAT_VERSION: Literal[1] = 1
 UNKNOWN = "unknown"
@@ -122,6 +123,18 @@ class Provenance(Record):
     """The complete settings of the run, defaults included."""
     notes: tuple[str, ...] = ()
     """Defaults taken, questions or demonstrations left out, warnings: whatever a reader must know."""
+
+    @classmethod
+    def now(cls, packages: Iterable[str], *, seed: int, settings: Mapping[str, Any], notes: Iterable[str] = ()) -> Self:
+        """That of this process: its command, the hour, and the installed versions of some packages beside ours."""
+        return cls(
+            package_versions={name: package_version(name) for name in ("lm-eval-sts", *packages)},
+            command=this_command(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seed=seed,
+            settings=dict(settings),
+            notes=tuple(notes),
+        )
 
 
 R = TypeVar("R", bound=Record)

@@ -9,10 +9,10 @@ import typer
 from typer.testing import CliRunner
 
 from lm_eval_sts.commands.compare import compare, read_all_predictions
-from lm_eval_sts.commands.spread import SpreadCommand
+from lm_eval_sts.commands.terminal import SpreadCommand
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.outcomes.shipped import load_outcomes
 from lm_eval_sts.records import Agreement, load_record, save_record
+from lm_eval_sts.shipped import load_outcomes
 from tests.agreement.made import named, outcome, prediction
 from tests.agreement.test_compare import DELTAS, SCORES
 from tests.harness.test_results import result_json

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.outcomes.shipped import load_outcome, load_shipped_prediction
 from lm_eval_sts.records import Agreement, load_record, save_record
+from lm_eval_sts.shipped import load_outcome, load_shipped_prediction
 from tests.agreement.made import NAMES, PROVENANCE, named, outcome, prediction
 from tests.messages import says
 

@@ -11,9 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.agreement.correlation import pearson
-from lm_eval_sts.agreement.descriptive import leave_one_out_fit, precision_at
-from lm_eval_sts.agreement.influence import influence
-from lm_eval_sts.agreement.sign import sign_score
+from lm_eval_sts.agreement.descriptive import influence, leave_one_out_fit, precision_at, sign_score
 from tests.agreement.made import NAMES
 from tests.agreement.test_correlation import pairs, resolved
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.agreement_differences import FIELD, family, type_one
 from benchmarks.agreement_worlds import Study
-from lm_eval_sts.agreement.differences import compare_all, holm, places, t_test
+from lm_eval_sts.agreement.differences import compare_all, holm, places, t_test, williams_p
 from lm_eval_sts.agreement.panel import mean_z
-from lm_eval_sts.agreement.williams import williams_p
 from tests.agreement.made import drawn, panel
 
 

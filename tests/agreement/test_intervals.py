@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from benchmarks.agreement_intervals import measured_coverage
 from benchmarks.agreement_worlds import World
 from lm_eval_sts.agreement.correlation import pearson
-from lm_eval_sts.agreement.intervals import MIN_DOMAINS, jackknife_error, leave_one_out_z, measured_interval
+from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL, jackknife_error, leave_one_out_z, measured_interval
 from lm_eval_sts.records import STATISTICS
 from tests.agreement.test_correlation import pairs
 
@@ -50,7 +50,7 @@ def test_rank_correlations():
 def test_intervals_of_anything(name, both):
     low, high = measured_interval(name, *both)
     if np.isnan(low):
-        assert len(both[0]) < MIN_DOMAINS or np.isnan(pearson(*both))
+        assert len(both[0]) < MIN_FOR_INTERVAL or np.isnan(pearson(*both))
     else:
         assert -1 <= low <= high <= 1
 

@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.agreement.correlation import kendall, pearson, spearman
-from lm_eval_sts.agreement.double_centre import double_centred
-from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.agreement.panel import Panel, double_centred
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.errors import RecordError, StsError
 from lm_eval_sts.records import STATISTICS, Agreement, Outcome, Prediction, Ranking, SettingAgreement, parse_record

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.agreement_worlds import World, draw
 from lm_eval_sts.agreement.reliability import deltas, reliability, reliability_of, spread
-from lm_eval_sts.outcomes.shipped import load_outcome, outcome_names
+from lm_eval_sts.shipped import load_outcome, outcome_names
 from tests.agreement.made import change, named, outcome
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "outcomes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_sts.agreement.split_half import split_half
+from lm_eval_sts.agreement.reliability import split_half
 
 
 def domains(spread: float, noise: float, *, n: int, count: int, seed: int) -> dict[str, np.ndarray]:

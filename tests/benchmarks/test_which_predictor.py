@@ -14,7 +14,7 @@ from benchmarks.which_predictor.evidence import Entry, make_panel
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.outcomes.shipped import load_outcome
+from lm_eval_sts.shipped import load_outcome
 
 SETS = tuple(f"micro/{name}" for name in read_split().development[:4])
 

@@ -10,7 +10,7 @@ import torch
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_sts.features.response import ResponseReader
+from lm_eval_sts.features.answer_gradients import AnswerGradientReader
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate
 
@@ -54,7 +54,7 @@ class Plain:
             raw.append(np.concatenate(x).mean(axis=0))
         return np.stack(features), np.stack(raw)
 
-    def response(self, sample: dict) -> np.ndarray:
+    def gradient(self, sample: dict) -> np.ndarray:
         """Gradient of the right option's log-likelihood, summed over the question's tokens: [d_in]."""
         facts = sample["arguments"][0][1]
         prompt = facts["contexts"][0]
@@ -78,11 +78,11 @@ def test_equals_plain_transformers(world, tmp_path):
     for subject in SUBJECTS:
         read = samples_read(results, subject)
         assert len(read) > 2
-        responses = np.stack([plain.response(sample) for sample in read])
+        gradients = np.stack([plain.gradient(sample) for sample in read])
         top = [s[d] @ rows[d] for s, d in zip(features, chosen, strict=True)]
         expected = {"sts_signed": features @ rows, "sts_signed_top": np.stack(top), "sts_signed_raw": raw}
         for name, directions in expected.items():
-            values = responses @ directions.T
+            values = gradients @ directions.T
             domain = found[name].domains[subject]
             assert domain.score == pytest.approx(values.mean(), rel=1e-4, abs=1e-4 * np.abs(values).max()), name
             assert domain.draws == pytest.approx(tuple(values.mean(axis=0)), rel=1e-3, abs=1e-4 * np.abs(values).max())
@@ -91,10 +91,10 @@ def test_equals_plain_transformers(world, tmp_path):
     assert found["sts_signed"].sae is not None and found["sts_signed"].target == "delta"
 
 
-def test_responses_do_not_depend_on_the_sft_set(world, tmp_path, monkeypatch):
+def test_gradients_do_not_depend_on_the_sft_set(world, tmp_path, monkeypatch):
     settings = {**LITTLE, "profiles_dir": str(tmp_path / "p")}
     first = predictions_of(evaluate(world, TASKS, sts=settings), tmp_path)
-    monkeypatch.setattr(ResponseReader, "read", lambda *a: pytest.fail("read again"))
+    monkeypatch.setattr(AnswerGradientReader, "read", lambda *a: pytest.fail("read again"))
     lines = (world.root / "sft.jsonl").read_text().splitlines()
     (tmp_path / "other.jsonl").write_text("\n".join(lines[5:]))
     other = predictions_of(evaluate(world, TASKS, sts={**settings, "sft_set": str(tmp_path / "other.jsonl")}), tmp_path)

@@ -8,11 +8,9 @@ import subprocess
 import sys
 
 SCRIPT = """
-from lm_eval_sts.evidence.progress import reading_progress
-with reading_progress(100) as progress:
-    advance = progress.start("law")
-    advance(50)
-    progress._progress.refresh()
+from lm_eval_sts.evidence.reading import reading_progress
+with reading_progress(100) as start:
+    start("law")(50)
 """
 
 

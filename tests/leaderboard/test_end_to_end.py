@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lm_eval_sts.cli import app
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.outcomes.shipped import MICRO
+from lm_eval_sts.shipped import MICRO
 
 SETTING = "add-home-short"
 

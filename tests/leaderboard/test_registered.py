@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lm_eval_sts.leaderboard.publish import check
 from lm_eval_sts.leaderboard.settings import read_settings
-from lm_eval_sts.outcomes.shipped import MICRO, PUBLISHED
+from lm_eval_sts.shipped import MICRO, PUBLISHED
 
 SETTINGS = Path(__file__).parents[2] / "leaderboard" / "settings"
 

@@ -12,7 +12,7 @@ from lm_eval_sts.agreement.reliability import reliability
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
-from lm_eval_sts.outcomes.shipped import MICRO, load_outcome, outcome_names
+from lm_eval_sts.shipped import MICRO, load_outcome, outcome_names
 from microworld.data import SHIPPED
 from microworld.domains import DOMAINS
 from microworld.sweep import DOSES, jobs

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_sts.outcomes.runs import Run, run_from_results
+from lm_eval_sts.outcomes.lm_eval_results import run_from_results
+from lm_eval_sts.outcomes.runs import Run
 
 Results = dict[str, Any]
 

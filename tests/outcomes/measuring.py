@@ -17,7 +17,7 @@ from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.harness.discovery import tasks_path
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
-from lm_eval_sts.outcomes.run_facts import Run
+from lm_eval_sts.outcomes.runs import Run
 
 MICRO_TASKS = ["micro_law_torts", "micro_math_algebra", "micro_history_modern"]
 SUBJECTS = ("law", "history")

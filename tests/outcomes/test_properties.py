@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_sts.agreement.split_half import split_half
+from lm_eval_sts.agreement.reliability import split_half
 from lm_eval_sts.outcomes.changes import (
     Paired,
     agresti_min_variance,

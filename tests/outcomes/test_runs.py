@@ -12,8 +12,9 @@ import pytest
 from safetensors import safe_open
 
 from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.outcomes.lm_eval_results import read_run, run_from_results
 from lm_eval_sts.outcomes.metrics import MetricChoice
-from lm_eval_sts.outcomes.runs import Run, load_run, read_run, run_from_results, save_run
+from lm_eval_sts.outcomes.runs import Run, load_run, save_run
 from tests.messages import says
 from tests.outcomes.made import (
     answer_results,

@@ -12,13 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from lm_eval_sts import shipped
 from lm_eval_sts.commands import outcomes as command
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.outcomes import shipped
 from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, load_record, save_record
 from tests.messages import says
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 LIMO = {"llama3-8b-limo": 2, "qwen2.5-7b-limo": 3, "gemma2-9b-limo": 4, "gemma2-9b-limo-as-printed": 4}
 PAIRS = {
     "llama3.1-8b-instruct": 0,

@@ -1,18 +1,75 @@
-"""A run from lm-eval's results, in memory or on disk."""
+"""Runs from what lm-eval gives: its results in memory, and its result and samples files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.outcomes.metrics import Metric, MetricChoice, choose_metric, error_of, value_of
 from lm_eval_sts.outcomes.questions import Questions, Reading, read_questions
-from lm_eval_sts.outcomes.run_facts import DomainFacts, Run, RunFacts
-from lm_eval_sts.records import UNKNOWN, ModelRef
+from lm_eval_sts.outcomes.runs import STORED, DomainFacts, Run, RunFacts, close, load_run
+from lm_eval_sts.records import UNKNOWN, ModelRef, read_json
 
 Samples = Callable[[str], Iterable[Mapping[str, Any]] | None]
 """A task's samples by its name; None where there are none."""
+
+_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A result file of lm-eval.
+
+    Attributes:
+        path: Where it lies.
+        date: The time stamp in its name, which its samples files share; None where it has none.
+    """
+
+    path: Path
+    date: str | None
+
+
+def read_run(path: Path, choice: MetricChoice = MetricChoice()) -> Run:  # noqa: B008  # immutable
+    """Reads a run from what ``lm_eval --output_path`` wrote, or from a stored run.
+
+    Args:
+        path: A folder with one run below it, a ``results_….json`` to choose among several, or a stored run.
+        choice: The metric and filter that were asked for.
+
+    Raises:
+        RecordError: There is none, there are several, or it is not valid; names them.
+        SettingsError: The metric asked for is not there.
+    """
+    found = find_run(path)
+    return _read_result(found, choice) if isinstance(found, ResultFile) else _read_stored(found, choice)
+
+
+def _read_result(file: ResultFile, choice: MetricChoice, model: ModelRef | None = None) -> Run:
+    results = read_json(file.path)
+    if not isinstance(results, dict):
+        raise RecordError(f"{file.path} is not a result file of lm-eval")
+    return run_from_results(
+        results, samples=lambda task: read_samples(file, task), source=str(file.path), model=model, choice=choice
+    )
+
+
+def _read_stored(path: Path, choice: MetricChoice) -> Run:
+    """A stored run; where it holds another metric than was asked for, lm-eval's result file beside it."""
+    run = load_run(path)
+    domains = run.facts.domains.values()
+    if all(choice.metric in (None, d.metric) and choice.filter in (None, d.filter) for d in domains):
+        return run
+    sources = sorted(path.parent.glob("**/results_*.json"))
+    if not sources:
+        held = ", ".join(sorted({f"{d.metric} under filter {d.filter}" for d in domains}))
+        raise SettingsError(f"{path} holds {held}, and no samples for another metric or filter: measure again")
+    read = _read_result(result_file(sources[-1]), choice, run.facts.model)
+    return replace(read, facts=read.facts.model_copy(update={"depends": run.facts.depends}))
 
 
 def run_from_results(
@@ -115,11 +172,6 @@ def _check_samples(questions: Questions, facts: DomainFacts, chosen: Metric, sou
     return False
 
 
-def close(mean: float, value: float) -> bool:
-    """Whether a mean over questions is the aggregated value, to rounding."""
-    return abs(mean - value) <= 1e-6 * max(1.0, abs(value))
-
-
 def _run_facts(
     results: Mapping[str, Any], source: str, model: ModelRef, domains: dict[str, DomainFacts], notes: tuple[str, ...]
 ) -> RunFacts:
@@ -162,3 +214,75 @@ def _model(results: Mapping[str, Any]) -> ModelRef:
         weights_hash=UNKNOWN,
         dtype=str(config.get("model_dtype") or UNKNOWN).removeprefix("torch."),
     )
+
+
+def find_run(path: Path) -> Path | ResultFile:
+    """The one run that is meant: a stored run, or lm-eval's result file.
+
+    A folder that holds a stored run is that run; result files below it are its own.
+
+    Raises:
+        RecordError: There is none, or several: lists them.
+    """
+    if path.is_file():
+        return path if path.suffix == ".safetensors" else result_file(path)
+    if not path.is_dir():
+        raise RecordError(f"there is no {path}: give a folder of lm-eval results or a results_….json")
+    stored = sorted(path.rglob(STORED))
+    owned = {file.parent for file in stored}
+    results = [f for f in sorted(path.rglob("results_*.json")) if not owned & set(f.parents)]
+    found = [*stored, *results]
+    if not found:
+        raise RecordError(f"no lm-eval results below {path}: was lm_eval run with --output_path?")
+    if len(found) > 1:
+        listed = ", ".join(str(file.relative_to(path)) for file in found)
+        raise RecordError(f"{path} holds {len(found)} runs: give one of them: {listed}")
+    return stored[0] if stored else result_file(results[0])
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a result file or a folder with at least one run below it."""
+    if path.is_file():
+        return path.suffix in (".json", ".safetensors")
+    return any(path.rglob("results_*.json")) or any(path.rglob(STORED))
+
+
+def result_file(path: Path) -> ResultFile:
+    """A result file with the time stamp in its name."""
+    found = _DATE.search(path.stem)
+    return ResultFile(path, found.group(1) if found else None)
+
+
+def read_samples(result: ResultFile, task: str) -> Iterator[dict[str, Any]] | None:
+    """A task's samples, one by one; None where there is no samples file of this run.
+
+    Raises:
+        RecordError: While iterating: a line is not JSON.
+    """
+    if result.date is None:
+        return None
+    path = result.path.with_name(f"samples_{task}_{result.date}.jsonl")
+    return _lines(path) if path.is_file() else None
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield _sample(line, path, number)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"cannot read {path}: {error}") from error
+
+
+def _sample(line: str, path: Path, number: int) -> dict[str, Any]:
+    try:
+        sample = json.loads(line)
+    except ValueError as error:
+        raise RecordError(
+            f"{path} line {number} is not JSON ({'cut short' if not line.endswith(chr(10)) else error}): "
+            "run lm-eval again, or remove the file for an unpaired outcome"
+        ) from error
+    if not isinstance(sample, dict):
+        raise RecordError(f"{path} line {number} is not a sample")
+    return sample

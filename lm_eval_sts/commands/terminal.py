@@ -1,4 +1,4 @@
-"""Tables on the terminal, for all commands."""
+"""The terminal, for all commands: what they print, and options that take several values in a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperCommand, TyperOption
 
 from lm_eval_sts.texts import printable
 
@@ -43,3 +44,20 @@ def make_table(words: Sequence[str], figures: Sequence[str] = (), last: str | No
 def print_table(console: Console, table: Table) -> None:
     """Prints a table, ``WIDTH`` wide at least."""
     PlainConsole(file=console.file, width=max(console.width, WIDTH)).print(table)
+
+
+class SpreadCommand(TyperCommand):
+    """A command whose repeatable options take all values up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeats the option before every further value, which is what click understands."""
+        repeatable = {name for p in self.params if isinstance(p, TyperOption) and p.multiple for name in p.opts}
+        spread: list[str] = []
+        option: str | None = None
+        for position, argument in enumerate(args):
+            if argument.startswith("-"):
+                option = argument if argument in repeatable else None
+            elif option is not None and args[position - 1] != option:
+                spread.append(option)
+            spread.append(argument)
+        return super().parse_args(ctx, spread)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from lm_eval_sts.errors import HookPointError, SaeError
+from lm_eval_sts.features.answer_gradients import AnswerGradientReader
 from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.decoder import Decoder
 from lm_eval_sts.features.hooks import resolve_hook_point
-from lm_eval_sts.features.response import ResponseReader
 from lm_eval_sts.features.sae import load_sae
 from tests.messages import says
 from tests.tiny_models import ARCHITECTURES, WIDTH
@@ -92,19 +92,19 @@ def log_likelihood(model, query: AnsweredQuery, move=None, at: str = "") -> floa
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2", "gpt_neox", "mistral"])
-def test_responses_are_what_finite_differences_give(architecture, tmp_path):
+def test_gradients_are_what_finite_differences_give(architecture, tmp_path):
     model, doubled = ARCHITECTURES[architecture](), ARCHITECTURES[architecture]().double()
     for hook in HOOKS:
         if architecture == "gpt_neox" and "mid" in hook:
             continue
         point = resolve_hook_point(model, hook)
         sae = load_sae(str(save_sae(tmp_path / hook, hook, point.width)))
-        reader = ResponseReader(Backward(model, token_budget=60), point, Decoder(sae))
+        reader = AnswerGradientReader(Backward(model, token_budget=60), point, Decoder(sae))
         prefix = reader.prefix(QUERIES)
         assert prefix.length == 40
         found = reader.read(QUERIES, prefix)
         np.testing.assert_array_equal(found[:, 0], found[:, 1])
-        for query, (response, _) in zip(QUERIES, found, strict=True):
+        for query, (gradient, _) in zip(QUERIES, found, strict=True):
             move = torch.randn(point.width, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
             step = 2e-2  # RMSNorm computes in float32 whatever the model's dtype
             near, far = (
@@ -112,15 +112,15 @@ def test_responses_are_what_finite_differences_give(architecture, tmp_path):
                 for s in (step, 2 * step)
             )
             expected = (8 * near - far) / (12 * step)
-            scale = float(np.linalg.norm(response)) * float(move.norm())
-            assert float(response @ move.numpy()) == pytest.approx(expected, abs=1e-4 * scale), hook
+            scale = float(np.linalg.norm(gradient)) * float(move.norm())
+            assert float(gradient @ move.numpy()) == pytest.approx(expected, abs=1e-4 * scale), hook
 
 
 def test_a_prefix_that_is_not_shared_gives_the_same(tmp_path):
     model = ARCHITECTURES["llama"]()
     point = resolve_hook_point(model, HOOKS[2])
     decoder = Decoder(load_sae(str(save_sae(tmp_path / "sae", HOOKS[2]))))
-    reader = ResponseReader(Backward(model), point, decoder)
+    reader = AnswerGradientReader(Backward(model), point, decoder)
     together = reader.read(QUERIES, reader.prefix(QUERIES))
     apart = np.concatenate([reader.read([query], reader.prefix(QUERIES[:1])) for query in QUERIES[:1]])
     np.testing.assert_allclose(together[:1], apart, atol=1e-5)
@@ -133,9 +133,9 @@ def test_what_is_cut_off_does_not_count(tmp_path):
     point = resolve_hook_point(model, HOOKS[2])
     decoder = Decoder(load_sae(str(save_sae(tmp_path / "sae", HOOKS[2]))))
     query = QUERIES[0]  # 52 tokens, and 4 of the option, of which the last is not read
-    reader = ResponseReader(Backward(model, max_length=20), point, decoder)
+    reader = AnswerGradientReader(Backward(model, max_length=20), point, decoder)
     cut = AnsweredQuery("cut", query.context[35:], tuple(p - 35 for p in query.question), query.options, 1)
-    whole = ResponseReader(Backward(model), point, decoder)
+    whole = AnswerGradientReader(Backward(model), point, decoder)
     expected = whole.read([cut], whole.prefix([cut]))
     np.testing.assert_allclose(reader.read([query], reader.prefix([query])), expected, atol=1e-6)
 
@@ -143,7 +143,7 @@ def test_what_is_cut_off_does_not_count(tmp_path):
 def test_a_hook_point_that_never_fires(tmp_path):
     model = ARCHITECTURES["llama"]()
     point = replace(resolve_hook_point(model, HOOKS[2]), slot=7)
-    reader = ResponseReader(Backward(model), point, Decoder(load_sae(str(save_sae(tmp_path / "sae", HOOKS[2])))))
+    reader = AnswerGradientReader(Backward(model), point, Decoder(load_sae(str(save_sae(tmp_path / "sae", HOOKS[2])))))
     with says(HookPointError, "never fired", HOOKS[2]):
         reader.read(QUERIES, reader.prefix(QUERIES))
 
@@ -175,11 +175,11 @@ def test_rows_are_what_the_sae_writes_for_a_feature(kind, scaling, tmp_path):
         np.testing.assert_allclose(difference, scale[:, None] * row, atol=2e-5 * np.abs(difference).max() + 2e-5)
 
 
-def test_scaled_responses_weigh_each_token(tmp_path):
+def test_scaled_gradients_weigh_each_token(tmp_path):
     model = ARCHITECTURES["llama"]()
     point = resolve_hook_point(model, HOOKS[2])
     sae = load_sae(str(save_sae(tmp_path / "sae", HOOKS[2], normalize_activations="constant_norm_rescale")))
-    reader = ResponseReader(Backward(model), point, Decoder(sae))
+    reader = AnswerGradientReader(Backward(model), point, Decoder(sae))
     prefix = reader.prefix(QUERIES)
     (whole,) = reader.read(QUERIES[:1], prefix)
     query, total = QUERIES[0], np.zeros(WIDTH)

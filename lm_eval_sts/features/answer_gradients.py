@@ -1,4 +1,4 @@
-"""How the log-likelihood of a question's right option responds to the activation at a hook point.
+"""Answer gradients: what the loss of a question's right option says of the activation at a hook point.
 
 With x_t the activation of token t of the question, in its prompt, and ℓ the log-likelihood of the right option: the
 gradients ∂ℓ/∂x_t, summed over the question's own tokens. Only what follows the hook point is differentiated, and
@@ -45,8 +45,8 @@ class _Asked:
         return min((*self.question, max(self.pair.first - 1, 0)))
 
 
-class ResponseReader:
-    """Responses of questions' right options.
+class AnswerGradientReader:
+    """Reads the answer gradients of questions.
 
     Args:
         backward: Runs the model.
@@ -69,7 +69,7 @@ class ResponseReader:
         return Prefix(prefix.length, prefix.cache)
 
     def read(self, queries: Sequence[AnsweredQuery], prefix: Prefix) -> Floats:
-        """Each question's response, and the same with each token's part times the SAE's scale there: [questions, 2, d].
+        """Each question's gradient, and the same with each token's part times the SAE's scale there: [questions, 2, d].
 
         Args:
             queries: The questions.

@@ -13,10 +13,8 @@ from benchmarks.agreement_differences import permutation_size
 from benchmarks.agreement_settings import coverage
 from benchmarks.agreement_worlds import Study
 from lm_eval_sts.agreement.correlation import fisher_z, pearson
-from lm_eval_sts.agreement.double_centre import double_centred
 from lm_eval_sts.agreement.intervals import measured_interval
-from lm_eval_sts.agreement.over_settings import mean_interval
-from lm_eval_sts.agreement.panel import mean_z
+from lm_eval_sts.agreement.panel import double_centred, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import blocks, permutation_p
 from tests.agreement.made import drawn, panel
 
