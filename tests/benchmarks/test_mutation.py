@@ -25,6 +25,11 @@ from lm_eval_sts.agreement.numbers import half
 def test_half(): assert half(3) == 1.5
 """
 
+MORE_TESTS = """
+from lm_eval_sts.agreement.numbers import is_large
+def test_large(): assert [is_large(x) for x in (2, 3, 4)] == [False, False, True]
+"""
+
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
@@ -42,8 +47,8 @@ def tree(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys):
-    def tried() -> mutation.Sample:
-        return mutation.try_faults(tree, "agreement", tmp_path / "session", size=9, seed=0)
+    def tried(**how) -> mutation.Sample:
+        return mutation.try_faults(tree, "agreement", tmp_path / "session", size=9, seed=0, **how)
 
     sample = tried()
     assert {(fault.before, fault.noticed) for fault in sample.faults} == {
@@ -52,8 +57,9 @@ def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys
     }
     assert len(sample.faults) == 4, "operator and number of both functions; no annotation, no guard"
     assert (tree / "lm_eval_sts/agreement/numbers.py").read_text() == CODE
-    monkeypatch.setattr(mutation, "mutate_and_test", lambda *_: pytest.fail("tried again"))
-    assert tried() == sample
+    with monkeypatch.context() as patch:
+        patch.setattr(mutation, "mutate_and_test", lambda *_: pytest.fail("tried again"))
+        assert tried() == sample
 
     output = tmp_path / "mutation.json"
     missed = sample.faults[2]
@@ -65,6 +71,9 @@ def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys
     found = written["packages"]["agreement"]
     assert (found["faults"], found["noticed"], found["equivalent"], len(found["missed"])) == (4, 2, 1, 1)
     assert written["packages"]["records"] == {"kept": True} and written["equivalent"] == [reason]
+
+    (tree / "tests/agreement/test_numbers.py").write_text(TEST + MORE_TESTS)
+    assert all(fault.noticed for fault in tried(again=True).faults), "the missed ones, with the new test"
 
 
 def test_tests_that_fail_anyway_notice_nothing(tree, tmp_path):
