@@ -96,12 +96,12 @@ def test_the_plain_command_finds_everything_itself(hub, tmp_path):
         f"pretrained={LLAMA}",
         "--apply_chat_template",
         "--tasks",
-        "sts_mmlu_pro",
+        "sts_mmlu_pro_law,sts_mmlu_pro_math",
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "SAE llama-3-8b-it-res-jh/blocks.25.hook_resid_post" in done.stderr, "what was chosen is said"
     assert "SFT set GAIR/LIMO was taken" in done.stderr
-    assert done.stdout.count("sts_icl") == 14
+    assert done.stdout.count("sts_icl") == 2
     predictions = {p.predictor: p for p in read_predictions(output)}
     assert tuple(predictions) == DEFAULT_PREDICTORS
     icl = predictions["sts_icl"]
