@@ -138,11 +138,14 @@ class _Bare(ast.NodeTransformer):
 
 
 def changes_code(item: WorkItem) -> bool:
-    """Whether the fault is in more than annotations and ``UNSEEN`` arguments."""
+    """Whether the fault is in more than annotations and ``UNSEEN`` arguments, and is Python."""
     (mutation,) = item.mutations
     source = mutation.module_path.read_text()
     changed = mutate_code(source, get_operator(mutation.operator_name)(), mutation.occurrence)
-    bare = [ast.dump(_Bare().visit(ast.parse(text))) for text in (source, changed)]
+    try:
+        bare = [ast.dump(_Bare().visit(ast.parse(text))) for text in (source, changed)]
+    except SyntaxError:  # "not x := y"
+        return False
     return bare[0] != bare[1]
 
 

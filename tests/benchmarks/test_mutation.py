@@ -15,7 +15,8 @@ CODE = """
 PAIRS = list(zip("a", "b", strict=True))
 
 def half(x: int | None) -> float:
-    return x / 2
+    if y := x:
+        return y / 2
 
 def is_large(x: int) -> bool:
     return x > 3
@@ -52,7 +53,7 @@ def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys
 
     sample = tried()
     assert {(fault.before, fault.noticed) for fault in sample.faults} == {
-        ("return x / 2", True),
+        ("return y / 2", True),
         ("return x > 3", False),
     }
     assert len(sample.faults) == 4, "operator and number of both functions; no annotation, no guard"
