@@ -54,7 +54,6 @@ SLOW = (
     "outcomes/test_measure.py",
     "outcomes/test_measure_inputs.py",
     "outcomes/test_measure_refusals.py",
-    "predictors/test_plugin.py",
 )
 """Files of tests that train and evaluate models, for minutes a fault: left out, so that what only they notice counts as
 missed."""
