@@ -3,7 +3,8 @@
 cosmic-ray makes the faults: an operator, a comparison, a number, a condition or a decorator that is another or gone. A
 seed draws places in a package and one fault at each, and every fault runs against the tests that mirror the package, in
 a copy of the tree; those of its own module come first, and one failure is enough. What is left after an interruption
-continues from the session's files, as long as neither package nor tests have changed.
+continues from the session's files, as long as the package has not changed. ``--again`` tries those that were missed
+once more, after tests were added.
 
 Faults in annotations, and in arguments that no result depends on, are left out. A fault that changes nothing a caller
 can see is listed with a reason under ``equivalent`` in the file of results, by hand, and counts neither as noticed nor
@@ -38,7 +39,25 @@ from cosmic_ray.work_item import TestOutcome, WorkItem
 
 from lm_eval_sts.files import hash_json, write_atomically
 
-PACKAGES = ("agreement", "outcomes", "predictors", "records")
+PACKAGES = {
+    "agreement": ("agreement",),
+    "outcomes": ("outcomes", "finetuning"),
+    "predictors": ("predictors",),
+    "records": ("records",),
+}
+"""Where the faults of each are made: packages of ``lm_eval_sts``."""
+
+SLOW = (
+    "finetuning/test_finetune.py",
+    "finetuning/test_finetune_faults.py",
+    "finetuning/test_finetune_resume.py",
+    "outcomes/test_measure.py",
+    "outcomes/test_measure_inputs.py",
+    "outcomes/test_measure_refusals.py",
+)
+"""Files of tests that train and evaluate models, for minutes a fault: left out, so that what only they notice counts as
+missed."""
+
 TIMEOUT = 1800.0
 """Seconds that only tests which hang need; these count as noticed."""
 
@@ -78,19 +97,19 @@ def copy_of(tree: Path, target: Path) -> Path:
     return target
 
 
-def tests_of(tree: Path, package: str) -> list[str]:
-    """The folder and the files of tests whose names are the package's."""
+def command(tree: Path, package: str, module: str = "") -> str:
+    """Runs the tests whose folder or files have a package's name, those of one module first, without ``SLOW``."""
     tests = tree / "tests"
-    found = [tests / package, *sorted(tests.glob(f"test_{package.removesuffix('s')}*.py"))]
-    return [str(path.relative_to(tree)) for path in found if path.exists()]
-
-
-def command(tree: Path, package: str, module: Path | None = None) -> str:
-    """Runs the tests of a package in the working directory, those of one module first."""
-    own = Path("tests") / package / f"test_{module.name}" if module else None
-    first = [str(own)] if own and (tree / own).exists() else []
+    own = tests / package / f"test_{module}.py"
+    found = [
+        own,
+        *sorted(tests.glob(f"{package}/test_*.py")),
+        *sorted(tests.glob(f"test_{package.removesuffix('s')}*.py")),
+    ]
+    left_out = {tests / name for name in SLOW}
+    files = [str(path.relative_to(tree)) for path in dict.fromkeys(found) if path.exists() and path not in left_out]
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    return shlex.join([sys.executable, "-m", "pytest", *options, *first, *tests_of(tree, package)])
+    return shlex.join([sys.executable, "-m", "pytest", *options, *files])
 
 
 UNSEEN = {"frozen", "maxsize", "strict"}
@@ -118,11 +137,14 @@ class _Bare(ast.NodeTransformer):
 
 
 def changes_code(item: WorkItem) -> bool:
-    """Whether the fault is in more than annotations and ``UNSEEN`` arguments."""
+    """Whether the fault is in more than annotations and ``UNSEEN`` arguments, and is Python."""
     (mutation,) = item.mutations
     source = mutation.module_path.read_text()
     changed = mutate_code(source, get_operator(mutation.operator_name)(), mutation.occurrence)
-    bare = [ast.dump(_Bare().visit(ast.parse(text))) for text in (source, changed)]
+    try:
+        bare = [ast.dump(_Bare().visit(ast.parse(text))) for text in (source, changed)]
+    except SyntaxError:  # "not x := y"
+        return False
     return bare[0] != bare[1]
 
 
@@ -131,7 +153,7 @@ def draw(database: WorkDB, package: str, size: int, seed: int) -> int:
 
     Operators that can become a dozen others are one place as much as a number is.
     """
-    modules = sorted(Path("lm_eval_sts", package).rglob("*.py"))
+    modules = sorted(path for part in PACKAGES[package] for path in Path("lm_eval_sts", part).rglob("*.py"))
     init(modules, database, {})
 
     def place(item: WorkItem) -> tuple[str, tuple[int, int]]:
@@ -163,31 +185,38 @@ def faults(database: WorkDB) -> Iterator[Fault]:
         yield Fault(module, mutation.start_pos[0], before, after, result.test_outcome != TestOutcome.SURVIVED)
 
 
-def try_faults(tree: Path, package: str, session: Path, *, size: int, seed: int) -> Sample:
+def try_faults(tree: Path, package: str, session: Path, *, size: int, seed: int, again: bool = False) -> Sample:
     """Runs the tests of a package on a sample of faults in it.
 
     Args:
         tree: A folder with ``lm_eval_sts`` and ``tests``; its files change and change back.
-        package: A package of ``lm_eval_sts``.
+        package: One of ``PACKAGES``.
         session: A folder for what is done so far.
         size: How many faults.
         seed: Draws them.
+        again: Whether those that were missed are tried once more.
 
     Raises:
         RuntimeError: If the tests fail without a fault.
     """
-    sources = [*Path(tree, "lm_eval_sts", package).rglob("*.py"), *tree.joinpath("tests").rglob("*.py")]
+    parts = PACKAGES[package]
+    sources = sorted(path for part in parts for path in Path(tree, "lm_eval_sts", part).rglob("*.py"))
     state = [seed, size, {str(path.relative_to(tree)): path.read_text() for path in sources}]
     session.mkdir(parents=True, exist_ok=True)
     name = session / f"{package}-{hash_json(state)[:12]}"
     with contextlib.chdir(tree), use_db(name.with_suffix(".sqlite")) as database:
+        if again or not name.with_suffix(".places").exists():
+            for part in parts:
+                outcome, output = run_tests(command(tree, part), TIMEOUT)
+                if outcome != TestOutcome.SURVIVED:
+                    raise RuntimeError(f"the tests of {part} fail without a fault: {output[-2000:]}")
         if not name.with_suffix(".places").exists():
-            outcome, output = run_tests(command(tree, package), TIMEOUT)
-            if outcome != TestOutcome.SURVIVED:
-                raise RuntimeError(f"the tests of {package} fail without a fault: {output[-2000:]}")
             name.with_suffix(".places").write_text(str(draw(database, package, size, seed)))
-        for item in database.pending_work_items:
-            tests = command(tree, package, item.mutations[0].module_path)
+        survived = {job for job, result in database.results if result.test_outcome == TestOutcome.SURVIVED}
+        items = [item for item in database.work_items if again and item.job_id in survived]
+        for item in [*items, *database.pending_work_items]:
+            (mutation,) = item.mutations
+            tests = command(tree, mutation.module_path.parts[1], mutation.module_path.stem)
             database.set_result(item.job_id, mutate_and_test(item.mutations, tests, TIMEOUT))
             sys.stderr.write(f"\r{package}: {database.num_results} of {database.num_work_items} faults")
         sys.stderr.write("\n")
@@ -225,9 +254,10 @@ def show(packages: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Runs the sample and writes what was noticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", nargs="*", default=PACKAGES, metavar="PACKAGE", help=", ".join(PACKAGES))
+    parser.add_argument("packages", nargs="*", default=list(PACKAGES), metavar="PACKAGE", help=", ".join(PACKAGES))
     parser.add_argument("--sample", type=int, default=60, help="faults a package")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="try what was missed once more")
     parser.add_argument("--session", type=Path, default=Path(tempfile.gettempdir(), "lm-eval-sts-mutation"))
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "mutation.json")
     given = parser.parse_args()
@@ -240,7 +270,8 @@ def main() -> None:
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
         }
-        samples = {p: try_faults(tree, p, session, size=given.sample, seed=given.seed) for p in given.packages}
+        how = {"size": given.sample, "seed": given.seed, "again": given.again}
+        samples = {package: try_faults(tree, package, session, **how) for package in given.packages}
     record(samples, given.seed, output)
 
 

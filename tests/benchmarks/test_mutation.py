@@ -15,7 +15,8 @@ CODE = """
 PAIRS = list(zip("a", "b", strict=True))
 
 def half(x: int | None) -> float:
-    return x / 2
+    if y := x:
+        return y / 2
 
 def is_large(x: int) -> bool:
     return x > 3
@@ -23,6 +24,11 @@ def is_large(x: int) -> bool:
 TEST = """
 from lm_eval_sts.agreement.numbers import half
 def test_half(): assert half(3) == 1.5
+"""
+
+MORE_TESTS = """
+from lm_eval_sts.agreement.numbers import is_large
+def test_large(): assert [is_large(x) for x in (2, 3, 4)] == [False, False, True]
 """
 
 
@@ -42,18 +48,19 @@ def tree(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys):
-    def tried() -> mutation.Sample:
-        return mutation.try_faults(tree, "agreement", tmp_path / "session", size=9, seed=0)
+    def tried(**how) -> mutation.Sample:
+        return mutation.try_faults(tree, "agreement", tmp_path / "session", size=9, seed=0, **how)
 
     sample = tried()
     assert {(fault.before, fault.noticed) for fault in sample.faults} == {
-        ("return x / 2", True),
+        ("return y / 2", True),
         ("return x > 3", False),
     }
     assert len(sample.faults) == 4, "operator and number of both functions; no annotation, no guard"
     assert (tree / "lm_eval_sts/agreement/numbers.py").read_text() == CODE
-    monkeypatch.setattr(mutation, "mutate_and_test", lambda *_: pytest.fail("tried again"))
-    assert tried() == sample
+    with monkeypatch.context() as patch:
+        patch.setattr(mutation, "mutate_and_test", lambda *_: pytest.fail("tried again"))
+        assert tried() == sample
 
     output = tmp_path / "mutation.json"
     missed = sample.faults[2]
@@ -65,6 +72,9 @@ def test_a_fault_that_no_test_sees_is_missed(tree, tmp_path, monkeypatch, capsys
     found = written["packages"]["agreement"]
     assert (found["faults"], found["noticed"], found["equivalent"], len(found["missed"])) == (4, 2, 1, 1)
     assert written["packages"]["records"] == {"kept": True} and written["equivalent"] == [reason]
+
+    (tree / "tests/agreement/test_numbers.py").write_text(TEST + MORE_TESTS)
+    assert all(fault.noticed for fault in tried(again=True).faults), "the missed ones, with the new test"
 
 
 def test_tests_that_fail_anyway_notice_nothing(tree, tmp_path):

@@ -82,25 +82,36 @@ def save_half(original, trainer, output):
 LENGTHS = {"steps": {"max_steps": 5}, "part epochs": {"epochs": 1.5}, "whole epochs": {"epochs": 2, "batch_size": 4}}
 
 
+def of_length(length: str) -> dict:
+    return {**{key: value for key, value in LORA.items() if key != "max_steps"}, **LENGTHS[length]}
+
+
 @pytest.mark.parametrize("length", LENGTHS)
-def test_wherever_a_run_is_killed_it_ends_with_the_same_weights(length, tmp_path):
-    values = {**{key: value for key, value in LORA.items() if key != "max_steps"}, **LENGTHS[length]}
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_a_run_that_is_killed_after_its_last_checkpoint_trains_no_more(length, tmp_path):
+    values, whole, killed = of_length(length), tmp_path / "whole", tmp_path / "killed"
     expected = tune(whole, values)
     last = expected.steps
+    tune_until_killed(Checkpoints, "on_save", killed, values, at_step=last, then=run)
+    assert (killed / f"checkpoint-{last}" / COMPLETE).is_file()
+    resumed = tune(killed, values, save_steps=2)
+    assert (resumed.steps, resumed.loss_curve, resumed.notes) == (last, expected.loss_curve, expected.notes)
+    assert same(killed, whole)
+
+
+def test_wherever_a_run_is_killed_it_ends_with_the_same_weights(tmp_path):
+    values, whole, killed = of_length("part epochs"), tmp_path / "whole", tmp_path / "killed"
+    expected = tune(whole, values)
     tune_until_killed(Trainer, "_save_optimizer_and_scheduler", killed, values, at_step=2)  # in the middle of a save
     tune_until_killed(FiniteSteps, "training_step", killed, values, at_step=3)  # between two steps
     tune_until_killed(Checkpoints, "on_save", killed, values, at_step=4)  # saved whole, and not marked
     tune_until_killed(Checkpoints, "on_save", killed, values, at_step=4, then=run)
-    tune_until_killed(Checkpoints, "on_save", killed, values, at_step=last, then=run)  # after the last checkpoint
-    assert (killed / f"checkpoint-{last}" / COMPLETE).is_file()
     tune_until_killed(setup, "save_model", killed, values)
     tune_until_killed(setup, "save_model", killed, values, then=save_half)
     tune_until_killed(finetuning, "_conclude", killed, values)
     assert not (killed / MANIFEST).exists()
     tune_until_killed(finetuning, "remove_checkpoints", killed, values)
     resumed = tune(killed, values, save_steps=2)
-    assert (resumed.steps, resumed.loss_curve, resumed.notes) == (last, expected.loss_curve, expected.notes)
+    assert (resumed.steps, resumed.loss_curve, resumed.notes) == (expected.steps, expected.loss_curve, expected.notes)
     assert same(killed, whole)
     assert not list(killed.glob("checkpoint-*"))
 

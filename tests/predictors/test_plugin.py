@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors import registry
 from lm_eval_sts.predictors.base import Predictor, category_of
@@ -32,39 +33,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_scores_a_run_that_needs_no_sae(installed, tmp_path):
-    """Neither an SAE nor profiles: only texts are asked for."""
-    (record,) = run_with(installed, tmp_path, "probe_length")
-    assert (record["predictor"], record["predictor_version"], record["sae"]) == ("probe_length", "3", None)
-    assert len(record["domains"]) == 28
-    assert all(score["score"] > 10 for score in record["domains"].values())
-    assert not (tmp_path / "profiles").exists()
-
-
-def test_it_brings_evidence_of_its_own(installed, tmp_path):
-    """A kind that only the other package knows is read, stored and scored."""
-    (record,) = run_with(installed, tmp_path, "probe_indecision")
-    assert len(record["domains"]) == 28 and all(0 < d["score"] < 10 for d in record["domains"].values())
-    assert len({d["score"] for d in record["domains"].values()}) == 28
-    stored = [folder.name for folder in (tmp_path / "profiles").iterdir()]
-    assert len(stored) == 28 and all(name.startswith("sts_micro-entropies-") for name in stored)
-
-
-def run_with(installed, tmp_path, predictor):
-    """The predictions of a run of lm-eval in an environment that has the package."""
-    settings = {"predictors": [predictor], "profiles_dir": str(tmp_path / "profiles")}
+    """With texts alone, and with a kind of evidence that only the other package knows: read, stored and scored."""
+    domains = ["law_torts", "history_modern"]
+    settings = {"predictors": ["probe_length", "probe_indecision"], "profiles_dir": str(tmp_path / "profiles")}
     arguments = ["--model", "hf", "--model_args", f"pretrained={asset('micro/model')}", "--device", "cpu"]
-    command = [sys.executable, "-m", "tests.harness.quick_lm_eval", *arguments, "--tasks", "sts_micro", "--limit", "3"]
+    arguments += ["--tasks", ",".join(f"sts_micro_{domain}" for domain in domains), "--limit", "3"]
     done = subprocess.run(
-        [*command, "--output_path", tmp_path / "out", "--metadata", json.dumps({"sts": settings})],
+        [
+            *(sys.executable, "-m", "tests.harness.quick_lm_eval", *arguments),
+            *("--output_path", tmp_path / "out", "--metadata", json.dumps({"sts": settings})),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROJECT), str(installed)]), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    (file,) = (tmp_path / "out").rglob("results_*.json")
-    configs = json.loads(file.read_text())["configs"]
-    (results,) = (r for c in configs.values() if "predictions" in (r := c["metadata"].get("sts_results", {})))
-    return results["predictions"]
+    length, indecision = read_predictions(tmp_path / "out")
+    assert (length.predictor, length.predictor_version, length.sae) == ("probe_length", "3", None)
+    assert (indecision.predictor, indecision.sae) == ("probe_indecision", None)
+    assert set(length.domains) == set(indecision.domains) == set(domains)
+    assert all(domain.score > 10 for domain in length.domains.values())
+    first, second = (domain.score for domain in indecision.domains.values())
+    assert 0 < first < 10 and 0 < second < 10 and first != second
+    stored = [folder.name for folder in (tmp_path / "profiles").iterdir()]
+    assert len(stored) == 2 and all(name.startswith("sts_micro-entropies-") for name in stored), "nothing else was read"
 
 
 class Complete:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm_eval_sts.predictors.resampling import resampled_weights
+from lm_eval_sts.predictors.resampling import resampled_weights, standard_error
 from tests.predictors.made import ratio_standard_error
 
 
@@ -46,6 +46,18 @@ def test_the_seed_decides():
 
 def test_one_question_has_no_known_error():
     assert ratio_standard_error(np.array([1.0]), np.array([3]), seed=0) is None
+
+
+@pytest.mark.parametrize(("without", "known"), [(0, True), (50, True), (51, False), (1000, False)])
+def test_one_resample_in_twenty_may_be_without_a_value(without, known):
+    def statistic(weights):
+        return np.where(np.arange(len(weights)) < without, np.nan, weights[:, 0])
+
+    error = standard_error(statistic, 9, seed=0)
+    if known:
+        assert error == pytest.approx(resampled_weights(9, 1000, 0)[without:, 0].std(ddof=1))
+    else:
+        assert error is None
 
 
 def test_a_resample_has_as_many_questions_as_the_set():
