@@ -17,7 +17,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from lm_eval_sts.microworld.questions import TARGET_DELIMITER
 from rich.console import Console
 
 from lm_eval_sts.data import load_sft_set
@@ -27,6 +26,7 @@ from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.outcomes.result_files import STORED
 from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record, with_hash
+from microworld.questions import TARGET_DELIMITER
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.runs import Run

@@ -7,7 +7,6 @@ import random
 from typing import Any
 
 import pytest
-from lm_eval_sts.microworld.sweep import write_shipped
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.errors import RecordError
@@ -33,6 +32,7 @@ from lm_eval_sts.records import (
     save_record,
     validated,
 )
+from microworld.sweep import write_shipped
 from tests.agreement import made
 from tests.finetuning.test_tuned import manifest
 from tests.messages import says
