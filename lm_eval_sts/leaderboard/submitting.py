@@ -185,10 +185,13 @@ def _without_paths(value: Any) -> Any:
 def _setting(prediction: Prediction) -> dict[str, Any]:
     """A prediction's raw scores as a submission holds them."""
     domains, setting = prediction.domains, prediction.setting
+    model = setting.model
     return {
-        "weights_hash": setting.model.weights_hash,
+        "weights_hash": model.weights_hash,
         "content_hash": setting.sft_set.content_hash,
-        "dtype": setting.model.dtype,
+        "dtype": model.dtype,
+        "tensors_hash": model.tensors_hash,
+        "config_hash": model.config_hash,
         "scores": {name: domain.score for name, domain in domains.items()},
         "errors": {name: domain.se for name, domain in domains.items() if domain.se is not None},
     }

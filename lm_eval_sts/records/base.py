@@ -109,6 +109,26 @@ class SftSetRef(Record):
     content_hash: str
     n_examples: int = Field(gt=0)
 
+    def same(self, other: SftSetRef) -> bool:
+        """Whether both are one set: by content where that is known, else by name."""
+        hashes = (self.content_hash, other.content_hash)
+        if any(value in ("", UNKNOWN) for value in hashes):
+            return self.name == other.name
+        return self.content_hash == other.content_hash
+
+
+Ref = TypeVar("Ref", ModelRef, SftSetRef)
+
+
+def grouped(references: Iterable[Ref]) -> dict[Ref, int]:
+    """A number for each model or SFT set: one for those that are the same, also where only a third tells it of two."""
+    groups: list[list[Ref]] = []
+    for reference in dict.fromkeys(references):
+        joined = [group for group in groups if any(reference.same(other) for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append([*(other for group in joined for other in group), reference])
+    return {reference: number for number, group in enumerate(groups) for reference in group}
+
 
 class Provenance(Record):
     """Where the numbers come from."""

@@ -106,8 +106,8 @@ def test_predictions_without_an_outcome_are_named_with_what_speaks_against_the_n
     assert found.target == "magnitude", "what is left out has no say in it"
     assert [one.predictor for one in found.settings] == ["sts_icl"]
     assert found.warnings[:2] == (
-        "org/other on org/set (a, b): left out: no outcome is for it (predicted for the model org/other (weights "
-        "unknown), measured on org/model (weights unknown))",
+        "org/other on org/set (a, b): left out: no outcome is for it (predicted for the model org/other, measured on "
+        "org/model)",
         "org/model on x/z (sts_icl): left out: no outcome is for it (predicted for the SFT set x/z, measured after "
         "org/set)",
     )

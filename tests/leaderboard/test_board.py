@@ -243,7 +243,8 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
 def test_a_build_waits_for_whoever_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = boards.write(tmp_path / "root")
     monkeypatch.setattr(places, "_WAIT", 0.1)
-    with subprocess.Popen([sys.executable, "-c", HOLDS, root], stdout=subprocess.PIPE, text=True) as holder:
+    command = [sys.executable, "-c", HOLDS, root]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(BusyError, match="another process is writing to"):
             build(root, root / "site")

@@ -129,6 +129,14 @@ def test_predictions_are_not_replaced(root):
         (other,) = submissions(root, made.prediction(SCORES, **{**KNOWN, **changes}), setting="a/one")
         with says(RecordError, f"sts_icl 1: the predictions for a/one are others than before ({said}): raise"):
             merge(one, other)
+    known = {"tensors_hash": "1" * 64, "config_hash": "2" * 64}
+    one, other = (
+        submission.model_copy(
+            update={"settings": {"a/one": submission.settings["a/one"].model_copy(update={**known, **more})}}
+        )
+        for submission, more in ((one, {}), (one, {"weights_hash": "e" * 64}))
+    )
+    assert merge(one, other).settings == one.settings, "another pad token is no other model"
     (other,) = submissions(root, made.prediction(SCORES, target="delta", **{**KNOWN, "content": OTHER}))
     with says(RecordError, "sts_icl 1: target or category are others than before"):
         merge(one, other)
