@@ -311,7 +311,7 @@ def read_json(path: Path) -> Any:
         RecordError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before what they save
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

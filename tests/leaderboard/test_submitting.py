@@ -81,7 +81,10 @@ def test_what_it_was_fitted_on_is_told_by_registered_names(root):
 @pytest.mark.parametrize(
     ("predictions", "said"),
     [
-        ([made.prediction(SCORES, weights="d" * 64)], "no registered setting for the prediction sts_icl"),
+        (
+            [made.prediction(SCORES, weights="d" * 64)],
+            "no registered setting for sts_icl on sts_mmlu_pro, org/model and org/set: nearest are ",
+        ),
         ([made.prediction(SCORES, **KNOWN)] * 2, None),
         ([made.prediction(SCORES, **KNOWN), made.prediction(SCORES, se=0.2, **KNOWN)], "two predictions of sts_icl"),
         (
@@ -98,6 +101,17 @@ def test_what_makes_no_submission(root, predictions, said):
         return
     with says(RecordError, said):
         submissions(root, *predictions)
+
+
+def test_what_is_not_registered_is_left_out_and_named(root, caplog):
+    """A folder of results holds more settings than were measured, and registered."""
+    others = [made.prediction(SCORES, predictor=name, weights="d" * 64) for name in ("sts_act", "sts_icl")]
+    found = submissions(root, *others, made.prediction(SCORES, **KNOWN))
+    assert [(each.predictor, list(each.settings)) for each in found] == [("sts_icl", ["a/one", "a/strong"])]
+    (told,) = caplog.messages
+    assert told.startswith(
+        "left out: no registered setting for sts_act, sts_icl on sts_mmlu_pro, org/model and org/set"
+    )
 
 
 def test_a_setting_that_is_not_registered_yet(root):
