@@ -26,7 +26,7 @@ SettingName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9]
 """A registered setting: folder and file name below ``leaderboard/settings``, without ``.json``."""
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
-Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*[^\s][^\r\n]*$")]
 Url = Annotated[str, Field(max_length=500, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-&(-;=?-~]*)?$")]
 """An address in ASCII that goes where it seems to: no look-alike letters in the host, no user before it."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

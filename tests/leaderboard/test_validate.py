@@ -84,6 +84,12 @@ def test_what_is_wrong_with_one_submission(root, changes, marked, said):
     assert told(root, path) == [f"{line_of(path, marked)}: {said}"]
 
 
+@pytest.mark.parametrize("changes", [{"submitter__name": "  "}, {"title": "\t"}, {"notes": [" "]}])
+def test_a_line_of_nothing_but_blanks_is_none(root, changes):
+    (said,) = told(root, write(root, submission(**changes)))
+    assert "should match pattern" in said
+
+
 def test_what_is_allowed(root):
     known = {"weights_hash": OTHER, "content_hash": OTHER}
     for changes in (
