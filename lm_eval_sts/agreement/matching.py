@@ -91,7 +91,7 @@ def _setup_differences(setting: Setting, outcome: Outcome) -> list[str]:
     sft = outcome.sft_set
     if sft is None:
         found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after an unknown one")
-    elif _differ((setting.sft_set.content_hash, sft.content_hash), (setting.sft_set.name, sft.name)):
+    elif not setting.sft_set.same(sft):
         same = " of other content" if sft.name == setting.sft_set.name else ""
         found.append(f"predicted for the SFT set {setting.sft_set.name}, measured after {sft.name}{same}")
     if setting.recipe and outcome.recipe and setting.recipe != outcome.recipe.name:
@@ -148,12 +148,6 @@ def _labels(pairs: Sequence[tuple[Prediction, Outcome]]) -> list[str]:
             return labels
     label, name = next(key for key, number in count.items() if number > 1)
     raise RecordError(f"two predictions of {label} are for the outcome {name}: give one, of one version, SAE and run")
-
-
-def _differ(hashes: tuple[str, str], names: tuple[str, str]) -> bool:
-    """By hash where both are known, else by name."""
-    compared = hashes if all(map(_known, hashes)) else names
-    return compared[0] != compared[1]
 
 
 def _known(value: str | None) -> bool:

@@ -13,7 +13,7 @@ from lm_eval_sts.agreement.panel import Panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
 from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
-from lm_eval_sts.records import UNKNOWN, VIEWS, Change, Outcome, Target, View
+from lm_eval_sts.records import VIEWS, Change, Outcome, Target, View, grouped
 
 ALL: Final = "all"
 PAPER8: Final = "paper8"
@@ -107,23 +107,19 @@ def make_panel(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Ta
         places = [domains[named(pair.outcome, name)] for name in pair.domains]
         predicted[labels[pair.label], settings[pair.outcome], places] = pair.x(target)
         measured[settings[pair.outcome], places] = pair.y(target)
-    groups = tuple(map(panel_group, outcomes))
+    groups = panel_groups(outcomes)
     return Panel(tuple(labels), tuple(settings), tuple(domains), predicted, measured, groups)
 
 
-def panel_group(outcome: Outcome) -> str:
-    """Name of what shares an outcome's units: its base model and benchmark."""
-    return f"{_model(outcome)} {outcome.measurement.tasks}"
+def panel_groups(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """For each outcome the name of what shares its units: its base model and benchmark."""
+    models = grouped(outcome.model for outcome in outcomes)
+    return tuple(f"{models[outcome.model]} {outcome.measurement.tasks}" for outcome in outcomes)
 
 
 def can_be_centred(panel: Panel) -> bool:
     """Whether any base model and benchmark has several settings."""
     return max(Counter(panel.groups).values()) > 1
-
-
-def _model(outcome: Outcome) -> str:
-    model = outcome.model
-    return model.name if model.weights_hash in ("", UNKNOWN) else model.weights_hash
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from lm_eval_sts.agreement.correlation import pearson
 from lm_eval_sts.agreement.matching import Match, nearest_differences
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.selection import paper8
-from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, Target, View
+from lm_eval_sts.records import UNKNOWN, Outcome, Prediction, Target, View, grouped
 
 _SHOWN: Final = 15
 
@@ -79,13 +79,14 @@ def left_out_caution(prediction: Prediction, outcomes: Sequence[Outcome]) -> Cau
 
 def repeated_cautions(outcomes: Sequence[Outcome]) -> list[Caution]:
     """Outcomes that are one setting under two names."""
+    models = grouped(outcome.model for outcome in outcomes)
+    sets = grouped(outcome.sft_set for outcome in outcomes if outcome.sft_set)
     first: dict[tuple[object, ...], str] = {}
     found = []
     for outcome in outcomes:
-        sft = outcome.sft_set
-        content = (sft.name, sft.content_hash) if sft else None
+        sft = sets[outcome.sft_set] if outcome.sft_set else None
         recipe = outcome.recipe.model_dump_json() if outcome.recipe else None
-        key = (outcome.model.name, outcome.model.weights_hash, content, recipe, outcome.measurement.tasks)
+        key = (models[outcome.model], sft, recipe, outcome.measurement.tasks)
         other = first.setdefault(key, outcome.name)
         if other != outcome.name:
             found.append(Caution(f"the same setting as {other}: they count as two, and are not", outcome.name))

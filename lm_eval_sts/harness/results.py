@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from lm_eval_sts.records import (
 _LISTED: Final = 12
 _PART: Final = 40
 """Longest part of an exported file's name; it has four, and a hash."""
+_NO_MATTER: Final = {"predictors", "outcome", "profiles_dir"}
+"""Settings of a run that change no predictor's scores."""
 _LOCK_SECONDS: Final = 60.0
 
 
@@ -60,10 +63,13 @@ def read_predictions(*places: Path) -> list[Prediction]:
 def export_predictions(predictions: Iterable[Prediction], folder: Path, *, overwrite: bool = False) -> list[Path]:
     """Writes each prediction to a file of its own, named by base model, SFT set, benchmark, predictor and a hash.
 
+    The hash tells setting, predictor, version, SAE, seed and all settings that may change scores: a run with other ones
+    gets files beside those of the first.
+
     Args:
         predictions: Of any settings.
         folder: Made where it is missing.
-        overwrite: Replace what other runs of the same settings exported.
+        overwrite: Replace what other runs with the same settings exported.
 
     Returns:
         The files, in the order of the predictions.
@@ -134,21 +140,29 @@ def _read(file: Path) -> list[_Found]:
     refuse_damaged(data, str(file))  # before its kind is believed
     if not isinstance(data, dict):
         return []
-    records = [data] if data.get("kind") == "prediction" else _records(data)
+    records = [data] if data.get("kind") == "prediction" else _records(data, file)
     return [_Found(file, parse_record(Prediction, record, str(file))) for record in records]
 
 
-def _records(data: dict[str, Any]) -> list[Any]:
-    """Every prediction in a decoded result file: the last task of each benchmark carries them."""
+def _records(data: dict[str, Any], file: Path) -> list[Any]:
+    """Every prediction in a decoded result file: the last task of each benchmark carries them, the others name it."""
     configs = data.get("configs")
-    found: list[Any] = []
-    for config in (configs or {}).values() if isinstance(configs, dict) else ():
+    found: dict[str, list[Any]] = {}
+    carriers: set[str] = set()
+    for task, config in configs.items() if isinstance(configs, dict) else ():
         metadata = config.get("metadata") if isinstance(config, dict) else None
         results = metadata.get("sts_results") if isinstance(metadata, dict) else None
-        predictions = results.get("predictions") if isinstance(results, dict) else None
-        if isinstance(predictions, list):
-            found += predictions
-    return found
+        refuse_damaged(results, f"{file}: {task}")
+        if isinstance(results, dict) and isinstance(results.get("predictions"), list):
+            found[task] = results["predictions"]
+        elif isinstance(results, dict) and "predictions_are_with" in results:
+            carriers.add(str(results["predictions_are_with"]))
+    lost = [f"no predictions with {task}, where they were written" for task in sorted(carriers - found.keys())]
+    if "n-shot" in data and not isinstance(configs, dict):
+        lost.append("a result of lm-eval without its configs")
+    if lost:
+        raise RecordError(f"{file}: {lost[0]}: it was changed or damaged; take it again from its source")
+    return [prediction for predictions in found.values() for prediction in predictions]
 
 
 def _check_one_run(found: Sequence[_Found]) -> None:
@@ -158,19 +172,39 @@ def _check_one_run(found: Sequence[_Found]) -> None:
     files = list(dict.fromkeys(str(each.file) for each in found))
     more = f" and {len(files) - _LISTED} more" if len(files) > _LISTED else ""
     setting = first.setting
+    told = f"{first.predictor} on {setting.benchmark.name}, {setting.model.name} and {setting.sft_set.name}"
+    if differ := _differences(found):
+        told += f"; they differ in {differ}"
     raise RecordError(
-        f"two runs of one setting ({first.predictor} on {setting.benchmark.name}, {setting.model.name} and "
-        f"{setting.sft_set.name}) in {', '.join(files[:_LISTED])}{more}: give one of them, or a folder that holds one"
+        f"two runs of one setting ({told}) in {', '.join(files[:_LISTED])}{more}: give one of them, or a folder that "
+        "holds one"
     )
+
+
+def _differences(found: Sequence[_Found]) -> str:
+    """In which settings runs differ, with the values of the first two that do."""
+    runs = [_options(each.prediction) for each in found]
+    names = sorted({name for run in runs for name in run})
+    values = {name: list(dict.fromkeys(json.dumps(run.get(name)) for run in runs)) for name in names}
+    told = [f"{name} ({some[0]} and {some[1]})" for name, some in values.items() if len(some) > 1]
+    return ", ".join(told[:_LISTED])
+
+
+def _options(prediction: Prediction) -> dict[str, Any]:
+    """With what a run was made, as far as it may change scores."""
+    given = prediction.provenance.settings
+    return {"seed": prediction.provenance.seed, **{k: v for k, v in given.items() if k not in _NO_MATTER}}
 
 
 def _key(prediction: Prediction) -> str:
     """What a prediction is of: base model, SFT set and SAE by content where that is known, and by which predictor."""
     setting, sae = prediction.setting, prediction.sae
     model, sft_set = setting.model, setting.sft_set
+    apart = (model.tensors_hash, model.config_hash)
+    known = _content(model.weights_hash, model.name, model.revision) if UNKNOWN in apart else apart
     return hash_json(
         {
-            "model": [*_content(model.weights_hash, model.name, model.revision), model.dtype],
+            "model": [*known, model.dtype],
             "sft_set": _content(sft_set.content_hash, sft_set.name, sft_set.revision),
             "setting": setting.model_dump(mode="json", exclude={"model", "sft_set"}),
             "sae": [*_content(sae.weights_hash, sae.name), sae.hook_name] if sae else None,
@@ -187,7 +221,8 @@ def _file_name(prediction: Prediction) -> str:
     setting = prediction.setting
     names = (setting.model.name, setting.sft_set.name, setting.benchmark.name, prediction.predictor)
     parts = [re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(name).name)[:_PART].strip("._-") for name in names]
-    return "-".join([*filter(None, parts), _key(prediction)[:8]]) + ".json"
+    key = hash_json([_key(prediction), _options(prediction)])
+    return "-".join([*filter(None, parts), key[:8]]) + ".json"
 
 
 def _says_the_same(there: Prediction, prediction: Prediction) -> bool:

@@ -26,7 +26,7 @@ from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import BenchmarkRef, Outcome, Prediction, dump_record
+from lm_eval_sts.records import FORMAT_VERSION, BenchmarkRef, Outcome, Prediction, dump_record, with_hash
 
 REQUEST_TYPE: Final = "sts_read"
 """lm-eval hands all requests of a type to the model's method of that name; this one is :func:`answer`."""
@@ -249,7 +249,7 @@ class Run:
                 }
             else:
                 written = {"predictions_are_with": last.config.task}
-            task.results = DomainResults(table, written)
+            task.results = DomainResults(table, with_hash({"format_version": FORMAT_VERSION, **written}))
         for agreement in self.agreements:
             agreement.results = told.agreement
             agreement.set_config("num_fewshot", last.n_demonstrations)

@@ -14,7 +14,7 @@ from lm_eval_sts.leaderboard.json_lines import MAX_DEPTH
 from lm_eval_sts.leaderboard.places import Folder, portable, relative
 from lm_eval_sts.leaderboard.problems import Finding, Loc
 from lm_eval_sts.leaderboard.settings import Settings, nearest
-from lm_eval_sts.records import UNKNOWN, Outcome
+from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
 from lm_eval_sts.texts import local_path, why_no_name
 
 _SHOWN: Final = 8
@@ -98,32 +98,27 @@ def _setting(raw: Mapping[str, Any], outcome: Outcome, loc: Loc, *, published: b
     for domain in _mapping(raw.get("errors")):
         if domain not in scores:
             yield Finding((*loc, "errors", domain), f"{name}: an error for {domain!r}, which has no score")
-    yield from _hash(raw, "weights_hash", _comparable(raw, outcome), loc, published=published)
-    theirs = outcome.sft_set.content_hash if outcome.sft_set else UNKNOWN
-    yield from _hash(raw, "content_hash", theirs, loc, published=published)
+    for key in ("weights_hash", "content_hash"):
+        if raw.get(key) == UNKNOWN and not published:
+            unknown = f"{name}: {key} is unknown: what was read must be known, except for published scores"
+            yield Finding((*loc, key), unknown)
+    if differs := _other_model(raw, outcome.model):
+        said = f"{name}: predicted from another base model than was measured ({differs})"
+        yield Finding((*loc, "weights_hash"), said)
+    ours, theirs = raw.get("content_hash"), outcome.sft_set.content_hash if outcome.sft_set else UNKNOWN
+    if isinstance(ours, str) and UNKNOWN not in (ours, theirs) and ours != theirs:
+        said = f"{name}: predicted from another SFT set than was measured (content {ours[:12]} and {theirs[:12]})"
+        yield Finding((*loc, "content_hash"), said)
 
 
-def _comparable(raw: Mapping[str, Any], outcome: Outcome) -> str:
-    """The outcome's weights hash where it was taken in the same dtype."""
-    ours, theirs = raw.get("dtype", UNKNOWN), outcome.model.dtype
-    return outcome.model.weights_hash if UNKNOWN in (ours, theirs) or ours == theirs else UNKNOWN
-
-
-def _hash(raw: Mapping[str, Any], key: str, theirs: str, loc: Loc, *, published: bool) -> Iterator[Finding]:
-    ours, name = raw.get(key), loc[-1]
-    if not isinstance(ours, str):
-        return
-    what = "base model" if key == "weights_hash" else "SFT set"
-    if ours == UNKNOWN:
-        if not published:
-            yield Finding(
-                (*loc, key), f"{name}: {key} is unknown: what was read must be known, except for published scores"
-            )
-    elif theirs not in (UNKNOWN, "") and ours != theirs:
-        yield Finding(
-            (*loc, key),
-            f"{name}: predicted from another {what} ({key} {ours[:12]}…) than was measured ({theirs[:12]}…)",
-        )
+def _other_model(raw: Mapping[str, Any], measured: ModelRef) -> str:
+    """In what the base model that was read differs from the one that was measured; empty where in nothing known."""
+    told = {key: raw.get(key, UNKNOWN) for key in ("weights_hash", "tensors_hash", "config_hash", "dtype")}
+    if not all(isinstance(value, str) for value in told.values()):
+        return ""
+    if told["dtype"] == UNKNOWN:  # as in older submissions
+        told["dtype"] = measured.dtype
+    return ModelRef(name=measured.name, **told).difference(measured)
 
 
 def _category(data: Mapping[str, Any]) -> Iterator[Finding]:

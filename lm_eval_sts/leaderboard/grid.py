@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lm_eval_sts.agreement.correlation import Array
 from lm_eval_sts.agreement.panel import Mask, Panel
 from lm_eval_sts.agreement.reliability import deltas
-from lm_eval_sts.agreement.selection import panel_group
+from lm_eval_sts.agreement.selection import panel_groups
 from lm_eval_sts.leaderboard.submissions import Accepted
 from lm_eval_sts.records import Outcome, Target, View
 
@@ -137,11 +137,16 @@ def make_grid(
         entries=tuple(map(entry_name, entries)),
         signed=np.array([entry.submission.target == "delta" for entry in entries], dtype=bool),
         oracle=np.array([entry.submission.category == "oracle" for entry in entries], dtype=bool),
-        columns=tuple(_column(entries, name, settings[name], view, domains) for name in names),
+        columns=tuple(
+            _column(entries, name, settings[name], group, view, domains)
+            for name, group in zip(names, panel_groups([settings[name] for name in names]), strict=True)
+        ),
     )
 
 
-def _column(entries: Sequence[Accepted], name: str, outcome: Outcome, view: View, domains: Sequence[str]) -> Column:
+def _column(
+    entries: Sequence[Accepted], name: str, outcome: Outcome, group: str, view: View, domains: Sequence[str]
+) -> Column:
     found = deltas(outcome.changes(view), domains or None)
     predicted = np.full((len(entries), len(found.domains)), np.nan)
     for i, entry in enumerate(entries):
@@ -151,7 +156,7 @@ def _column(entries: Sequence[Accepted], name: str, outcome: Outcome, view: View
     return Column(
         setting=name,
         benchmark=outcome.measurement.tasks,
-        group=panel_group(outcome),
+        group=group,
         domains=found.domains,
         delta=found.delta,
         se=found.se,

@@ -99,7 +99,8 @@ def changes(new: Submission, old: bytes) -> list[Finding]:
 def difference(old: Submission, new: Submission, name: str) -> str | None:
     """How two submissions differ in what they say of a setting, in words; None where they say the same."""
     was, now = old.settings[name], new.settings[name]
-    for fact in ("weights_hash", "content_hash", "dtype"):
+    one_model = was.model().comparable(now.model()) and was.model().same(now.model())
+    for fact in ("content_hash", "dtype") if one_model else ("weights_hash", "content_hash", "dtype"):
         if (one := getattr(was, fact)) != (other := getattr(now, fact)):
             return f"{fact} was {one[:12]}, now {other[:12]}"
     if sorted(old.fitted_for(name)) != sorted(new.fitted_for(name)):

@@ -23,7 +23,7 @@ from lm_eval_sts.files import hash_json
 from lm_eval_sts.leaderboard.places import held, place
 from lm_eval_sts.leaderboard.settings import read_settings
 from lm_eval_sts.leaderboard.submitting import merge
-from lm_eval_sts.records import Seal, Submission, load_record, save_record
+from lm_eval_sts.records import UNKNOWN, Seal, Submission, load_record, save_record
 
 _TAG: Final = "lm-eval-sts seal 1"
 
@@ -64,6 +64,8 @@ def commitment(submission: Submission, names: Iterable[str], salt: str) -> str:
             "scores": each.scores,
             "errors": each.errors,
             "fitted_on": sorted(submission.fitted_for(name)),
+            # left out where not known, as in seals that are older than these hashes
+            **{key: known for key in ("tensors_hash", "config_hash") if (known := getattr(each, key)) != UNKNOWN},
         }
         for name, each in kept.items()
     }

@@ -63,7 +63,7 @@ class _Handler(SimpleHTTPRequestHandler):
         """Refuses what was addressed to another name that leads here, as a hostile page makes one (DNS rebinding)."""
         if not super().parse_request():
             return False
-        if self.headers.get_all("Host", []) not in self._names():
+        if [name.lower() for name in self.headers.get_all("Host", [])] not in self._names():
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This page is served to this machine only")
             return False
         return True

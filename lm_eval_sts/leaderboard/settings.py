@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lm_eval_sts.errors import RecordError, did_you_mean
-from lm_eval_sts.records import UNKNOWN, Outcome, load_record
+from lm_eval_sts.records import Outcome, grouped, load_record
 
 FOLDER: Final = "settings"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9][a-z0-9_.-]{0,79}")
@@ -57,15 +57,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f": {hint}" if hint else ""
 
 
-def training(name: str, outcome: Outcome) -> tuple[str, ...]:
-    """What tells base model and SFT set of a setting: content where it is known, else names; its own where not known.
+def trainings(settings: Settings) -> dict[str, tuple[object, ...]]:
+    """What tells base model and SFT set of each setting, the same for those that share both; its own where not known.
 
     Doses, recipes and benchmarks do not count: who saw the changes after one training is no stranger to another dose.
     """
-    if outcome.sft_set is None:
-        return (name,)
-    model, sft = outcome.model, outcome.sft_set
-    return tuple(
-        called if content in ("", UNKNOWN) else content
-        for called, content in ((model.name, model.weights_hash), (sft.name, sft.content_hash))
-    )
+    models = grouped(outcome.model for outcome in settings.values())
+    sets = grouped(outcome.sft_set for outcome in settings.values() if outcome.sft_set)
+    return {
+        name: (models[outcome.model], sets[outcome.sft_set]) if outcome.sft_set else (name,)
+        for name, outcome in settings.items()
+    }

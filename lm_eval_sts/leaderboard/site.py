@@ -14,7 +14,7 @@ from lm_eval_sts.leaderboard.board import Computed
 from lm_eval_sts.leaderboard.charts import library, specifications
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.submissions import Accepted
-from lm_eval_sts.records import BoardSetting, Bounds, Ceiling, Entry, Outcome
+from lm_eval_sts.records import BoardSetting, Bounds, Ceiling, Entry, Outcome, save_record
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -105,10 +105,10 @@ def _write_data(computed: Computed, folder: Path) -> None:
         _write(data / f"{key}.js", _received(key, site_data.setting_tables(computed, raw, places)))
         _write(data / f"{key}.json", _json(site_data.setting_json(raw)) + "\n")
         _write(data / f"{key}.csv", site_data.setting_csv(raw))
-        _write(data / f"outcomes/{name}.json", outcome.model_dump_json(indent=2) + "\n")
+        save_record(outcome, data / f"outcomes/{name}.json")
     for accepted in computed.inputs.entries:
         path = data / f"submissions/{entry_name(accepted)}.json"
-        _write(path, accepted.submission.model_dump_json(indent=2) + "\n")
+        save_record(accepted.submission, path)
 
 
 def _setting_list(computed: Computed) -> list[dict[str, Any]]:

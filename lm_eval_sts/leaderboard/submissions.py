@@ -11,7 +11,7 @@ from pathlib import Path
 from lm_eval_sts.leaderboard.checked import Checked, check_seal_file, check_submission_file, check_together
 from lm_eval_sts.leaderboard.places import STRANGE, listed
 from lm_eval_sts.leaderboard.problems import Problem, whole_file
-from lm_eval_sts.leaderboard.settings import Settings, read_settings, training
+from lm_eval_sts.leaderboard.settings import Settings, read_settings, trainings
 from lm_eval_sts.records import Seal, Submission
 
 
@@ -133,7 +133,7 @@ def _accepted(submission: Submission, checked: Checked, settings: Settings) -> A
 
 def seen_settings(submission: Submission, settings: Settings) -> frozenset[str]:
     """Those of its settings that were predicted after fitting on them, or on one of their base model and SFT set."""
-    trained = {name: training(name, outcome) for name, outcome in settings.items()}
+    trained = trainings(settings)
     known = [name for name in submission.settings if name in settings]
     return frozenset(
         name for name in known if any(trained.get(other) == trained[name] for other in submission.fitted_for(name))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lm_eval_sts.agreement.matching import describe, differences
+from lm_eval_sts.agreement.matching import differences
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.leaderboard.history import difference
 from lm_eval_sts.leaderboard.places import held
@@ -21,7 +22,9 @@ from lm_eval_sts.records import (
     parse_record,
     save_record,
 )
-from lm_eval_sts.texts import without_paths
+from lm_eval_sts.texts import printable, without_paths
+
+logger = logging.getLogger(__name__)
 
 _NEAREST: Final = 3
 
@@ -75,6 +78,8 @@ def make_submissions(
 ) -> list[Submission]:
     """Makes one submission of each predictor and version.
 
+    Predictions for settings that are not registered are left out, with a warning that names them.
+
     Args:
         predictions: Of any predictors, for any settings.
         settings: The registered settings; a prediction counts for every one that it fits (two doses of one SFT set).
@@ -83,17 +88,28 @@ def make_submissions(
         setting: What all predictions are for, in place of a search: for instance one that is not registered yet.
 
     Raises:
-        RecordError: A prediction fits no registered setting, two of one predictor fit the same, those of one predictor
+        RecordError: No prediction fits a registered setting, two of one predictor fit the same, those of one predictor
             have two targets, or something given is not valid in a submission.
     """
     grouped: dict[tuple[str, str], dict[str, Prediction]] = {}
+    left_out: dict[str, list[str]] = {}
     for prediction in predictions:
+        against = {name: differences(prediction, outcome) for name, outcome in settings.items()}
+        names = [name for name, differ in against.items() if not differ] if setting is None else [setting]
+        if not names:
+            left_out.setdefault(_unregistered(prediction, against), []).append(prediction.predictor)
+            continue
         group = grouped.setdefault((prediction.predictor, prediction.predictor_version), {})
-        for name in _fitting(prediction, settings) if setting is None else [setting]:
+        for name in names:
             if group.setdefault(name, prediction) is not prediction:
                 raise RecordError(
                     f"two predictions of {prediction.predictor} are for {name}: give one, of one SAE and run"
                 )
+    told = [f"no registered setting for {', '.join(names)} {why}" for why, names in left_out.items()]
+    if told and not grouped:
+        raise RecordError(" || ".join(told))
+    for each in told:
+        logger.warning("left out: %s", printable(each))
     return [_submission(group, settings, origin, described[name]) for (name, _), group in grouped.items()]
 
 
@@ -136,15 +152,12 @@ def put(submissions: Mapping[Path, Submission], folder: Path) -> None:
             save_record(submission, path)
 
 
-def _fitting(prediction: Prediction, settings: Settings) -> list[str]:
-    """Names of the registered settings that a prediction is about."""
-    against = {name: differences(prediction, outcome) for name, outcome in settings.items()}
-    found = [name for name, differ in against.items() if not differ]
-    if found:
-        return found
+def _unregistered(prediction: Prediction, against: Mapping[str, Sequence[str]]) -> str:
+    """What a prediction is for, and what speaks against the settings against which the least speaks."""
+    about = prediction.setting
     near = sorted(against, key=lambda name: len(against[name]))[:_NEAREST]
     told = " | ".join(f"{name}: {'; '.join(against[name])}" for name in near)
-    raise RecordError(f"no registered setting for the prediction {describe(prediction)}: nearest are {told}")
+    return f"on {about.benchmark.name}, {about.model.name} and {about.sft_set.name}: nearest are {told}"
 
 
 def _submission(
@@ -185,10 +198,13 @@ def _without_paths(value: Any) -> Any:
 def _setting(prediction: Prediction) -> dict[str, Any]:
     """A prediction's raw scores as a submission holds them."""
     domains, setting = prediction.domains, prediction.setting
+    model = setting.model
     return {
-        "weights_hash": setting.model.weights_hash,
+        "weights_hash": model.weights_hash,
         "content_hash": setting.sft_set.content_hash,
-        "dtype": setting.model.dtype,
+        "dtype": model.dtype,
+        "tensors_hash": model.tensors_hash,
+        "config_hash": model.config_hash,
         "scores": {name: domain.score for name, domain in domains.items()},
         "errors": {name: domain.se for name, domain in domains.items() if domain.se is not None},
     }

@@ -110,6 +110,26 @@ class SftSetRef(Record):
     content_hash: str
     n_examples: int = Field(gt=0)
 
+    def same(self, other: SftSetRef) -> bool:
+        """Whether both are one set: by content where that is known, else by name."""
+        hashes = (self.content_hash, other.content_hash)
+        if any(value in ("", UNKNOWN) for value in hashes):
+            return self.name == other.name
+        return self.content_hash == other.content_hash
+
+
+Ref = TypeVar("Ref", ModelRef, SftSetRef)
+
+
+def grouped(references: Iterable[Ref]) -> dict[Ref, int]:
+    """A number for each model or SFT set: one for those that are the same, also where only a third tells it of two."""
+    groups: list[list[Ref]] = []
+    for reference in dict.fromkeys(references):
+        joined: list[list[Ref]] = [group for group in groups if any(reference.same(other) for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append([*(other for group in joined for other in group), reference])
+    return {reference: number for number, group in enumerate(groups) for reference in group}
+
 
 class Provenance(Record):
     """Where the numbers come from."""
@@ -304,7 +324,7 @@ def read_json(path: Path) -> Any:
         RecordError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows put a mark before what they save
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

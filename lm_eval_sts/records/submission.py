@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from lm_eval_sts.records.agreement import Target
-from lm_eval_sts.records.base import FORMAT_VERSION, UNKNOWN, Finite, Record
+from lm_eval_sts.records.base import FORMAT_VERSION, UNKNOWN, Finite, ModelRef, Record
 
 Category = Literal["predictor", "training", "null", "oracle", "published"]
 """How an entry is to be read: ``predictor`` is scored before any training; ``training`` trains a little; ``null`` knows
@@ -26,7 +26,7 @@ SettingName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9]
 """A registered setting: folder and file name below ``leaderboard/settings``, without ``.json``."""
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
-Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*$")]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\r\n]*[^\s][^\r\n]*$")]
 Url = Annotated[str, Field(max_length=500, pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?([/?#][!#-&(-;=?-~]*)?$")]
 """An address in ASCII that goes where it seems to: no look-alike letters in the host, no user before it."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -76,6 +76,10 @@ class SubmittedSetting(Record):
     dtype: Line = UNKNOWN
     """Of the weights as they were read: a weights hash covers it, so that the hashes of one model in two dtypes
     differ and are not compared."""
+    tensors_hash: str = UNKNOWN
+    """Of the base model's weights alone; with ``config_hash`` compared in place of ``weights_hash`` where known."""
+    config_hash: str = UNKNOWN
+    """Of the entries of the base model's config that may change an activation."""
     scores: Annotated[dict[str, Finite], Field(min_length=1, max_length=1000)]
     """Domain to predicted score."""
     errors: Annotated[dict[str, Annotated[Finite, Field(ge=0)]], Field(max_length=1000)] = {}
@@ -83,6 +87,16 @@ class SubmittedSetting(Record):
     fitted_on: Annotated[tuple[Line, ...], Field(max_length=10_000)] | None = None
     """What the predictor was fitted on for this setting, where that differs between settings; None: as the whole
     submission says."""
+
+    def model(self) -> ModelRef:
+        """The base model that was read, as far as the submission tells."""
+        return ModelRef(
+            name=UNKNOWN,
+            weights_hash=self.weights_hash,
+            dtype=self.dtype,
+            tensors_hash=self.tensors_hash,
+            config_hash=self.config_hash,
+        )
 
 
 class Submission(Record):

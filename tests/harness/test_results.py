@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.harness.results import export_predictions, read_predictions
-from lm_eval_sts.records import Prediction, dump_record, load_record, save_record
+from lm_eval_sts.records import Prediction, dump_record, load_record, save_record, with_hash
 from tests.messages import says
 from tests.test_files import JSON
 from tests.test_records import changed, make_prediction
@@ -195,6 +195,50 @@ def test_an_export_does_not_replace_another_run(tmp_path):
     assert list(tmp_path.glob("[!.]*")) == [file], "nothing was written"
     export_predictions([second], tmp_path, overwrite=True)
     assert load_record(Prediction, file) == second
+
+
+def test_runs_with_other_settings_are_two_runs_with_files_of_their_own(tmp_path):
+    """One setting all the same: what reads a folder wants one of them, and says in what they differ."""
+
+    def run(**options: Any) -> Prediction:
+        made = {"seed": options.pop("seed", 0), "settings": {**options, "profiles_dir": f"/{options}"}}
+        return of("org/a").model_copy(update={"provenance": PROVENANCE.model_copy(update=made)})
+
+    files = export_predictions([run(n_features=50)], tmp_path) + export_predictions([run(n_features=100)], tmp_path)
+    files += export_predictions([run(n_features=50, seed=1)], tmp_path)
+    assert len(set(files)) == 3
+    with says(RecordError, "differ in n_features (50 and 100))", *files[:2]):
+        read_predictions(*files[:2])
+    with says(RecordError, "they differ in seed (0 and 1)"):
+        read_predictions(files[0], files[2])
+    moved = run(n_features=50).provenance.settings | {"profiles_dir": "/elsewhere", "predictors": ["sts_act"]}
+    again = PROVENANCE.model_copy(update={"seed": 0, "settings": moved})
+    assert export_predictions([of("org/a").model_copy(update={"provenance": again})], tmp_path) == files[:1]
+
+
+@pytest.mark.parametrize(
+    "key", ["configs", "sts_results", "predictions", "sts_physics", "left_out", "predictions_are_with"]
+)
+def test_a_damaged_key_in_one_of_several_result_files_is_noticed(tmp_path, key):
+    write(tmp_path / "results_1.json", of("org/a"))
+    data = result_json(dump_record(of("org/b")))
+    for task in ("sts_law", "sts_physics"):
+        metadata = data["configs"][task]["metadata"]
+        metadata["sts_results"] = with_hash({"format_version": 1, "left_out": {}, **metadata["sts_results"]})
+    damaged = tmp_path / "results_2.json"
+    text = json.dumps(data)
+    damaged.write_text(text)
+    assert len(read_predictions(tmp_path)) == 2
+    at = text.rindex(f'"{key}"') + 2
+    damaged.write_text(text[:at] + "~" + text[at + 1 :])
+    with says(RecordError, damaged, "damaged"):
+        read_predictions(tmp_path)
+
+
+def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
+    (file,) = export_predictions([of("org/a")], tmp_path)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_predictions(file) == [of("org/a")]
 
 
 def test_what_holds_no_predictions(tmp_path):

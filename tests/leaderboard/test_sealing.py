@@ -92,6 +92,8 @@ def test_the_commitment_is_what_the_documentation_says():
         {"settings__a/one__scores__law": 1.5000000000000002},
         {"settings__a/one__errors": {}},
         {"settings__a/one__weights_hash": "d" * 64},
+        {"settings__a/one__tensors_hash": "d" * 64},
+        {"settings__a/one__config_hash": "d" * 64},
         {"fitted_on": ["law"]},
         {"settings__a/one__fitted_on": ["law"]},
         {"target": "delta"},

@@ -44,7 +44,7 @@ def ask(port: int, path: str = "/index.html", *headers: str, method: str = "GET"
         return connection.makefile("rb").read().decode("latin-1")
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "LocalHost"])
 def test_this_machine_is_answered(port, name):
     for path in ("/index.html", "/", "/index.html?x=1"):
         assert ask(port, path, f"Host: {name}:{port}").endswith("the page")

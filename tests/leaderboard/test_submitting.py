@@ -81,7 +81,10 @@ def test_what_it_was_fitted_on_is_told_by_registered_names(root):
 @pytest.mark.parametrize(
     ("predictions", "said"),
     [
-        ([made.prediction(SCORES, weights="d" * 64)], "no registered setting for the prediction sts_icl"),
+        (
+            [made.prediction(SCORES, weights="d" * 64)],
+            "no registered setting for sts_icl on sts_mmlu_pro, org/model and org/set: nearest are ",
+        ),
         ([made.prediction(SCORES, **KNOWN)] * 2, None),
         ([made.prediction(SCORES, **KNOWN), made.prediction(SCORES, se=0.2, **KNOWN)], "two predictions of sts_icl"),
         (
@@ -98,6 +101,17 @@ def test_what_makes_no_submission(root, predictions, said):
         return
     with says(RecordError, said):
         submissions(root, *predictions)
+
+
+def test_what_is_not_registered_is_left_out_and_named(root, caplog):
+    """A folder of results holds more settings than were measured, and registered."""
+    others = [made.prediction(SCORES, predictor=name, weights="d" * 64) for name in ("sts_act", "sts_icl")]
+    found = submissions(root, *others, made.prediction(SCORES, **KNOWN))
+    assert [(each.predictor, list(each.settings)) for each in found] == [("sts_icl", ["a/one", "a/strong"])]
+    (told,) = caplog.messages
+    assert told.startswith(
+        "left out: no registered setting for sts_act, sts_icl on sts_mmlu_pro, org/model and org/set"
+    )
 
 
 def test_a_setting_that_is_not_registered_yet(root):
@@ -129,6 +143,14 @@ def test_predictions_are_not_replaced(root):
         (other,) = submissions(root, made.prediction(SCORES, **{**KNOWN, **changes}), setting="a/one")
         with says(RecordError, f"sts_icl 1: the predictions for a/one are others than before ({said}): raise"):
             merge(one, other)
+    known = {"tensors_hash": "1" * 64, "config_hash": "2" * 64}
+    one, other = (
+        submission.model_copy(
+            update={"settings": {"a/one": submission.settings["a/one"].model_copy(update={**known, **more})}}
+        )
+        for submission, more in ((one, {}), (one, {"weights_hash": "e" * 64}))
+    )
+    assert merge(one, other).settings == one.settings, "another pad token is no other model"
     (other,) = submissions(root, made.prediction(SCORES, target="delta", **{**KNOWN, "content": OTHER}))
     with says(RecordError, "sts_icl 1: target or category are others than before"):
         merge(one, other)

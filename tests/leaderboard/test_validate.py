@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.leaderboard.validate import validate
+from lm_eval_sts.records import Outcome, load_record, save_record
 from tests.leaderboard.made import OTHER, SETTING, leaderboard, line_of, submission, told, write
 from tests.messages import says
 from tests.test_files import JSON
@@ -40,12 +41,13 @@ def test_a_good_submission(root):
         (
             {"settings__a/one__weights_hash": OTHER},
             '"weights_hash"',
-            "a/one: predicted from another base model (weights_hash cccccccccccc…) than was measured (aaaaaaaaaaaa…)",
+            "a/one: predicted from another base model than was measured "
+            "(weights or config cccccccccccc and aaaaaaaaaaaa)",
         ),
         (
             {"settings__a/one__content_hash": OTHER},
             '"content_hash"',
-            "a/one: predicted from another SFT set (content_hash cccccccccccc…) than was measured (bbbbbbbbbbbb…)",
+            "a/one: predicted from another SFT set than was measured (content cccccccccccc and bbbbbbbbbbbb)",
         ),
         (
             {"settings__a/one__weights_hash": "unknown"},
@@ -82,6 +84,12 @@ def test_what_is_wrong_with_one_submission(root, changes, marked, said):
     assert told(root, path) == [f"{line_of(path, marked)}: {said}"]
 
 
+@pytest.mark.parametrize("changes", [{"submitter__name": "  "}, {"title": "\t"}, {"notes": [" "]}])
+def test_a_line_of_nothing_but_blanks_is_none(root, changes):
+    (said,) = told(root, write(root, submission(**changes)))
+    assert "should match pattern" in said
+
+
 def test_what_is_allowed(root):
     known = {"weights_hash": OTHER, "content_hash": OTHER}
     for changes in (
@@ -93,6 +101,26 @@ def test_what_is_allowed(root):
         {"settings__a/one__errors": {}},
     ):
         assert told(root, write(root, submission(**changes))) == []
+
+
+def test_another_pad_token_makes_no_other_model(root):
+    """Weights and config apart decide where both sides know them; older submissions and settings have one hash."""
+    file = root / "settings" / "a" / "one.json"
+    outcome = load_record(Outcome, file)
+    known = {"tensors_hash": "1" * 64, "config_hash": "2" * 64}
+    model = outcome.model.model_copy(update=known)
+    ours = {**SETTING, "dtype": model.dtype}
+
+    def said(**changes):
+        return told(root, write(root, submission(**{"settings__a/one": {**ours, **changes}})))
+
+    assert said(**known) == [] and len(said(**known, weights_hash=OTHER)) == 1, "the setting does not know them yet"
+    save_record(outcome.model_copy(update={"model": model}), file)
+    assert said() == said(**known) == said(**known, weights_hash=OTHER) == []
+    (one,) = said(**{**known, "config_hash": "3" * 64})
+    assert one.endswith(f"than was measured (config {'3' * 12} and {'2' * 12})")
+    (one,) = said(weights_hash=OTHER)
+    assert one.endswith("(weights or config cccccccccccc and aaaaaaaaaaaa)")
 
 
 def test_published_scores_may_lack_domains_and_hashes(root):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from statistics import median
 
@@ -12,10 +14,13 @@ from lm_eval_sts.agreement.reliability import reliability
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.microworld.split import read_split
+from lm_eval_sts.records import save_record
 from lm_eval_sts.shipped import MICRO, load_outcome, outcome_names
 from microworld.data import SHIPPED
 from microworld.domains import DOMAINS
 from microworld.sweep import DOSES, jobs
+from tests.agreement import made
+from tests.test_cli import call, fails
 
 SPLIT = read_split()
 OUTCOMES = {job.setting: load_outcome(f"micro/{job.setting}") for job in jobs()}
@@ -39,17 +44,42 @@ def test_they_are_of_the_shipped_sft_sets(name):
 
 
 def test_they_are_of_the_shipped_model_and_questions():
-    from transformers import AutoModelForCausalLM
-
-    from lm_eval_sts.features.identity import weights_hash
-
-    shipped = weights_hash(AutoModelForCausalLM.from_pretrained(asset("micro/model")).eval())
+    shipped = reference_of(asset("micro/model"))
     for outcome in OUTCOMES.values():
-        assert outcome.model.weights_hash == shipped
+        assert outcome.model == shipped
         assert tuple(outcome.domains) == DOMAINS
         assert {d.score.n for d in outcome.domains.values()} == {SHIPPED["measure"]}
         assert outcome.measurement.limit is None
     assert len({o.measurement.documents_hash for o in OUTCOMES.values()}) == 1
+
+
+def reference_of(folder):
+    from transformers import AutoModelForCausalLM
+
+    from lm_eval_sts.features.identity import model_ref
+
+    return model_ref(AutoModelForCausalLM.from_pretrained(folder).eval(), "micro/model", "unknown")
+
+
+def test_a_copy_whose_generation_ends_elsewhere_is_the_shipped_model(tmp_path, monkeypatch, capsys):
+    """As after a training script that set the pad token, or as read from GGUF by another version of transformers."""
+    copy = shutil.copytree(asset("micro/model"), tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "eos_token_id": 3, "pad_token_id": 5}))
+    shipped = OUTCOMES["add-home-short"]
+    model = reference_of(copy).model_copy(update={"name": "a-copy"})
+    assert model.weights_hash != shipped.model.weights_hash
+    scores = {domain: float(i) for i, domain in enumerate(shipped.domains)}
+    found = made.prediction(scores, content=shipped.sft_set.content_hash, tasks="micro", task_version="1.0")
+    compare = ("compare", "--predictions", tmp_path / "p.json", "--outcome", "micro/add-home-short")
+    for reference in (model, model.model_copy(update={"config_hash": "0" * 64})):
+        setting = found.setting.model_copy(update={"model": reference})
+        save_record(found.model_copy(update={"setting": setting}), tmp_path / "p.json")
+        if reference == model:
+            assert call(monkeypatch, *compare) == 0
+            assert "sts_icl" in capsys.readouterr().out
+    said = fails(monkeypatch, capsys, *compare)
+    assert f"config {'0' * 12} and {shipped.model.config_hash[:12]}" in said
 
 
 def test_every_base_accuracy_is_the_same():
