@@ -1,4 +1,4 @@
-"""What model is this: hashes of the model as it is in memory."""
+"""What model is this: one with all of its weights, and hashes of it as it is in memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.records import ModelRef
 
@@ -58,6 +59,26 @@ UNDECLARED: Final = frozenset(
     }
 )
 """Entries that modelling code of transformers reads also of configs that do not declare them."""
+
+
+def load_whole(kind: Any, path: str, **options: Any) -> Any:
+    """A model from its files.
+
+    Args:
+        kind: The class or auto class of transformers.
+        path: Folder or hub id.
+        options: Of ``from_pretrained``.
+
+    Raises:
+        ModelError: Weights are missing, which transformers makes up at random with a warning only.
+    """
+    model, report = kind.from_pretrained(path, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{len(missing)} weights of a {type(model).__name__} are not in {path}, for instance {missing[0]}: give a "
+            "whole causal language model"
+        )
+    return model
 
 
 def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:

@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -72,7 +74,7 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     """
     check_tasks(manager, tasks)
     try:
-        with _local_data_read_anew():
+        with _local_data_read_anew(), _local_code_read_anew(manager):
             loaded = manager.load(list(tasks))
     except StsError:
         raise
@@ -114,6 +116,23 @@ def _local_data_read_anew() -> Iterator[None]:
         yield
     finally:
         datasets.load_dataset = original
+
+
+@contextmanager
+def _local_code_read_anew(manager: TaskManager) -> Iterator[None]:
+    """Has Python read the code of the user's tasks: of one modification time it would take its compiled copy."""
+    if not manager.include_path:
+        yield
+        return
+    for name in [name for name, module in sys.modules.items() if "__mtime__" in vars(module)]:  # lm-eval's mark
+        del sys.modules[name]
+    original = sys.pycache_prefix
+    with tempfile.TemporaryDirectory() as nothing:
+        sys.pycache_prefix = nothing
+        try:
+            yield
+        finally:
+            sys.pycache_prefix = original
 
 
 @dataclass(frozen=True)

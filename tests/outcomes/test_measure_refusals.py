@@ -190,6 +190,8 @@ def broken(name: str, models: Path, folder: Path) -> Path:
         weights.write_bytes(weights.read_bytes()[:-10])
     elif name == "gone":
         weights.unlink()
+    elif name == "tensors":
+        save_file({k: v for k, v in load_file(weights).items() if "layers.1." not in k}, weights, {"format": "pt"})
     else:
         weights.rename(folder / "model-00001-of-00002.safetensors")
         shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
@@ -213,6 +215,16 @@ def test_tuned_models_that_cannot_be_used(name, parts, models, task, tmp_path, n
         command(
             *("--base", models / "base", "--tuned", bad, "--tasks", "local", "--include_path", task),
             *("--output", tmp_path / "o.json", "--device", "cpu"),
+        )
+
+
+@pytest.mark.parametrize("options", [[], ["--share_prefix"]])
+def test_a_tuned_model_that_lacks_weights(options, models, task, tmp_path):
+    bad = broken("tensors", models, tmp_path / "bad")
+    with says(ModelError, bad, "weights of a LlamaForCausalLM are not in", "model.layers.1."):
+        command(
+            *("--base", models / "base", "--tuned", bad, "--tasks", "local", "--include_path", task),
+            *("--output", tmp_path / "o.json", "--device", "cpu", *options),
         )
 
 
