@@ -6,11 +6,13 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.adapters import inner_model
@@ -79,6 +81,25 @@ def load_whole(kind: Any, path: str, **options: Any) -> Any:
             "whole causal language model"
         )
     return model
+
+
+def commit_of(name: str, revision: str | None, *, file: str = "config.json", subfolder: str = "") -> str | None:
+    """The commit at which a model from the hub is in the cache; None for a folder.
+
+    Args:
+        name: Folder or hub id.
+        revision: Branch, tag or commit; None for main.
+        file: A file that it has.
+        subfolder: Where in the repository it lies.
+    """
+    if Path(name).is_dir():
+        return None
+    options = {"revision": revision or "main", "subfolder": subfolder, "local_files_only": True}
+    try:
+        found = cached_file(name, file, **options)
+    except OSError:  # a hub without a cache
+        return None
+    return str(commit) if (commit := extract_commit_hash(found, None)) else None
 
 
 def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:

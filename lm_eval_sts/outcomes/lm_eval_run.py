@@ -85,13 +85,32 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     return Tasks([item for name, item in objects.items() if name not in inside], loaded["tasks"])
 
 
+def planned(tasks: Tasks, conditions: Conditions) -> dict[str, dict[str, Any]]:
+    """How lm-eval will put each task's questions: what a finished run says of a domain, by the task's name."""
+    found = {}
+    for name, task in tasks.single.items():
+        shots, generation = task.config.num_fewshot, task.config.generation_kwargs
+        if conditions.num_fewshot is not None and shots != 0:  # of a task that has none, lm-eval ignores the option
+            shots = conditions.num_fewshot
+        if task.config.output_type == "generate_until":
+            generation = {**(generation or {}), **conditions.generation}
+        found[name] = {
+            "output_type": str(task.config.output_type),
+            "num_fewshot": shots or 0,
+            "generation_kwargs": generation,
+        }
+    return found
+
+
 def check_choice(tasks: Tasks, choice: MetricChoice) -> None:
-    """Refuses a metric or filter that a task does not have.
+    """Refuses tasks that measure nothing, and a metric or filter that a task does not have.
 
     Raises:
         SettingsError: Names what is there.
     """
     for name, task in tasks.single.items():
+        if type(task).__module__.startswith(f"{__package__.partition('.')[0]}."):
+            raise SettingsError(f"task {name} predicts, and measures no model: give the task that it is about")
         filters = [ensemble.name for ensemble in getattr(task, "_filters", ())]
         for kind, asked, there in (("metric", choice.metric, task.aggregation()), ("filter", choice.filter, filters)):
             if asked is not None and asked not in there:

@@ -77,25 +77,6 @@ def check_loadable(args: Mapping[str, Any], apply_chat_template: bool | str) -> 
         _check_adapter(args, config, tokenizer)
 
 
-def commit_of(args: Mapping[str, Any]) -> str | None:
-    """The commit at which a model from the hub is in the cache; None for a folder."""
-    from transformers.utils.hub import cached_file, extract_commit_hash
-
-    if Path(str(args["pretrained"])).is_dir():
-        return None
-    try:
-        file = cached_file(
-            args["pretrained"],
-            str(args.get("gguf_file") or "config.json"),
-            revision=str(args.get("revision") or "main"),
-            subfolder=str(args.get("subfolder") or ""),
-            local_files_only=True,
-        )
-    except OSError:  # a hub without a cache
-        return None
-    return str(commit) if (commit := extract_commit_hash(file, None)) else None
-
-
 def load_model(args: Mapping[str, Any], batch_size: int | str, device: str, share_prefix: bool) -> Any:
     """The model as lm-eval's ``hf`` loads it.
 

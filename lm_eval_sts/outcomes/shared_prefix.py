@@ -35,7 +35,7 @@ class WholeLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     """``hf`` that refuses a model whose files lack weights; takes the arguments of ``HFLM``."""
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        kind = self.AUTO_MODEL_CLASS
+        kind: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]  # lm-eval is not typed
         self.AUTO_MODEL_CLASS = SimpleNamespace(
             from_pretrained=lambda name, **options: load_whole(kind, name, **options)
         )
