@@ -118,8 +118,9 @@ def measure(
         trust_base=trust_base,
     )
     base_side, tuned_sides = measuring.sides(base, tuned)
-    base_run = measuring.run(base_side, check=lambda model: measuring.check_tuned(tuned_sides, model))
-    tuned_runs = [measuring.run(side, base_run) for side in tuned_sides]
+    finished = [side.run for side in (base_side, *tuned_sides) if side.run is not None]
+    base_run = measuring.run(base_side, finished, check=lambda model: measuring.check_tuned(tuned_sides, model))
+    tuned_runs = [measuring.run(side, finished, base_run) for side in tuned_sides]
     if os.environ.get("RANK", "0") != "0":
         return
     manifests = _manifests(tuned_sides, tuned_runs)
@@ -208,8 +209,14 @@ class _Measuring:
 
         return build_task_manager(self.conditions.include_path, self.model_args)
 
-    def run(self, given: _Given, base: Run | None = None, check: Callable[[ModelRef], object] | None = None) -> Run:
-        """A side's run; the base model's is needed for tuned ones."""
+    def run(
+        self,
+        given: _Given,
+        finished: Sequence[Run],
+        base: Run | None = None,
+        check: Callable[[ModelRef], object] | None = None,
+    ) -> Run:
+        """A side's run; the base model's is needed for tuned ones, and may not contradict one that was given."""
         from lm_eval_sts.outcomes.measure import evaluate_model
         from lm_eval_sts.shipped import shipped_name
 
@@ -230,6 +237,7 @@ class _Measuring:
             model_name=shipped_name(str(given.args["pretrained"])),
             trust_base=self.trust_base,
             check=check,
+            partners=finished,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.model import Model, Source
-from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.features.identity import load_whole, model_ref
 
 
 def load_tuned(model: Model, source: Source, folder: Path) -> PreTrainedModel:
@@ -41,7 +41,8 @@ def load_tuned(model: Model, source: Source, folder: Path) -> PreTrainedModel:
 def _load(model: Model, path: str, revision: str | None) -> PreTrainedModel:
     loaded: Any = model.model
     try:
-        found = AutoModelForCausalLM.from_pretrained(
+        found = load_whole(
+            AutoModelForCausalLM,
             path,
             revision=revision or "main",
             dtype=loaded.dtype,

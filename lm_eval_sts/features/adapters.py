@@ -41,20 +41,23 @@ def check_adapter(model: Any, name: str) -> None:
     Raises:
         ModelError: It does not: its hidden states are not those of the adapted model.
     """
-    config = model.active_peft_config
-    kind = getattr(config.peft_type, "value", config.peft_type)
-    obstacle = ""
-    if config.is_prompt_learning:
-        obstacle = "puts tokens of its own before every text"
-    elif getattr(config, "alora_invocation_tokens", None):
-        obstacle = "switches itself on at certain tokens (aLoRA)"
-    elif not _agree(model):
-        obstacle = "does not act inside the model's layers alone"
-    if obstacle:
+    if why := obstacle(model):
+        kind = model.active_peft_config.peft_type
         raise ModelError(
-            f"adapter {name} ({kind}) {obstacle}, so that the adapted model's hidden states cannot be read: use an "
-            "adapter that can be merged, as LoRA can, or save the merged model and give that folder as pretrained"
+            f"adapter {name} ({getattr(kind, 'value', kind)}) {why}, so that the adapted model's hidden states cannot "
+            "be read: use an adapter that can be merged, as LoRA can, or save the merged model and give that folder as "
+            "pretrained"
         )
+
+
+def obstacle(model: Any) -> str:
+    """Why the model underneath PEFT's wrapper does not compute what the wrapped one does; empty where it does."""
+    config = model.active_peft_config
+    if config.is_prompt_learning:
+        return "puts tokens of its own before every text"
+    if getattr(config, "alora_invocation_tokens", None):
+        return "switches itself on at certain tokens (aLoRA)"
+    return "" if _agree(model) else "does not act inside the model's layers alone"
 
 
 def _agree(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What model is this: hashes of the model as it is in memory."""
+"""What model is this: one with all of its weights, and hashes of it as it is in memory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file, extract_commit_hash
 
+from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.records import ModelRef
 
@@ -58,6 +61,45 @@ UNDECLARED: Final = frozenset(
     }
 )
 """Entries that modelling code of transformers reads also of configs that do not declare them."""
+
+
+def load_whole(kind: Any, path: str, **options: Any) -> Any:
+    """A model from its files.
+
+    Args:
+        kind: The class or auto class of transformers.
+        path: Folder or hub id.
+        options: Of ``from_pretrained``.
+
+    Raises:
+        ModelError: Weights are missing, which transformers makes up at random with a warning only.
+    """
+    model, report = kind.from_pretrained(path, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{len(missing)} weights of a {type(model).__name__} are not in {path}, for instance {missing[0]}: give a "
+            "whole causal language model"
+        )
+    return model
+
+
+def commit_of(name: str, revision: str | None, *, file: str = "config.json", subfolder: str = "") -> str | None:
+    """The commit at which a model from the hub is in the cache; None for a folder.
+
+    Args:
+        name: Folder or hub id.
+        revision: Branch, tag or commit; None for main.
+        file: A file that it has.
+        subfolder: Where in the repository it lies.
+    """
+    if Path(name).is_dir():
+        return None
+    options = {"revision": revision or "main", "subfolder": subfolder, "local_files_only": True}
+    try:
+        found = cached_file(name, file, **options)
+    except OSError:  # a hub without a cache
+        return None
+    return str(commit) if (commit := extract_commit_hash(found, None)) else None
 
 
 def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:

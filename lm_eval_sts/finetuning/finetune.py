@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import SettingsError, StsError, TrainingError
+from lm_eval_sts.features.identity import commit_of, model_ref
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
@@ -145,6 +146,8 @@ def finetune(
     started = time.monotonic()
     with setup.quiet_libraries(), ExitStack() as until:
         config = setup.load_config(model, revision)
+        # Tokenizer and weights of the same commit, which the manifest names.
+        revision = commit_of(model, revision) or revision
         tokenizer = setup.load_tokenizer(model, revision)
         limit = length_limit(recipe.max_length, setup.context_length(config))
         data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
@@ -156,7 +159,7 @@ def finetune(
         base_model = setup.load_model(model, revision, recipe)
         run = _Run(
             model=model,
-            base=_on_main(arguments, lambda: _identify(base_model, model_name or model)),
+            base=_on_main(arguments, lambda: _identify(base_model, model_name or model, revision)),
             sft_set=sft_set,
             recipe=recipe,
             seed=seed,
@@ -224,12 +227,10 @@ def _on_main(arguments: Any, action: Callable[[], T]) -> T:
     return result[0]  # type: ignore[no-any-return]
 
 
-def _identify(model: Any, name: str) -> _Base:
-    from lm_eval_sts.features.identity import model_ref
+def _identify(model: Any, name: str, revision: str | None) -> _Base:
     from lm_eval_sts.finetuning.training_checks import weights_norm
 
-    reference = model_ref(model, name, str(getattr(model.config, "_commit_hash", None) or UNKNOWN))
-    return _Base(reference, weights_norm(model))
+    return _Base(model_ref(model, name, revision or UNKNOWN), weights_norm(model))
 
 
 def _update_norm(run: _Run) -> float:

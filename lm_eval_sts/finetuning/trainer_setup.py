@@ -15,6 +15,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError
+from lm_eval_sts.features.identity import load_whole
 from lm_eval_sts.finetuning.claims import COMPLETE
 from lm_eval_sts.finetuning.hardware import Devices
 from lm_eval_sts.finetuning.training_data import TrainingData
@@ -157,18 +158,11 @@ def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:
 
     dtype = torch.bfloat16 if recipe.method == "lora" and recipe.dtype == "bfloat16" else torch.float32
     try:
-        read: Any = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision or "main", dtype=dtype, output_loading_info=True
-        )
+        return load_whole(AutoModelForCausalLM, model, revision=revision or "main", dtype=dtype)
+    except StsError:
+        raise
     except Exception as error:
         raise _not_loaded("weights", model, revision, error) from error
-    loaded, report = read
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"{len(missing)} weights of a {type(loaded).__name__} are not in {model}, for instance {missing[0]}: give "
-            "a whole causal language model as --model"
-        )
-    return loaded
 
 
 def _not_loaded(part: str, model: str, revision: str | None, error: Exception) -> ModelError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -12,7 +11,7 @@ from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.model import Model, Source
 from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
-from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.features.identity import commit_of, model_ref
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 
@@ -62,7 +61,7 @@ class LmEvalModel(Model):
     @property
     def revision(self) -> str:
         """Commit of the hub snapshot that it was loaded from; ``unknown`` for a local folder."""
-        return _cached_commit(self.name, str(getattr(self.lm, "revision", None) or "main"))
+        return commit_of(self.name, str(getattr(self.lm, "revision", None) or "main")) or UNKNOWN
 
     def encode(self, text: str) -> list[int]:
         """Token ids exactly as lm-eval makes them for this model."""
@@ -100,15 +99,3 @@ class LmEvalModel(Model):
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
-
-
-def _cached_commit(name: str, revision: str) -> str:
-    """The commit of the hub snapshot that a model was loaded from; ``unknown`` for a local folder."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        file = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError:  # a path, not a repository's name
-        return UNKNOWN
-    return Path(file).parent.name if isinstance(file, str) else UNKNOWN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,8 @@ _OF_THE_MODEL: Final = {
     "versions": "the packages' versions",
 }
 """What a run depends on that may differ between base and tuned, and how that is called; anything else may not."""
+_OF_THE_TASKS: Final = {"tasks", "num_fewshot", "gen_kwargs"}
+"""What is compared task by task: an option that says what a task says itself is no difference."""
 _ENOUGH: Final = 3
 """Domains whose scores agree to the last digit only if the weights do."""
 
@@ -48,6 +50,38 @@ def check_comparable(base: Run, tuned: Sequence[Run]) -> list[str]:
     runs = [base, *tuned]
     notes = [_check_distinct(first, second) for i, first in enumerate(runs) for second in runs[i + 1 :]]
     return [note for note in notes if note] + [note for run in tuned for note in _differences(base, run)]
+
+
+def check_planned(run: Run, depends: Dependencies, tasks: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuses, before a model is run, to put questions otherwise than in a finished run that it is to be paired with.
+
+    Args:
+        run: The finished run.
+        depends: What the answers will depend on.
+        tasks: What will be said of each task, by its name: fields of :class:`~.run_facts.DomainFacts`.
+
+    Raises:
+        RecordError: A condition differs; names both sides.
+    """
+    facts = run.facts
+    there = {domain.task: domain for domain in facts.domains.values()}
+    compared: dict[str, tuple[object, object]] = {
+        "--limit": (facts.limit, depends.limit),
+        "the chat template's hash": (facts.chat_template_hash, depends.chat_template),
+        "the system instruction's hash": (facts.system_instruction_hash, depends.system_instruction),
+        "the set of tasks": (", ".join(sorted(there)), ", ".join(sorted(tasks))),
+    }
+    if None not in (depends.fewshot_as_multiturn, facts.fewshot_as_multiturn):
+        compared["fewshot_as_multiturn"] = facts.fewshot_as_multiturn, depends.fewshot_as_multiturn
+    for task in sorted(there.keys() & tasks.keys()):
+        compared |= {f"{name} of {task}": (getattr(there[task], name), v) for name, v in tasks[task].items()}
+    compared |= _dependencies(facts.depends, depends)
+    for what, (before, asked) in compared.items():
+        if before != asked:
+            raise RecordError(
+                f"cannot pair: {what} is {_shown(before)} in {run.name}, and {_shown(asked)} is asked for: give the "
+                "options that it was run with"
+            )
 
 
 def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest], *, trust_base: bool = False) -> list[str]:
@@ -125,17 +159,21 @@ def _check_conditions(base: Run, run: Run) -> None:
 
 def _check_dependencies(base: Run, run: Run) -> None:
     """What this package itself wrote down of both runs."""
-    ours, theirs = base.facts.depends, run.facts.depends
-    if ours is None or theirs is None:
-        return
-    for task in sorted(ours.tasks.keys() & theirs.tasks.keys()):
-        if ours.tasks[task] != theirs.tasks[task]:
-            values = ours.tasks[task], theirs.tasks[task]
-            raise _differ(f"the hash of task {task} (configuration, code and data)", base, run, values, "measure again")
-    for field in Dependencies.model_fields.keys() - _OF_THE_MODEL.keys() - {"tasks"}:
-        values = getattr(ours, field), getattr(theirs, field)
+    for what, values in _dependencies(base.facts.depends, run.facts.depends).items():
         if values[0] != values[1]:
-            raise _differ(field, base, run, values, "measure both alike")
+            raise _differ(what, base, run, values, "measure both alike")
+
+
+def _dependencies(ours: Dependencies | None, theirs: Dependencies | None) -> dict[str, tuple[object, object]]:
+    """What may not differ, of both; nothing where one is not known."""
+    if ours is None or theirs is None:
+        return {}
+    tasks = {
+        f"the hash of task {task} (configuration, code and data)": (ours.tasks[task], theirs.tasks[task])
+        for task in sorted(ours.tasks.keys() & theirs.tasks.keys())
+    }
+    fields = sorted(Dependencies.model_fields.keys() - _OF_THE_MODEL.keys() - _OF_THE_TASKS)
+    return tasks | {field: (getattr(ours, field), getattr(theirs, field)) for field in fields}
 
 
 def _check_domains(base: Run, run: Run) -> None:

@@ -7,6 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -70,7 +72,7 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     """
     check_tasks(manager, tasks)
     try:
-        with _local_data_read_anew():
+        with _local_data_read_anew(), _local_code_read_anew(manager):
             loaded = manager.load(list(tasks))
     except StsError:
         raise
@@ -81,13 +83,32 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     return Tasks([item for name, item in objects.items() if name not in inside], loaded["tasks"])
 
 
+def planned(tasks: Tasks, conditions: Conditions) -> dict[str, dict[str, Any]]:
+    """How lm-eval will put each task's questions: what a finished run says of a domain, by the task's name."""
+    found = {}
+    for name, task in tasks.single.items():
+        shots, generation = task.config.num_fewshot, task.config.generation_kwargs
+        if conditions.num_fewshot is not None and shots != 0:  # of a task that has none, lm-eval ignores the option
+            shots = conditions.num_fewshot
+        if task.config.output_type == "generate_until":
+            generation = {**(generation or {}), **conditions.generation}
+        found[name] = {
+            "output_type": str(task.config.output_type),
+            "num_fewshot": shots or 0,
+            "generation_kwargs": generation,
+        }
+    return found
+
+
 def check_choice(tasks: Tasks, choice: MetricChoice) -> None:
-    """Refuses a metric or filter that a task does not have.
+    """Refuses tasks that measure nothing, and a metric or filter that a task does not have.
 
     Raises:
         SettingsError: Names what is there.
     """
     for name, task in tasks.single.items():
+        if type(task).__module__.startswith(f"{__package__.partition('.')[0]}."):
+            raise SettingsError(f"task {name} predicts, and measures no model: give the task that it is about")
         filters = [ensemble.name for ensemble in getattr(task, "_filters", ())]
         for kind, asked, there in (("metric", choice.metric, task.aggregation()), ("filter", choice.filter, filters)):
             if asked is not None and asked not in there:
@@ -112,6 +133,23 @@ def _local_data_read_anew() -> Iterator[None]:
         yield
     finally:
         datasets.load_dataset = original
+
+
+@contextmanager
+def _local_code_read_anew(manager: TaskManager) -> Iterator[None]:
+    """Has Python read the code of the user's tasks: of one modification time it would take its compiled copy."""
+    if not manager.include_path:
+        yield
+        return
+    for name in [name for name, module in sys.modules.items() if "__mtime__" in vars(module)]:  # lm-eval's mark
+        del sys.modules[name]
+    original = sys.pycache_prefix
+    with tempfile.TemporaryDirectory() as nothing:
+        sys.pycache_prefix = nothing
+        try:
+            yield
+        finally:
+            sys.pycache_prefix = original
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.errors import BusyError, RecordError
-from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.features.identity import commit_of, model_ref
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
+from lm_eval_sts.outcomes.comparable import check_planned
 from lm_eval_sts.outcomes.conditions import Conditions
 from lm_eval_sts.outcomes.dependencies import dependencies
 from lm_eval_sts.outcomes.lm_eval_results import plain_args, read_run, run_from_results
@@ -26,11 +27,12 @@ from lm_eval_sts.outcomes.lm_eval_run import (
     build_task_manager,
     check_choice,
     load_tasks,
+    planned,
     run_lm_eval,
     write_files,
 )
 from lm_eval_sts.outcomes.metrics import MetricChoice
-from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, commit_of, load_model, parse_args
+from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, load_model, parse_args
 from lm_eval_sts.outcomes.outcome_files import check_writable
 from lm_eval_sts.outcomes.runs import STORED, Run, save_run
 from lm_eval_sts.records import UNKNOWN, ModelRef
@@ -60,6 +62,7 @@ def evaluate_model(
     model_name: str | None = None,
     trust_base: bool = False,
     check: Callable[[ModelRef], object] | None = None,
+    partners: Sequence[Run] = (),
 ) -> Run:
     """Runs lm-eval on a model, or finds the same run finished below ``output``.
 
@@ -81,6 +84,7 @@ def evaluate_model(
         model_name: What records call the base model; ``pretrained`` by default.
         trust_base: Take an adapter for one of this base model, whatever it says of itself.
         check: Called with the loaded model before anything is run: whatever it raises ends the measurement.
+        partners: Finished runs that this one is to be paired with.
 
     Returns:
         The run.
@@ -89,7 +93,7 @@ def evaluate_model(
         ModelError: The model cannot be loaded or run, or the adapter belongs to another base.
         SettingsError: There is no such task, metric, filter, chat template or device.
         DatasetError: A task's questions cannot be loaded.
-        RecordError: The results are not complete or cannot be written.
+        RecordError: The results are not complete or cannot be written, or ``partners`` were asked otherwise.
     """
     args = parse_args(model_args)
     device = choose_device(device)
@@ -98,13 +102,20 @@ def evaluate_model(
     manager = task_manager or build_task_manager(conditions.include_path, args)
     loaded = load_tasks(manager, tasks)
     check_choice(loaded, choice)
-    commit = commit_of(args)
+    commit = commit_of(
+        str(args["pretrained"]),
+        args.get("revision"),
+        file=str(args.get("gguf_file") or "config.json"),
+        subfolder=str(args.get("subfolder") or ""),
+    )
     # All files of one commit, and of the one that the record names.
     lm = load_model({**args, "revision": commit} if commit else args, batch_size, device, share_prefix)
     model = model_ref(lm.model, model_name or str(args["pretrained"]), commit or UNKNOWN)
     if check is not None:
         check(model)
     depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions)
+    for partner in partners:
+        check_planned(partner, depends, planned(loaded, conditions))
     folder = output / f"run-{depends.key[:16]}"
 
     with _alone(folder, lm):

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from lm_eval_sts.errors import ModelError, SettingsError, described
+from lm_eval_sts.errors import ModelError, SettingsError, StsError, described
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
 _WITHOUT_WEIGHTS: Final = ("meta tensor", "meta device", "device meta")
@@ -77,42 +77,21 @@ def check_loadable(args: Mapping[str, Any], apply_chat_template: bool | str) -> 
         _check_adapter(args, config, tokenizer)
 
 
-def commit_of(args: Mapping[str, Any]) -> str | None:
-    """The commit at which a model from the hub is in the cache; None for a folder."""
-    from transformers.utils.hub import cached_file, extract_commit_hash
-
-    if Path(str(args["pretrained"])).is_dir():
-        return None
-    try:
-        file = cached_file(
-            args["pretrained"],
-            str(args.get("gguf_file") or "config.json"),
-            revision=str(args.get("revision") or "main"),
-            subfolder=str(args.get("subfolder") or ""),
-            local_files_only=True,
-        )
-    except OSError:  # a hub without a cache
-        return None
-    return str(commit) if (commit := extract_commit_hash(file, None)) else None
-
-
 def load_model(args: Mapping[str, Any], batch_size: int | str, device: str, share_prefix: bool) -> Any:
     """The model as lm-eval's ``hf`` loads it.
 
     Raises:
-        ModelError: It cannot be loaded.
+        ModelError: It cannot be loaded, or weights are missing, which transformers makes up at random.
     """
-    from lm_eval.models.huggingface import HFLM
+    from lm_eval_sts.outcomes.shared_prefix import SharedPrefixLM, WholeLM
 
-    kind: Any = HFLM
-    if share_prefix:
-        from lm_eval_sts.outcomes.shared_prefix import SharedPrefixLM
-
-        kind = SharedPrefixLM
+    kind: Any = SharedPrefixLM if share_prefix else WholeLM
     options = {"batch_size": batch_size, "device": device}
     try:
         given = {**args, "tokenizer": load_tokenizer(args)} if _has_own_tokenizer(args) else dict(args)
         return kind.create_from_arg_obj(given, options)
+    except StsError:
+        raise
     except Exception as error:  # whatever lm-eval, transformers, PEFT or a model's own code raises
         raise _cannot_load(args, error) from error
 
@@ -211,5 +190,6 @@ def _check_adapter(args: Mapping[str, Any], config: Any, tokenizer: Any) -> None
         if any(text in str(error) for text in _WITHOUT_WEIGHTS):  # a kind of adapter that computes with them
             return
         own = (folder / "tokenizer_config.json").is_file() and str(args.get("tokenizer")) != str(folder)
+        own = own and "size mismatch" in str(error)
         hint = f" (was it trained with added tokens? then give --model_args tokenizer={folder})" if own else ""
         raise ModelError(f"cannot put adapter {folder} on {args['pretrained']}: {described(error)}{hint}") from error

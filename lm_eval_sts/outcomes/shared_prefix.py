@@ -1,4 +1,4 @@
-"""lm-eval's ``hf`` model for log-likelihoods of questions that share their demonstrations.
+"""lm-eval's ``hf`` model with all of its weights, and for log-likelihoods of questions that share their demonstrations.
 
 A few-shot benchmark puts the same demonstrations before every question of a domain, and the options of a question
 share its text. lm-eval's own ``hf`` runs every prompt whole; this one runs what prompts share once, and takes the
@@ -8,8 +8,10 @@ logits where an option is scored only. The numbers are the same to floating poin
 
 from __future__ import annotations
 
+import logging
 from array import array
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,18 +21,40 @@ from lm_eval.models.utils import has_bos_prefix
 from torch import Tensor
 from tqdm import tqdm
 
+from lm_eval_sts.features.adapters import obstacle
+from lm_eval_sts.features.identity import load_whole
 from lm_eval_sts.features.likelihood import Continuation, LikelihoodReader
+
+logger = logging.getLogger(__name__)
 
 _Request = tuple[tuple[str, str] | None, list[int], list[int]]
 """Texts of context and continuation, and their tokens; no texts for parts of a rolling log-likelihood."""
 
 
-class SharedPrefixLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
+class WholeLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
+    """``hf`` that refuses a model whose files lack weights; takes the arguments of ``HFLM``."""
+
+    def _create_model(self, *args: Any, **kwargs: Any) -> None:
+        kind: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]  # lm-eval is not typed
+        self.AUTO_MODEL_CLASS = SimpleNamespace(
+            from_pretrained=lambda name, **options: load_whole(kind, name, **options)
+        )
+        try:
+            super()._create_model(*args, **kwargs)
+        finally:
+            self.AUTO_MODEL_CLASS = kind
+
+
+class SharedPrefixLM(WholeLM):
     """``hf`` with shared prefixes; takes the arguments of ``HFLM``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._memo: dict[str, array[int]] = {}
+        why = obstacle(self.model) if hasattr(self.model, "active_peft_config") else ""
+        if why:
+            logger.warning("the adapter %s: every prompt is run whole", why)
+        self._shares = not why
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Log-likelihoods as of ``HFLM``; texts are tokenised in one batch, each once in the life of the process."""
@@ -56,6 +80,9 @@ class SharedPrefixLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     def _loglikelihood_tokens(
         self, requests: list[_Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
+        if not self._shares:
+            own: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+            return own
         answers: list[tuple[float, bool] | None] = [None] * len(requests)
         reader = LikelihoodReader(
             self.model,

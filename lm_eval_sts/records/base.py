@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -118,16 +118,28 @@ class SftSetRef(Record):
         return self.content_hash == other.content_hash
 
 
-Ref = TypeVar("Ref", ModelRef, SftSetRef)
+class _Told(Protocol):
+    """What tells whether it and another are the same."""
+
+    def same(self, other: Any) -> bool:
+        """Whether both are one."""
+
+
+Ref = TypeVar("Ref", bound=_Told)
 
 
 def grouped(references: Iterable[Ref]) -> dict[Ref, int]:
     """A number for each model or SFT set: one for those that are the same, also where only a third tells it of two."""
     groups: list[list[Ref]] = []
     for reference in dict.fromkeys(references):
-        joined: list[list[Ref]] = [group for group in groups if any(reference.same(other) for other in group)]
-        groups = [group for group in groups if group not in joined]
-        groups.append([*(other for group in joined for other in group), reference])
+        joined: list[Ref] = [reference]
+        apart: list[list[Ref]] = []
+        for group in groups:
+            if any(reference.same(other) for other in group):
+                joined += group
+            else:
+                apart.append(group)
+        groups = [*apart, joined]
     return {reference: number for number, group in enumerate(groups) for reference in group}
 
 

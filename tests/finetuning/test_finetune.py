@@ -414,3 +414,20 @@ def test_a_folder_has_no_revisions(tmp_path):
     failed = invoke("--model", "micro/model", "--sft_set", SET, "--output", tmp_path / "out", "--revision", "v2")
     assert type(failed.exception) is SettingsError and "--revision v2" in str(failed.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_hub_model_is_trained_and_recorded_at_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "models--lab--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for ref, size in (("main", 3), ("step3", 1)):
+        model = llama()
+        model.load_state_dict({name: size * weights for name, weights in model.state_dict().items()})
+        save(model, tiny_tokenizer(), repository / "snapshots" / (str(size) * 40))
+        (repository / "refs" / ref).write_text(str(size) * 40)
+    short = replace(pairs(), examples=[Example("2 + 2 =", "4")] * 4)
+    recipe = make_recipe(method="full", learning_rate=1e-4, max_steps=3, batch_size=2)
+    made = finetune("lab/tiny", short, tmp_path / "out", recipe, 0, revision="step3")
+    assert made.base.revision == "1" * 40
+    assert made.relative_update_norm < 0.1  # and not the distance from main

@@ -23,6 +23,7 @@ from lm_eval_sts.records import Outcome, load_record, save_record
 from tests.messages import says
 from tests.outcomes.measuring import command, evaluate_local, local_task
 from tests.outcomes.test_pairing import manifest
+from tests.tiny_models import llama, save, tiny_tokenizer
 
 # ---- refused before a model is loaded
 
@@ -190,6 +191,8 @@ def broken(name: str, models: Path, folder: Path) -> Path:
         weights.write_bytes(weights.read_bytes()[:-10])
     elif name == "gone":
         weights.unlink()
+    elif name == "tensors":
+        save_file({k: v for k, v in load_file(weights).items() if "layers.1." not in k}, weights, {"format": "pt"})
     else:
         weights.rename(folder / "model-00001-of-00002.safetensors")
         shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
@@ -212,6 +215,56 @@ def test_tuned_models_that_cannot_be_used(name, parts, models, task, tmp_path, n
     with says(ModelError, bad, *parts):
         command(
             *("--base", models / "base", "--tuned", bad, "--tasks", "local", "--include_path", task),
+            *("--output", tmp_path / "o.json", "--device", "cpu"),
+        )
+
+
+@pytest.mark.parametrize("options", [[], ["--share_prefix"]])
+def test_a_tuned_model_that_lacks_weights(options, models, task, tmp_path):
+    bad = broken("tensors", models, tmp_path / "bad")
+    with says(ModelError, bad, "weights of a LlamaForCausalLM are not in", "model.layers.1."):
+        command(
+            *("--base", models / "base", "--tuned", bad, "--tasks", "local", "--include_path", task),
+            *("--output", tmp_path / "o.json", "--device", "cpu", *options),
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--limit", "3"], "--limit is none"),
+        (["--system_instruction", "Think."], "the system instruction's hash is none"),
+        (["--num_fewshot", "1"], "num_fewshot of local is 2"),
+        (["--tasks", "local,second"], "the set of tasks is local"),
+        (["--apply_chat_template"], "the chat template's hash is none"),
+    ],
+)
+@pytest.mark.parametrize("finished", ["--base", "--tuned"])
+def test_a_finished_run_that_was_asked_otherwise(finished, options, part, models, tmp_path, evaluated):
+    tasks = local_task(tmp_path / "tasks", extra="num_fewshot: 2\nfewshot_split: test\n")
+    (tasks / "second.yaml").write_text((tasks / "local.yaml").read_text().replace("task: local", "task: second"))
+    chat = save(llama(), tiny_tokenizer(chat_template=True), tmp_path / "chat")
+    run = evaluate_local(models / "base", tmp_path / "base", tasks)
+    evaluated.clear()
+    given = {"--base": chat, "--tuned": chat} | {finished: Path(run.facts.source)}
+    shared = ["--tasks", "local", "--include_path", tasks, "--output", tmp_path / "o.json", "--no_cache"]
+    with says(RecordError, part, run.facts.source):
+        command(*(part for pair in given.items() for part in pair), *shared, *options)
+    assert not evaluated
+
+
+def test_an_option_that_says_what_the_task_says_is_no_difference(models, tmp_path):
+    tasks = local_task(tmp_path / "tasks", extra="num_fewshot: 2\nfewshot_split: test\n")
+    run = evaluate_local(models / "base", tmp_path / "base", tasks)
+    shared = ["--tasks", "local", "--include_path", tasks, "--output", tmp_path / "o.json", "--no_cache"]
+    command("--base", run.facts.source, "--tuned", models / "tuned", "--num_fewshot", 2, *shared)
+
+
+@pytest.mark.parametrize("task", ["sts_micro_law_torts", "sts_micro"])
+def test_tasks_that_predict_measure_nothing(task, models, tmp_path, no_model):
+    with says(SettingsError, "sts_micro_", "predicts"):
+        command(
+            *("--base", models / "base", "--tuned", models / "tuned", "--tasks", task),
             *("--output", tmp_path / "o.json", "--device", "cpu"),
         )
 

@@ -7,9 +7,11 @@ import random
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from peft import PromptTuningConfig, get_peft_model
 
+from lm_eval_sts.outcomes.model_loading import load_model
 from lm_eval_sts.outcomes.shared_prefix import SharedPrefixLM
-from tests.tiny_models import ARCHITECTURES, tiny_tokenizer
+from tests.tiny_models import ARCHITECTURES, save, tiny_tokenizer
 
 
 def requests(kind="loglikelihood"):
@@ -37,6 +39,18 @@ def test_equals_lm_evals_own(name, options):
     found = SharedPrefixLM(**arguments).loglikelihood(requests(), disable_tqdm=True)
     assert [a for a, _ in found] == pytest.approx([a for a, _ in expected], rel=1e-4, abs=1e-4)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+
+
+def test_adapters_that_put_tokens_before_every_text_are_run_as_lm_eval_does(tmp_path):
+    base = save(ARCHITECTURES["llama"](), tiny_tokenizer(), tmp_path / "base")
+    config = PromptTuningConfig(num_virtual_tokens=4, task_type="CAUSAL_LM")
+    get_peft_model(ARCHITECTURES["llama"](), config).save_pretrained(tmp_path / "adapter")
+    args = {"pretrained": str(base), "peft": str(tmp_path / "adapter")}
+    expected, found = (
+        load_model(args, 3, "cpu", share_prefix=share).loglikelihood(requests(), disable_tqdm=True)
+        for share in (False, True)
+    )
+    assert found == expected
 
 
 def test_rolling_equals_lm_evals_own():
