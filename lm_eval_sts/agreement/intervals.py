@@ -23,7 +23,7 @@ from lm_eval_sts.agreement.correlation import (
     pearson,
     spearman,
 )
-from lm_eval_sts.records import Statistic
+from lm_eval_sts.records import Bounds, Statistic
 
 MIN_FOR_INTERVAL: Final = 5
 """Fewest domains that leave every standard error here defined, and every domain left out a correlation of four."""
@@ -97,3 +97,15 @@ def _z_of_ranks(r: Array, half_step: Array) -> Array:
     """Fisher's z of a rank correlation; a perfect one counts as half a step below 1, as finely as ranks can tell."""
     limit = np.minimum(1 - half_step, R_LIMIT)
     return np.arctanh(np.clip(r, -limit, limit))
+
+
+def bounds_of(low: float | Array, high: float | Array) -> Bounds | None:
+    """One interval for the record; None where an end is not known."""
+    first, last = finite(low), finite(high)
+    return None if first is None or last is None else Bounds(low=first, high=last)
+
+
+def finite(value: float | Array) -> float | None:
+    """One number for the record; None where it is not known."""
+    number = float(value)
+    return number if np.isfinite(number) else None

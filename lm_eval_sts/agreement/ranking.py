@@ -6,9 +6,10 @@ import numpy as np
 
 from lm_eval_sts.agreement.correlation import Array
 from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, places, williams_p
+from lm_eval_sts.agreement.intervals import bounds_of, finite
 from lm_eval_sts.agreement.panel import MeanZ, Panel, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import permutation_p
-from lm_eval_sts.records import Bounds, Difference, Mean, Ranking
+from lm_eval_sts.records import Difference, Mean, Ranking
 
 
 def rank(panel: Panel, seed: int = 0) -> Ranking:
@@ -36,7 +37,7 @@ def _means(panel: Panel, found: MeanZ, seed: int) -> list[Mean]:
     for i, label in enumerate(panel.predictors):
         defined = np.flatnonzero(np.isfinite(found.each[i]))
         z = float(found.mean[i]) if len(defined) else None
-        interval = _bounds(low[i], high[i]) if z is not None else None
+        interval = bounds_of(low[i], high[i]) if z is not None else None
         means.append(
             Mean(
                 predictor=label,
@@ -45,7 +46,7 @@ def _means(panel: Panel, found: MeanZ, seed: int) -> list[Mean]:
                 z=z,
                 interval=interval,
                 correlation=None if z is None else float(np.tanh(z)),
-                correlation_interval=interval and _bounds(np.tanh(interval.low), np.tanh(interval.high)),
+                correlation_interval=interval and bounds_of(np.tanh(interval.low), np.tanh(interval.high)),
                 permutation_p=None if z is None else permutation_p(panel, i, seed),
                 undefined=None if z is not None else why_undefined(panel, i),
             )
@@ -66,13 +67,13 @@ def _differences(panel: Panel, tested: Tested, p_holm: Array) -> list[Difference
                 a=panel.predictors[a],
                 b=panel.predictors[b],
                 z=float(tested.difference[k]),
-                interval=_bounds(tested.low[k], tested.high[k]),
+                interval=bounds_of(tested.low[k], tested.high[k]),
                 n_settings=int(tested.n_settings[k]),
                 n_domains=int(tested.n_domains[k]),
-                p=_known(tested.p[k]),
-                p_holm=_known(p_holm[k]),
+                p=finite(tested.p[k]),
+                p_holm=finite(p_holm[k]),
                 separable=bool(p_holm[k] <= 1 - LEVEL),
-                williams_p=_known(williams[k]),
+                williams_p=finite(williams[k]),
             )
         )
     return found
@@ -85,11 +86,3 @@ def why_undefined(panel: Panel, predictor: int) -> str:
         return "its settings stand alone: nothing is left to centre over"
     x = np.where(present, panel.predicted[predictor], 0.0)
     return "constant in every setting, or too few domains" if x.any() else "the same scores in all settings"
-
-
-def _bounds(low: float, high: float) -> Bounds | None:
-    return Bounds(low=float(low), high=float(high)) if np.isfinite(low) and np.isfinite(high) else None
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -11,7 +11,7 @@ import numpy as np
 from lm_eval_sts.agreement.ceiling import MIN_RELIABILITY, ceiling, disattenuated
 from lm_eval_sts.agreement.correlation import MIN_DOMAINS, Array, kendall, pearson, spearman
 from lm_eval_sts.agreement.descriptive import influence, leave_one_out_fit, precision_at, sign_score
-from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL, measured_interval
+from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL, bounds_of, finite, measured_interval
 from lm_eval_sts.agreement.posterior import true_intervals
 from lm_eval_sts.records import (
     STATISTICS,
@@ -104,8 +104,7 @@ def setting_agreement(
 
 
 def _value(name: Statistic, x: Array, y: Array) -> float | None:
-    r = float(CORRELATE[name](x, y))
-    return r if np.isfinite(r) else None
+    return finite(CORRELATE[name](x, y))
 
 
 def _association(value: float | None, interval: Bounds | None, limit: Ceiling | None) -> Association:
@@ -118,22 +117,18 @@ def _intervals(pair: Pairing, target: Target, interval: IntervalTarget, seed: in
         return true_intervals(pair.x(target), pair.delta, pair.se, target, seed)
     found: dict[Statistic, Bounds] = {}
     for name in STATISTICS:
-        low, high = measured_interval(name, pair.x(target), pair.y(target))
-        if np.isfinite(low) and np.isfinite(high):
-            found[name] = Bounds(low=float(low), high=float(high))
+        bounds = bounds_of(*measured_interval(name, pair.x(target), pair.y(target)))
+        if bounds is not None:
+            found[name] = bounds
     return found
 
 
 def _points(pair: Pairing) -> dict[str, Point]:
     columns = zip(pair.domains, pair.predicted, pair.predicted_se, pair.delta, pair.se, strict=True)
     return {
-        name: Point(predicted=float(x), predicted_se=_known(x_se), measured=float(y), measured_se=_known(y_se))
+        name: Point(predicted=float(x), predicted_se=finite(x_se), measured=float(y), measured_se=finite(y_se))
         for name, x, x_se, y, y_se in columns
     }
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _notes(pair: Pairing, target: Target, interval: IntervalTarget, found: Association) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+from lm_eval_sts.errors import RecordError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,6 @@ def build(
     ] = False,
 ) -> None:
     """Compute the board from the raw predictions: BOARD.md, board.json and a static page."""
-    from lm_eval_sts.errors import RecordError
     from lm_eval_sts.leaderboard import publish
 
     if check:
@@ -56,7 +56,6 @@ def show(
     ] = False,
 ) -> None:
     """Print one scope of the board."""
-    from lm_eval_sts.errors import SettingsError
     from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
     from lm_eval_sts.leaderboard.entries import entry_records
     from lm_eval_sts.leaderboard.settings import nearest

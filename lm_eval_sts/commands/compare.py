@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole
+from lm_eval_sts.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,8 +95,6 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
 
 
 def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
-    from lm_eval_sts.errors import SettingsError
-
     if value not in allowed:
         raise SettingsError(f"--{option} {value}: choose one of {', '.join(allowed)}")
     return value

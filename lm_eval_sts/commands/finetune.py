@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole
+from lm_eval_sts.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,16 +135,12 @@ def finetune(
 
 
 def _long_examples(*, truncate: bool, drop_long: bool) -> LongExamples:
-    from lm_eval_sts.errors import SettingsError
-
     if truncate and drop_long:
         raise SettingsError("--truncate and --drop_long both say what happens to long examples: give one")
     return "truncate" if truncate else "drop" if drop_long else "refuse"
 
 
 def _check_revision(model: str, revision: str | None) -> None:
-    from lm_eval_sts.errors import SettingsError
-
     if revision is not None and Path(model).is_dir():
         raise SettingsError(f"--revision {revision} is one of the hub's, and --model {model} is a folder: leave it out")
 

@@ -9,6 +9,7 @@ import typer
 
 from lm_eval_sts.commands.board import build, serve, show
 from lm_eval_sts.commands.terminal import SpreadCommand
+from lm_eval_sts.errors import RecordError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +65,6 @@ def submit(
 ) -> None:
     """Make submissions of predictions and check them as continuous integration will."""
     from lm_eval_sts.commands.compare import read_all_predictions
-    from lm_eval_sts.errors import SettingsError
     from lm_eval_sts.leaderboard.places import place
     from lm_eval_sts.leaderboard.settings import read_settings
     from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put
@@ -182,7 +182,6 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
     Raises:
         SettingsError: Something was not given, and no predictor of that name is installed.
     """
-    from lm_eval_sts.errors import SettingsError
     from lm_eval_sts.leaderboard.submitting import Description
     from lm_eval_sts.predictors.registry import names
 
@@ -217,7 +216,6 @@ def read_costs(path: Path | None) -> dict[str, Cost]:
     Raises:
         RecordError: The file is no such table.
     """
-    from lm_eval_sts.errors import RecordError
     from lm_eval_sts.records import Cost, parse_record, read_json
 
     if path is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lm_eval_sts.commands.terminal import WIDTH, PlainConsole
+from lm_eval_sts.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -164,7 +165,6 @@ class _Measuring:
 
     def sides(self, base: str, tuned: Sequence[str]) -> tuple[_Given, list[_Given]]:
         """All sides; what can be refused of any of them is refused before one is measured."""
-        from lm_eval_sts.errors import SettingsError
         from lm_eval_sts.outcomes.sides import find_side
         from lm_eval_sts.shipped import resolve
 
@@ -248,8 +248,6 @@ class _Measuring:
 
 
 def _batch_size(given: str) -> int | str:
-    from lm_eval_sts.errors import SettingsError
-
     if re.fullmatch(r"[1-9]\d*", given):
         return int(given)
     if not re.fullmatch(r"auto(:[1-9]\d*)?", given):
