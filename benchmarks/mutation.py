@@ -52,8 +52,6 @@ SLOW = (
     "finetuning/test_finetune_faults.py",
     "finetuning/test_finetune_resume.py",
     "outcomes/test_measure.py",
-    "outcomes/test_measure_inputs.py",
-    "outcomes/test_measure_refusals.py",
 )
 """Files of tests that train and evaluate models, for minutes a fault: left out, so that what only they notice counts as
 missed."""

@@ -292,38 +292,6 @@ def test_the_models_context_is_a_limit(tmp_path):
         finetune(str(folder), long, tmp_path / "out", make_recipe(max_length=512), 0)
 
 
-def test_shares_of_a_batch(monkeypatch):
-    data = tokenise(pairs(), AutoTokenizer.from_pretrained(MODEL), ANY)
-    recipe = make_recipe(batch_size=12)
-    for given, expected in ((None, (12, 1)), (4, (4, 3)), (1, (1, 12))):
-        devices = hardware.plan_devices(recipe, data, 64, given, None)
-        assert (devices.batch_size, devices.accumulation) == expected
-    for given in (5, 0, 24):
-        with says(SettingsError, f"device_batch_size {given}", "batch_size 12", "divisor of 12"):
-            hardware.plan_devices(recipe, data, 64, given, None)
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    assert hardware.plan_devices(recipe, data, 64, 2, None).accumulation == 2
-    monkeypatch.setenv("WORLD_SIZE", "5")
-    with says(SettingsError, "batch_size 12", "5 processes"):
-        hardware.plan_devices(recipe, data, 64, None, None)
-
-
-@pytest.mark.parametrize(
-    ("response", "vocabulary", "expected"),
-    [
-        (5000, 262, (3, 4)),  # 16,384 tokens a pass
-        (1000, 262, (12, 1)),
-        (1000, 151_936, (2, 6)),  # 4 GiB of logits, at 12 bytes each
-        (1000, 256_000, (1, 12)),
-        (5000, 256_000, (1, 12)),
-    ],
-)
-def test_long_examples_and_large_vocabularies_take_smaller_shares(response, vocabulary, expected):
-    data = tokenise(SftSet("long", (Example("q", "a" * response),)), tiny_tokenizer(), ANY)
-    devices = hardware.plan_devices(make_recipe(batch_size=12), data, vocabulary, None, None)
-    assert (devices.batch_size, devices.accumulation) == expected
-
-
 def test_the_losses_in_short():
     summary = summarise_losses([float(x) for x in range(100, 0, -1)])
     assert (summary.first, summary.final) == (95.5, 5.5)
