@@ -262,13 +262,13 @@ def refuse_damaged(data: object, where: str) -> None:
     """Refuses JSON that was written as a document and is no longer what was written, its kind included.
 
     Args:
-        data: Decoded JSON of any kind; what is no document passes.
+        data: Decoded JSON of any kind; what is no document passes, and one of another version, hashed in whatever way.
         where: What it came from, for the message.
 
     Raises:
         RecordError: Its content does not match its hash.
     """
-    if isinstance(data, dict) and "format_version" in data:
+    if isinstance(data, dict) and data.get("format_version") == FORMAT_VERSION:
         _checked_content(data, where)
 
 

@@ -235,6 +235,14 @@ def test_a_damaged_key_in_one_of_several_result_files_is_noticed(tmp_path, key):
         read_predictions(tmp_path)
 
 
+def test_a_record_of_a_later_version_is_not_called_damaged(tmp_path):
+    """However that version hashes its records."""
+    later = {**dump_record(of("org/a")), "format_version": 2, "content_hash": "of another kind"}
+    (tmp_path / "p.json").write_text(json.dumps(later))
+    with says(RecordError, tmp_path / "p.json", "format version 2 is not known", "upgrade"):
+        read_predictions(tmp_path)
+
+
 def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path):
     (file,) = export_predictions([of("org/a")], tmp_path)
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
