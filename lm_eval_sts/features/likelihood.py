@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from transformers import PreTrainedModel
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
-from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
+from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class LikelihoodReader:
         pad_id: int = 0,
         dtype: torch.dtype | None = torch.float32,
     ) -> None:
-        self._prefixed = PrefixedModel(model, run or partial(_logits, model), pad_id)
+        self._prefixed = PrefixedModel(model, run or partial(logits_of, model), pad_id)
         self._few_logits = self._prefixed.takes("logits_to_keep")
         self._device = self._prefixed.input_device
         self._token_budget = token_budget or default_token_budget(model, self._device)
@@ -109,8 +108,9 @@ class LikelihoodReader:
         """The likelihood of each continuation, in the order in which they are run.
 
         Raises:
-            ModelError: One sequence alone does not fit the device's memory.
+            ModelError: The model has no such token, or one sequence alone does not fit the device's memory.
         """
+        self._prefixed.check_known([continuation.ids for continuation in continuations])
         for rows in self._groups(self._rows(continuations)):
             prefix = self._prefix(rows)
             for batch in self._batches(rows, prefix):
@@ -266,11 +266,6 @@ def gold_log_likelihoods(
     """
     reader = LikelihoodReader(model, max_rows=max_rows, token_budget=token_budget, max_length=max_length, pad_id=pad_id)
     return reader.log_likelihoods([Continuation(query.context, query.answer) for query in answered])
-
-
-def _logits(model: PreTrainedModel, **inputs: Any) -> Tensor:
-    logits: Tensor = model(**inputs).logits
-    return logits
 
 
 def _shared(a: _Row, b: _Row) -> int:
