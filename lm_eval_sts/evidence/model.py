@@ -68,7 +68,7 @@ class Model:
         self.shard = Shard()
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise ModelError(f"{self.name} needs its tokenizer, one of transformers, and was given {tokenizer!r:.60}")
-        for what, value in (("context", context), ("max_rows", max_rows)):
+        for what, value in (("context (max_length)", context), ("max_rows (batch_size)", max_rows)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ModelError(f"{what} of {self.name} must be a whole number above 0, and is {value!r}")
         if getattr(model.config, "is_encoder_decoder", False):
