@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +14,22 @@ from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.data import load_sft_set as _load_sft_set
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import PromptError, SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
 from lm_eval_sts.evidence.evidence import Evidence, Question
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.own import own_benchmark
 from lm_eval_sts.evidence.read import read as _read
 from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.evidence.saes import named_sae
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup
-from lm_eval_sts.examples import from_pair, read_rows
+from lm_eval_sts.examples import Example, RowError, from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
-from lm_eval_sts.features.sae import load_sae as _load_sae
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
 from lm_eval_sts.records import Agreement, Outcome, Prediction
-from lm_eval_sts.shipped import load_outcome, resolve
+from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _DEMONSTRATIONS = 5
+_OF_LOADING = ("sft_columns", "sft_split", "sft_name", "sft_revision", "benchmark_path")
 
 
 def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> LoadedSae:
@@ -63,8 +64,11 @@ def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> Loade
     Raises:
         SaeError: It cannot be found or used.
     """
+    from sae_lens import SAE
+
     if isinstance(source, (str, Path)):
-        return _load_sae(resolve(str(source)), hook_name=hook_name)
+        return named_sae(str(source), hook_name)
+    _expect("an SAE", source, SAE, hint="give its name, its folder or an SAE object of SAELens")
     return wrap_sae(source, "an SAE object", hook_name=hook_name)
 
 
@@ -77,11 +81,21 @@ def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any)
 
     Raises:
         DatasetError: It cannot be found or used.
+        SettingsError: Pairs are given with options.
     """
     if isinstance(source, (str, Path)):
-        return _load_sft_set(resolve(str(source)), **options)
-    examples = read_rows("of given pairs", enumerate(source), lambda pair: from_pair(*pair))
-    return SftSet("given pairs", tuple(examples))
+        loaded = _load_sft_set(resolve(str(source)), **options)
+        return replace(loaded, name=shipped_name(loaded.name))
+    _expect("an SFT set", source, Iterable, hint="give its name, its file or (prompt, response) pairs")
+    if options:
+        raise SettingsError(f"given pairs have no {', '.join(options)}: leave that out")
+    return SftSet("given pairs", tuple(read_rows("of given pairs", enumerate(source), _example)))
+
+
+def _example(pair: Any) -> Example:
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+        raise RowError("are no pairs (prompt, response)")
+    return from_pair(*pair)
 
 
 def load_domains(
@@ -92,13 +106,13 @@ def load_domains(
     limit: int | None = None,
     seed: int = 1234,
 ) -> Benchmark:
-    """Loads the domains of a benchmark that lm-eval knows as a group of our tasks.
+    """Loads the domains of a benchmark that is a group of our tasks.
 
     Args:
         benchmark: The group, for instance ``sts_mmlu_pro``, or one of its tasks.
         path: A local copy of its questions.
         demonstrations: Worked examples before a question; by default as many as the benchmark shows.
-        limit: Most questions of a domain.
+        limit: Most questions of a domain; None: all.
         seed: Seed of the order of questions; lm-eval's own default.
 
     Raises:
@@ -106,45 +120,57 @@ def load_domains(
     """
     from lm_eval_sts.harness.task import load_benchmark_domains
 
+    _expect("a benchmark", benchmark, str, hint="give the name of a group or task of ours, such as sts_mmlu_pro")
+    if limit is not None and limit < 1:
+        raise SettingsError(f"limit must be above 0, and is {limit}: leave it out for all questions")
     settings: dict[str, Any] = {"domain_demos": demonstrations, "benchmark_path": None if path is None else str(path)}
     return load_benchmark_domains(benchmark, settings, limit=limit, seed=seed)
 
 
 def read(
     model: Model,
-    sae: LoadedSae | str | None,
+    sae: LoadedSae | str | Path | None,
     sft_set: SftSet,
     domains: Benchmark | Mapping[str, Sequence[Question]],
     *,
     predictors: Sequence[str] = DEFAULT_PREDICTORS,
     apply_chat_template: bool = False,
     system_instruction: str | None = None,
-    seed: int | None = None,
     **settings: Any,
 ) -> Evidence:
     """Reads the frozen model once: everything that some predictors need; what is stored is not read again.
 
     Args:
         model: The model.
-        sae: The SAE, or its name; None: found by the model's name.
+        sae: The SAE, its name or its folder; None: found by the model's name.
         sft_set: The SFT set.
         domains: A benchmark, or questions of your own by domain, the first five of which serve as worked examples
             (``domain_demos`` of them where given).
         predictors: Predictors that shall be able to score.
         apply_chat_template: Put prompts as conversations, worked examples as turns of their own.
         system_instruction: System message.
-        seed: Seed of every draw; by default that of the benchmark's order of questions.
-        settings: Further settings (docs/settings.md): ``sft_tokens``, ``domain_tokens``, ``demo_draws``, …
+        settings: Further settings (docs/settings.md): ``sft_tokens``, ``domain_tokens``, ``demo_draws``, …; ``seed``
+            is by default that of the benchmark's order of questions.
 
     Raises:
         StsError: Anything that can be put right; before any reading where it can be known before.
+        TypeError: An argument is of another type.
     """
-    if isinstance(sae, str):
-        settings["sae"] = sae
-    options = validated(ReadSettings, settings, "the settings of read()")
+    _expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
+    _expect("sae", sae, LoadedSae, str, Path, type(None), hint="give its name, or load it: sts.load_sae(…)")
+    _expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
+    _expect("domains", domains, Benchmark, Mapping, hint="load them: sts.load_domains(…), or give questions by domain")
+    _expect("system_instruction", system_instruction, str, type(None), hint="give a text")
+    decided = {*_OF_LOADING, *(("hook_name", "layer") if isinstance(sae, LoadedSae) else ())}
+    if isinstance(domains, Benchmark):
+        decided.add("domain_demos")
+    if unused := sorted(decided & set(settings)):
+        raise SettingsError(f"read() does not use {', '.join(unused)}: set it where that is loaded")
+    named = sae.id if isinstance(sae, LoadedSae) else sae and str(sae)
+    options = validated(ReadSettings, {**settings, "sae": named, "sft_set": sft_set.name}, "the settings of read()")
     if not isinstance(domains, Benchmark):
         domains = own_benchmark(domains, options.domain_demos or _DEMONSTRATIONS)
-    chosen = [get_predictor(name) for name in predictors]
+    chosen = [get_predictor(name) for name in ([predictors] if isinstance(predictors, str) else predictors)]
     for predictor in chosen:
         if (check := getattr(predictor, "check", None)) is not None:
             check(options)
@@ -154,8 +180,8 @@ def read(
         sft_set=sft_set,
         benchmark=domains.ref,
         options=_prompt_options(model, apply_chat_template, system_instruction),
-        seed=domains.seed if seed is None else seed,
-        given_sae=None if isinstance(sae, str) else sae,
+        seed=domains.seed if options.seed is None else options.seed,
+        given_sae=sae if isinstance(sae, LoadedSae) else None,
     )
     needs = {need for predictor in chosen for need in predictor.needs}
     found = _read(setup, domains.domains, needs, sft_set.notes).evidence
@@ -166,6 +192,8 @@ def read(
 def _prompt_options(model: Model, apply_chat_template: bool, system_instruction: str | None) -> PromptOptions:
     if not apply_chat_template:
         return PromptOptions(system_instruction)
+    if not model.tokenizer.chat_template:
+        raise PromptError(f"the tokenizer of {model.name} has no chat template: leave apply_chat_template out")
 
     def template(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
         return str(
@@ -180,6 +208,11 @@ def _prompt_options(model: Model, apply_chat_template: bool, system_instruction:
     return PromptOptions(system_instruction, True, True, template)
 
 
+def _expect(what: str, given: object, *kinds: type, hint: str) -> None:
+    if not isinstance(given, kinds):
+        raise TypeError(f"{what} may not be of type {type(given).__name__}: {hint}")
+
+
 def predict(evidence: Evidence, predictor: str) -> Prediction:
     """Scores every domain.
 
@@ -190,6 +223,7 @@ def predict(evidence: Evidence, predictor: str) -> Prediction:
     Raises:
         SettingsError: There is no such predictor, it has no score for any domain, or what it needs was not read.
     """
+    _expect("evidence", evidence, Evidence, hint="read it: sts.read(…)")
     scored = score(evidence, [get_predictor(predictor)])
     if not scored.predictions:
         raise SettingsError(f"{predictor} has no score for any domain: {scored.left_out[predictor]}")
@@ -250,4 +284,8 @@ def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **ru
     Raises:
         RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.
     """
+    for prediction in predictions:
+        _expect("a prediction", prediction, Prediction, hint="give a list of those that sts.predict(…) makes")
+    for outcome in outcomes:
+        _expect("an outcome", outcome, Outcome, hint="give a list of those that sts.load_outcome(…) loads")
     return Comparison(_compare(predictions, outcomes, Rules(**rules)))

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lm_eval_sts as sts
-from lm_eval_sts.errors import DatasetError, RecordError, SettingsError
+from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError
 from lm_eval_sts.evidence.evidence import Question
 from tests.harness.test_run import predictions_of
 from tests.harness.world import World, evaluate, make_world
@@ -97,6 +97,10 @@ def test_questions_of_ones_own(world, model, sft, tmp_path):
         ({"law": questions("law", 5)}, "law has 5 questions"),
         ({"law": [*questions("law"), Question("?", " ")]}, "question 8"),
         ({"law": [*questions("law"), Question("?", "a", ("b", "c"))]}, "none of its options"),
+        ({"law": [*questions("law"), Question("?", "a", "abc")]}, "options of type str"),
+        ({"law": [("?", "a")] * 8}, "question 0 (counted from 0) is a tuple"),
+        ({"law": [Question(3, "a")] * 8}, "no text"),
+        ({"law": [Question("\ud800", "a")] * 8}, "surrogate"),
     ],
 )
 def test_questions_that_cannot_be_used(world, model, sft, own, part):
@@ -104,7 +108,63 @@ def test_questions_that_cannot_be_used(world, model, sft, own, part):
         sts.read(model, world.settings["sae"], sft, own)
 
 
+@pytest.mark.parametrize("name", ["sft", " ", 3])
+def test_a_domain_is_not_taken_for_the_sft_set(world, model, sft, name):
+    with says(SettingsError, "a domain is named", "'sft'"):
+        sts.read(model, world.settings["sae"], sft, {name: questions("law")})
+
+
+def test_names_are_those_that_a_run_of_lm_eval_records():
+    assert sts.load_sae("micro/sae").id == "micro/sae"
+    assert sts.load_sft_set("micro/sft/add-home-short").name == "micro/sft/add-home-short"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"benchmark_path": "x"}, {"sft_split": "train"}, {"layer": 1}, {"hook_name": "blocks.0.hook_resid_post"}],
+)
+def test_what_would_not_be_used_is_refused(world, model, sft, settings):
+    with says(SettingsError, "does not use", *settings):
+        sts.read(model, sts.load_sae(world.settings["sae"]), sft, {"law": questions("law")}, **settings)
+
+
+@pytest.mark.parametrize(
+    ("position", "hint"), enumerate(["sts.Model", "sts.load_sae", "sts.load_sft_set", "questions"])
+)
+def test_what_is_of_another_type_is_said(world, model, sft, position, hint):
+    given = [model, world.settings["sae"], sft, {"law": questions("law")}]
+    given[position] = [1]
+    with pytest.raises(TypeError, match=hint):
+        sts.read(*given)
+
+
+def test_models_that_are_none(world, model):
+    inner, tokenizer = model.model, model.tokenizer
+    with says(ModelError, "str is no model of transformers"):
+        sts.Model(world.model, tokenizer)
+    with says(ModelError, "needs its tokenizer", "'words'"):
+        sts.Model(inner, "words")
+    for options in ({"context": 0}, {"context": "9"}, {"max_rows": -1}):
+        with says(ModelError, *options, "above 0"):
+            sts.Model(inner, tokenizer, **options)
+
+
+def test_a_tokenizer_of_another_model_and_a_model_without_logits(world, sft, tmp_path):
+    own = {"law": questions("law")}
+    loaded, tokenizer = AutoModelForCausalLM.from_pretrained(world.model), AutoTokenizer.from_pretrained(world.model)
+    headless = sts.Model(loaded.get_decoder(), tokenizer)
+    with says(ModelError, "gives no logits"):
+        sts.read(headless, None, sft, own, predictors=["loss_gold"], profiles_dir=str(tmp_path), **LITTLE)
+    loaded.resize_token_embeddings(20)
+    other = sts.Model(loaded, tokenizer)
+    for name in ("loss_gold", "sts_act"):
+        with says(ModelError, "the model knows 20 tokens"):
+            sts.read(other, world.settings["sae"], sft, own, predictors=[name], profiles_dir=str(tmp_path), **LITTLE)
+
+
 def test_settings_are_checked(world, model, sft):
+    with says(SettingsError, "the settings of read(): seed"):
+        sts.read(model, world.settings["sae"], sft, {"law": questions("law")}, seed=-1)
     with says(SettingsError, "unknown key 'sft_token'", "did you mean 'sft_tokens'"):
         sts.read(model, world.settings["sae"], sft, {"law": questions("law")}, sft_token=3)
     with says(SettingsError, "no benchmark 'sts_mmlu'", "sts_mmlu_pro"):
@@ -115,6 +175,12 @@ def test_pairs_are_an_sft_set_and_blank_ones_are_none():
     assert sts.load_sft_set([("a", "b")]).examples[0].response == "b"
     with says(DatasetError, "1 of 2 rows", "rows 1"):
         sts.load_sft_set([("a", "b"), ("c", " ")])
+
+
+@pytest.mark.parametrize("rows", [[("a", "b", "c")], ["ab"], [{"prompt": "a", "response": "b"}]])
+def test_what_is_no_pair_is_refused(rows):
+    with says(DatasetError, "are no pairs"):
+        sts.load_sft_set(rows)
 
 
 def test_the_example_runs_as_it_stands(tmp_path):

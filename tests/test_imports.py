@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "tasks" not in path.relative_to(PACKAGE).parts)
 LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
-BASICS = {"errors", "files", "records", "texts"}
+BASICS = {"errors", "files", "moved", "records", "texts"}
 DATA = {"data", "examples"}
 EVERYTHING = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 
@@ -111,3 +111,41 @@ def test_no_two_modules_import_each_other() -> None:
 def test_a_circle_is_seen() -> None:
     with pytest.raises(CycleError):
         tuple(TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).static_order())
+
+
+@pytest.mark.parametrize(
+    ("statement", "place"),
+    [
+        ("import lm_eval_sts.outcomes.finetune", "lm_eval_sts.finetuning.finetune"),
+        ("from lm_eval_sts.outcomes import recipes", "lm_eval_sts.finetuning.recipes"),
+        ("from lm_eval_sts.features.store import ProfileFolder", "lm_eval_sts.evidence.store"),
+        ("import lm_eval_sts.harness.passes", "lm_eval_sts.evidence.kinds"),
+        ("from lm_eval_sts.microworld.build import build", "microworld/"),
+        ("from lm_eval_sts.predictors.base import Profiles", "lm_eval_sts.evidence.evidence.Profiles"),
+        ("from lm_eval_sts.predictors.scoring import Scored", "lm_eval_sts.predictors.predict"),
+    ],
+)
+def test_what_moved_says_where(statement: str, place: str) -> None:
+    with pytest.raises(ImportError, match=f"moved to .*{place}"):
+        exec(statement)
+
+
+def test_every_place_that_something_moved_to_is_there() -> None:
+    from importlib import import_module
+
+    from lm_eval_sts.moved import MODULES, NAMES
+
+    for place in MODULES.values():
+        if place.startswith("lm_eval_sts"):
+            import_module(place.split()[0])
+    for place in NAMES.values():
+        module, _, name = place.partition(" ")[0].rpartition(".")
+        assert not place.startswith("lm_eval_sts") or hasattr(import_module(module), name)
+    assert not {f"{PACKAGE}/{old.replace('.', '/')}.py" for old in MODULES} & set(map(str, SOURCES))
+
+
+def test_what_never_was_is_missing_as_ever() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named"):
+        exec("import lm_eval_sts.outcomes.nothing")
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        exec("from lm_eval_sts.predictors.base import Nothing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
 from lm_eval_sts.features.sft_queries import DEMONSTRATION_SHARE
 from lm_eval_sts.records import BenchmarkRef
+
+SFT: Final = "sft"
+"""Label of the SFT set's own queries among the sets that are read; no domain may have it."""
 
 Document = Mapping[str, Any]
 """A question or worked example as its benchmark has it; only the benchmark looks into it."""
@@ -81,6 +84,22 @@ class Benchmark:
     ref: BenchmarkRef
     domains: tuple[Domain, ...]
     seed: int = 1234
+
+
+def check_names(names: Sequence[object]) -> None:
+    """Checks that every domain has a name of its own.
+
+    Args:
+        names: The domains' names.
+
+    Raises:
+        SettingsError: One is blank or no text, two are the same, or one is that of the SFT set's queries.
+    """
+    for i, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip() or name == SFT:
+            raise SettingsError(f"a domain is named {name!r}: call it by a text that is not blank and not {SFT!r}")
+        if name in names[:i]:
+            raise SettingsError(f"two domains are named {name!r}: rename one")
 
 
 @dataclass(frozen=True)

@@ -160,10 +160,10 @@ class Evidence:
         about: What it is about; None where no record is to be made.
     """
 
-    texts: Texts
+    texts: Texts = field(repr=False)
     n_features: int
     seed: int
-    read: Mapping[str, Any] = field(default_factory=dict)
+    read: Mapping[str, Any] = field(default_factory=dict, repr=False)
     embedding_model: str | None = None
     about: About | None = None
 

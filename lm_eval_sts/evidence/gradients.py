@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lm_eval_sts.evidence.answers import answered_queries, pair_ids, question_ids, training_pairs
-from lm_eval_sts.evidence.domain import DomainQueries
+from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.evidence import Array, Gradients
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
-from lm_eval_sts.evidence.setup import SFT, Queries, Setup
+from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.features.backward import Floats, as_pair, n_scored
 from lm_eval_sts.features.sketch import GradientSketcher
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.reading import Shard
@@ -44,7 +44,8 @@ class Model:
         max_rows: Most prompts a forward pass; None: as many as the memory holds.
 
     Raises:
-        ModelError: It is no decoder, has no tokenizer, or has an adapter that cannot be read through.
+        ModelError: It is no decoder of transformers, has no tokenizer, or an adapter that cannot be read through; or
+            ``context`` or ``max_rows`` is not above 0.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class Model:
         context: int | None = None,
         max_rows: int | None = None,
     ) -> None:
+        if not isinstance(inner_model(model), PreTrainedModel):
+            raise ModelError(f"{type(model).__name__} is no model of transformers: load one with AutoModelForCausalLM")
         self._whole = model.eval()
         self.model: PreTrainedModel = inner_model(model)
         """With an adapter, the one underneath PEFT's wrapper with the adapter in it."""
@@ -63,8 +66,11 @@ class Model:
         self.name = shipped_name(name or str(getattr(model.config, "_name_or_path", "") or UNKNOWN))
         self.max_rows = max_rows
         self.shard = Shard()
-        if tokenizer is None:
-            raise ModelError(f"{self.name} needs its tokenizer: give it beside the model")
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise ModelError(f"{self.name} needs its tokenizer, one of transformers, and was given {tokenizer!r:.60}")
+        for what, value in (("context (max_length)", context), ("max_rows (batch_size)", max_rows)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ModelError(f"{what} of {self.name} must be a whole number above 0, and is {value!r}")
         if getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(f"predictors need a decoder-only model, and {self.name} is an encoder-decoder")
         if self.model is not model:

@@ -25,16 +25,14 @@ class OwnDomain:
         demonstrations: How many of them are worked examples.
 
     Raises:
-        DatasetError: There are too few, or one is blank, or a right answer is not among its question's options.
+        DatasetError: There are too few, or one is no question, is blank, or has an answer that is none of its options.
     """
 
     def __init__(self, name: str, questions: Sequence[Question], demonstrations: int) -> None:
         self.name = self.label = name
         for i, question in enumerate(questions):
-            if not question.text.strip() or not question.answer.strip():
-                raise DatasetError(f"domain {name}: question {i} (counted from 0) has a blank text or answer")
-            if question.options and question.answer not in question.options:
-                raise DatasetError(f"domain {name}: the answer of question {i} (counted from 0) is none of its options")
+            if (problem := _problem(question)) is not None:
+                raise DatasetError(f"domain {name}: question {i} (counted from 0) {problem}")
         if len(questions) <= demonstrations:
             raise DatasetError(
                 f"domain {name} has {len(questions)} questions: {demonstrations} worked examples and at least one "
@@ -86,6 +84,26 @@ class OwnDomain:
         return Options(tuple(f" {text}" for text in texts), texts.index(doc["answer"]))
 
 
+def _problem(question: object) -> str | None:
+    """What is wrong with a question that somebody gives; None where nothing is."""
+    if not isinstance(question, Question):
+        return f"is a {type(question).__name__}: make it a Question(text, answer, options)"
+    if not isinstance(question.options, (tuple, list)):
+        return f"has options of type {type(question.options).__name__}: give a tuple of texts"
+    texts: list[object] = [question.text, question.answer, *question.options]
+    if not all(isinstance(text, str) for text in texts):
+        return "has a text, answer or option that is no text"
+    if not question.text.strip() or not question.answer.strip():
+        return "has a blank text or answer"
+    if question.options and question.answer not in question.options:
+        return "has an answer that is none of its options"
+    try:
+        "".join(map(str, texts)).encode()
+    except UnicodeEncodeError:
+        return "has half of a surrogate pair in it, which is no character"
+    return None
+
+
 def own_benchmark(questions: Mapping[str, Sequence[Question]], demonstrations: int, name: str = "own") -> Benchmark:
     """Domains of one's own questions.
 
@@ -99,8 +117,6 @@ def own_benchmark(questions: Mapping[str, Sequence[Question]], demonstrations: i
     """
     if not questions:
         raise DatasetError("there is no domain: give questions by the name of their domain")
+    benchmark = tuple(OwnDomain(domain, of, demonstrations) for domain, of in questions.items())
     content = hash_json({domain: [asdict(question) for question in of] for domain, of in questions.items()})
-    return Benchmark(
-        BenchmarkRef(name=name, source=f"sha256:{content}", version="1"),
-        tuple(OwnDomain(domain, of, demonstrations) for domain, of in questions.items()),
-    )
+    return Benchmark(BenchmarkRef(name=name, source=f"sha256:{content}", version="1"), benchmark)

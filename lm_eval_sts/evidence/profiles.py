@@ -12,13 +12,14 @@ import numpy as np
 from scipy import sparse
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.evidence.domain import SFT
 from lm_eval_sts.evidence.evidence import Array, Profiles
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.saes import RunSae
 from lm_eval_sts.evidence.samples import prompt_line
 from lm_eval_sts.evidence.settings import ReadSettings
-from lm_eval_sts.evidence.setup import SFT, Queries, Setup
+from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.evidence.store import Tensors
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
 from lm_eval_sts.features.queries import Query
@@ -97,6 +98,10 @@ class LayersKind(Kind):
         super().__init__(setup)
         self.check(setup.settings)
         self._saes = [setup.sae, *setup.more_saes]
+        for i, sae in enumerate(self._saes):
+            for other in self._saes[:i]:
+                if {**sae.key, "name": ""} == {**other.key, "name": ""}:
+                    raise SettingsError(f"more_saes: {sae.name} is {other.name} once more: name every SAE once")
         self.notes.append(
             f"features of {len(self._saes)} SAEs side by side: {', '.join(sae.name for sae in self._saes)}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lm_eval_sts.evidence.domain import Domain, domain_queries
+from lm_eval_sts.evidence.domain import Domain, check_names, domain_queries
 from lm_eval_sts.evidence.evidence import About, Evidence, Question, Texts
 from lm_eval_sts.evidence.kinds import TEXTS, make_kinds
 from lm_eval_sts.evidence.profiles import ProfilesKind
@@ -51,6 +51,7 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
     Raises:
         StsError: Anything that a user can put right; before any reading where it can be known before.
     """
+    check_names([domain.name for domain in domains])
     folder = setup.settings.profiles_path
     if set(needs) - {TEXTS}:
         check_space(folder, 0)

@@ -34,7 +34,13 @@ class RunSae:
     @property
     def key(self) -> dict[str, Any]:
         """What a number depends on that was read with it."""
-        return {"name": self.name, "weights": self.sae.content_hash, "hook_name": self.sae.hook_name}
+        sae = self.sae
+        return {
+            "name": self.name,
+            "weights": sae.content_hash,
+            "hook_name": sae.hook_name,
+            "centred": sae.center_input,  # of its metadata, which the hash leaves out
+        }
 
     @property
     def record(self) -> SaeRef:
@@ -84,7 +90,20 @@ def load_run_sae(model: Model, spec: str, hook_name: str | None = None) -> RunSa
     Raises:
         StsError: It cannot be found, or does not fit the model.
     """
-    return attach(model, replace(load_sae(resolve(spec), hook_name=hook_name), id=shipped_name(spec)))
+    return attach(model, named_sae(spec, hook_name))
+
+
+def named_sae(spec: str, hook_name: str | None = None) -> LoadedSae:
+    """Loads an SAE under the name that records call it by.
+
+    Args:
+        spec: As of :func:`load_run_sae`.
+        hook_name: As of :func:`load_run_sae`.
+
+    Raises:
+        SaeError: It cannot be found or used.
+    """
+    return replace(load_sae(resolve(spec), hook_name=hook_name), id=shipped_name(spec))
 
 
 def attach(model: Model, loaded: LoadedSae) -> RunSae:

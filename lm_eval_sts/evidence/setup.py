@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from lm_eval_sts.data import SftSet
-from lm_eval_sts.evidence.domain import DomainQueries
+from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.saes import RunSae, attach, load_run_sae, run_sae
@@ -19,9 +19,6 @@ from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.files import package_version
 from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting, SftSetRef
-
-SFT: Final = "sft"
-"""Label of the SFT set's own queries among the sets that are read."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,12 @@ class Setup:
         model = self.model.reference
         whole: dict[str, Any] = {
             "package": package_version("lm-eval-sts"),
-            "model": {"name": model.name, "revision": model.revision, "weights": model.weights_hash},
+            "model": {
+                "name": model.name,
+                "revision": model.revision,
+                "tensors": model.tensors_hash,
+                "config": model.config_hash,
+            },
             "chat_template": self.chat_template,
         }
         if texts == SFT:

@@ -87,7 +87,8 @@ class TrialRunsKind(Kind):
             return Reading(label, store, ids, start, Rows(), chunk=None, tokens=tokens)
 
         def store(key: dict[str, Any]) -> Store:
-            return setup.store("trial-runs", {"trial_runs": {"benchmark": setup.benchmark.source, **key}})
+            measured = {"benchmark": setup.benchmark.source, "max_length": setup.model.context}
+            return setup.store("trial-runs", {"trial_runs": {**measured, **key}})
 
         self._before = reading("answers before trial runs", store({}), lambda: setup.model.model)
         self._after = {}
@@ -141,8 +142,10 @@ class TrialRunsKind(Kind):
             return load_tuned(model, self._source, Path(folder))
 
     def _training_key(self, recipe: Recipe) -> dict[str, Any]:
+        tokenizer = self.setup.model.tokenizer
         return {
             "sft_set": self.setup.sft_set.content_hash,
+            "examples": {"chat_template": str(tokenizer.chat_template), "end": tokenizer.eos_token},
             "recipe": recipe.model_dump(mode="json"),
             "seed": self.setup.seed,
             "response_delimiter": self.setup.settings.sft_response_delimiter,

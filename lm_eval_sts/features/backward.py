@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from transformers import PreTrainedModel
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
 from lm_eval_sts.features.batches import Batches
-from lm_eval_sts.features.prefixed import Prefix, PrefixedModel
+from lm_eval_sts.features.prefixed import Prefix, PrefixedModel, logits_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -94,7 +95,7 @@ class Backward:
         pad_id: int = 0,
     ) -> None:
         self.model = model
-        self.prefixed = PrefixedModel(model, lambda **inputs: model(**inputs).logits, pad_id)
+        self.prefixed = PrefixedModel(model, partial(logits_of, model), pad_id)
         self._few_logits = self.prefixed.takes("logits_to_keep")
         self._device = self.prefixed.input_device
         self._batches = Batches(token_budget or _default_token_budget(model, self._device), max_rows)
@@ -129,6 +130,7 @@ class Backward:
         if self._few_logits:
             kept, columns = columns.unique(return_inverse=True)
             options = {"logits_to_keep": kept}
+        self.prefixed.check_known([pair.ids for pair in pairs])
         logits = self.prefixed([pair.ids[:-1] for pair in pairs], prefix, **options)
         rows, columns, targets = (index.to(logits.device) for index in (rows, columns, targets))
         total = -functional.cross_entropy(logits[rows, columns].float(), targets, reduction="sum")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
-from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
+from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
 
 _LOGITS = 2**27
 """Logits in single precision at a time (half a gigabyte)."""
@@ -96,7 +95,7 @@ class LikelihoodReader:
         pad_id: int = 0,
         dtype: torch.dtype | None = torch.float32,
     ) -> None:
-        self._prefixed = PrefixedModel(model, run or partial(_logits, model), pad_id)
+        self._prefixed = PrefixedModel(model, run or partial(logits_of, model), pad_id)
         self._few_logits = self._prefixed.takes("logits_to_keep")
         self._device = self._prefixed.input_device
         self._batches = Batches(token_budget or default_token_budget(model, self._device), max_rows)
@@ -107,8 +106,9 @@ class LikelihoodReader:
         """The likelihood of each continuation, in the order in which they are run.
 
         Raises:
-            ModelError: One sequence alone does not fit the device's memory.
+            ModelError: The model has no such token, or one sequence alone does not fit the device's memory.
         """
+        self._prefixed.check_known([continuation.ids for continuation in continuations])
         for rows in self._groups(self._rows(continuations)):
             yield from self._read_group(rows, continuations)
 
@@ -258,11 +258,6 @@ def gold_log_likelihoods(
     """
     reader = LikelihoodReader(model, max_rows=max_rows, token_budget=token_budget, max_length=max_length, pad_id=pad_id)
     return reader.log_likelihoods([Continuation(query.context, query.answer) for query in answered])
-
-
-def _logits(model: PreTrainedModel, **inputs: Any) -> Tensor:
-    logits: Tensor = model(**inputs).logits
-    return logits
 
 
 def _shared(a: _Row, b: _Row) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,6 +70,7 @@ class PrefixedModel:
         if self.input_device.type == "meta":  # offloaded: accelerate moves the inputs itself
             self.input_device = torch.device("cpu")
         self._takes_positions = self.takes("position_ids")
+        self._vocabulary: int | None = getattr(embeddings, "num_embeddings", None)
 
     def takes(self, option: str) -> bool:
         """Whether the model's forward has a parameter of this name."""
@@ -83,8 +84,12 @@ class PrefixedModel:
             ids: Whole prompts, which begin with the prefix.
             prefix: From :meth:`prefix`.
             options: Passed on to ``run``.
+
+        Raises:
+            ModelError: The model has no such token.
         """
         rest = [list(row[prefix.length :]) for row in ids]
+        self.check_known(rest)
         width = max(len(row) for row in rest)
         padded = torch.tensor([row + [self.pad_id] * (width - len(row)) for row in rest], device=self.input_device)
         inputs: dict[str, Any] = {"input_ids": padded, "use_cache": prefix.cache is not None, **options}
@@ -106,10 +111,11 @@ class PrefixedModel:
             probe: A few tokens that follow them in one prompt, on which two ways of attention are compared.
 
         Raises:
-            ModelError: The device's memory does not hold them.
+            ModelError: The device's memory does not hold them, or the model has no such token.
         """
         if len(ids) < _SHORT_PREFIX:
             return Prefix(0, None)
+        self.check_known([ids])
         cache = DynamicCache(config=self.model.config)
         inputs: dict[str, Any] = {
             "input_ids": torch.tensor([list(ids)], device=self.input_device),
@@ -152,6 +158,19 @@ class PrefixedModel:
             _AGREED[self.model] = len(ids)
         return True
 
+    def check_known(self, ids: Iterable[Sequence[int]]) -> None:
+        """Checks that the model has these tokens: an accelerator that looks for others stops for good.
+
+        Raises:
+            ModelError: It has not.
+        """
+        largest = max((max(row) for row in ids if row), default=0)
+        if self._vocabulary is not None and largest >= self._vocabulary:
+            raise ModelError(
+                f"the tokenizer gives token {largest}, and the model knows {self._vocabulary} tokens: use the model's "
+                "own tokenizer"
+            )
+
     def _attends_apart(self, apart: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
         try:
             return self._agree(apart, replace(apart, apart=False), ids, probe)
@@ -170,3 +189,18 @@ class PrefixedModel:
     def _last(self, n: int) -> dict[str, int]:
         """The option by which a model gives logits of its last n tokens only, where it has it."""
         return {"logits_to_keep": n} if self.takes("logits_to_keep") else {}
+
+
+def logits_of(model: PreTrainedModel, **inputs: Any) -> Tensor:
+    """A model's logits: [rows, positions, vocabulary].
+
+    Raises:
+        ModelError: It gives none, or not for every token.
+    """
+    logits: Tensor | None = getattr(model(**inputs), "logits", None)
+    if logits is None or logits.dim() != 3:
+        raise ModelError(
+            f"{type(model).__name__} gives no logits of every token, which log-likelihoods are made of: load the model "
+            "with AutoModelForCausalLM"
+        )
+    return logits

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.errors import SaeError
@@ -161,8 +162,8 @@ def _explain(source: HubSource | LocalSource, error: Exception) -> str:
     import requests
     from huggingface_hub import errors
 
-    lines = str(error).strip().splitlines() or ["no message"]
-    detail = f"{type(error).__name__}: {lines[0]}"
+    message = shorten(str(error), 300, placeholder=" …") or "no message"
+    detail = f"{type(error).__name__}: {message}"
     if isinstance(source, LocalSource):
         return f"SAE folder {source.id!r} cannot be loaded ({detail}): is it one that SAELens' save_model wrote?"
     if isinstance(error, errors.GatedRepoError):

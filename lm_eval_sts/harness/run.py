@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, cast
 import numpy as np
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.evidence.domain import Domain
+from lm_eval_sts.evidence.domain import Domain, check_names
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.read import read
 from lm_eval_sts.evidence.rendering import PromptOptions
@@ -151,6 +151,7 @@ class Run:
     def __init__(
         self, model: LmEvalModel, tasks: Sequence[ScoredTask], agreements: Sequence[ComparingTask] = ()
     ) -> None:
+        check_names([task.domain for task in tasks])
         self.model = model
         self.tasks = {task.domain: task for task in tasks}
         self.agreements = list(agreements)

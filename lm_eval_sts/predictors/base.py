@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lm_eval_sts.evidence.evidence import Array, Evidence
+from lm_eval_sts.moved import missing
 from lm_eval_sts.predictors.resampling import Statistic, ratio, standard_error
 from lm_eval_sts.records import Category, DomainScore, Selection, Target
 
@@ -202,3 +203,7 @@ def category_of(predictor: PredictorLike) -> Category:
     """How a predictor is to be read: its ``category``; one that has none is an ordinary ``predictor``."""
     category: Category = getattr(predictor, "category", "predictor")
     return category
+
+
+def __getattr__(name: str) -> Any:
+    missing(__name__, name)
