@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
-from lm_eval_sts.data import SftSet
+from lm_eval_sts.data import SftSet, given_sft_set
 from lm_eval_sts.data import load_sft_set as _load_sft_set
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
@@ -24,7 +24,6 @@ from lm_eval_sts.evidence.read import read as _read
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup
-from lm_eval_sts.examples import from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.features.sae import load_sae as _load_sae
 from lm_eval_sts.files import package_version, this_command
@@ -71,20 +70,21 @@ def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> Loade
     return wrap_sae(source, "an SAE object", hook_name=hook_name)
 
 
-def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any) -> SftSet:
+def load_sft_set(source: str | Path | Iterable[Any], **options: Any) -> SftSet:
     """Loads an SFT set.
 
     Args:
-        source: Hub id, file, folder, shipped name (``micro/sft/…``), or (prompt, response) pairs.
-        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``.
+        source: Hub id, file, folder, shipped name (``micro/sft/…``), (prompt, response) pairs, or rows as a file would
+            hold them: a list of mappings, or a ``datasets.Dataset``.
+        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``; of rows
+            ``columns`` alone.
 
     Raises:
         DatasetError: It cannot be found or used.
     """
     if isinstance(source, (str, Path)):
         return _load_sft_set(resolve(str(source)), **options)
-    examples = read_rows("of given pairs", enumerate(source), lambda pair: from_pair(*pair))
-    return SftSet("given pairs", tuple(examples))
+    return given_sft_set(source, **options)
 
 
 def load_domains(
