@@ -4,6 +4,10 @@ The Python API is exported here, each name imported when it is first used: the s
 every interpreter, and importing it must cost nothing.
 """
 
+from lm_eval_sts.moved import watch
+
+watch()
+
 _API = (
     *("Comparison", "Evidence", "Model", "Outcome", "Prediction", "Question"),
     *("compare", "load_domains", "load_outcome", "load_sae", "load_sft_set", "predict", "read"),

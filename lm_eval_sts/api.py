@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
-from lm_eval_sts.data import SftSet
+from lm_eval_sts.data import SftSet, given_sft_set
 from lm_eval_sts.data import load_sft_set as _load_sft_set
 from lm_eval_sts.errors import PromptError, SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
@@ -24,7 +24,6 @@ from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.saes import named_sae
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup
-from lm_eval_sts.examples import Example, RowError, from_pair, read_rows
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
@@ -72,12 +71,14 @@ def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> Loade
     return wrap_sae(source, "an SAE object", hook_name=hook_name)
 
 
-def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any) -> SftSet:
+def load_sft_set(source: str | Path | Iterable[Any], **options: Any) -> SftSet:
     """Loads an SFT set.
 
     Args:
-        source: Hub id, file, folder, shipped name (``micro/sft/…``), or (prompt, response) pairs.
-        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``.
+        source: Hub id, file, folder, shipped name (``micro/sft/…``), (prompt, response) pairs, or rows as a file would
+            hold them: a list of mappings, or a ``datasets.Dataset``.
+        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``; of rows
+            ``columns`` alone.
 
     Raises:
         DatasetError: It cannot be found or used.
@@ -86,16 +87,7 @@ def load_sft_set(source: str | Path | Iterable[tuple[str, str]], **options: Any)
     if isinstance(source, (str, Path)):
         loaded = _load_sft_set(resolve(str(source)), **options)
         return replace(loaded, name=shipped_name(loaded.name))
-    _expect("an SFT set", source, Iterable, hint="give its name, its file or (prompt, response) pairs")
-    if options:
-        raise SettingsError(f"given pairs have no {', '.join(options)}: leave that out")
-    return SftSet("given pairs", tuple(read_rows("of given pairs", enumerate(source), _example)))
-
-
-def _example(pair: Any) -> Example:
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-        raise RowError("are no pairs (prompt, response)")
-    return from_pair(*pair)
+    return given_sft_set(source, **options)
 
 
 def load_domains(

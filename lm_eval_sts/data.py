@@ -8,13 +8,14 @@ from functools import cached_property
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.dataset_files import Columns, empty
+from lm_eval_sts.dataset_files import Columns, as_columns, empty
 from lm_eval_sts.dataset_source import open_dataset
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import UNKNOWN
 
+_GIVEN: Final = "of given rows"
 _CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 _PAIRS: Final = (
     ("prompt", "response"),
@@ -84,20 +85,55 @@ def load_sft_set(
         DatasetError: It cannot be found or read, is empty, has no recognised columns, or has rows that cannot be used
             (blank, no text, conversations that do not end with an answer): which, and why.
     """
-    table = _load_split(spec, config=config, split=split, revision=revision)
+    return _read(spec, _load_split(spec, config=config, split=split, revision=revision), columns)
+
+
+def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None) -> SftSet:
+    """An SFT set of what is at hand.
+
+    Args:
+        source: (prompt, response) pairs, or rows as a file would hold them: mappings of column names to cells.
+        columns: As of :func:`load_sft_set`, for rows.
+
+    Raises:
+        DatasetError: It is empty, neither, or has rows that cannot be used.
+    """
+    try:
+        rows = list(source.with_format(None) if hasattr(source, "with_format") else source)
+    except TypeError as error:
+        raise _neither(source) from error
+    if not rows:
+        raise empty(f"SFT set {_GIVEN}")
+    if all(isinstance(row, Mapping) for row in rows):
+        return _read(_GIVEN, _Table(as_columns(rows), UNKNOWN, ()), columns)
+    if columns is not None or not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in rows):
+        raise _neither(source)
+    return SftSet(_GIVEN, tuple(read_rows(_GIVEN, enumerate(rows), lambda pair: from_pair(*pair))))
+
+
+def _neither(source: object) -> DatasetError:
+    return DatasetError(
+        f"an SFT set of {type(source).__name__}: give a hub id, a path, (prompt, response) pairs, or rows with named "
+        'columns: of a DatasetDict one split, of a DataFrame to_dict("records")'
+    )
+
+
+def _read(spec: str, table: _Table, columns: tuple[str, str] | None) -> SftSet:
     chosen = _choose(spec, table.columns, columns)
     cells = [table.columns[name] for name in chosen.names]
     system, added = (repeat(None) if name is None else table.columns[name] for name in (chosen.system, chosen.input))
     notes = list(table.notes)
     left_out = [name for name in table.columns if name not in chosen.used]
     if left_out:
-        notes.append(f"columns of the SFT set that are left out: {', '.join(left_out)}")
+        notes.append(f"columns of the SFT set that are left out: {', '.join(name or '(no name)' for name in left_out)}")
     if len(cells) == 1:
         examples = read_rows(spec, enumerate(zip(*cells, system, strict=False)), lambda row: from_conversation(*row))
     else:
         examples = read_rows(spec, enumerate(zip(*cells, system, added, strict=False)), lambda row: from_pair(*row))
     if fields := other_fields(cell for column in cells for cell in column):
         notes.append(f"fields of the SFT set's messages that are left out: {', '.join(fields)}")
+    if repeated := len(examples) - len(set(examples)):
+        notes.append(f"{repeated} of {len(examples)} rows of the SFT set repeat an earlier row")
     return SftSet(spec, tuple(examples), table.commit, tuple(notes))
 
 
@@ -162,6 +198,8 @@ class _Chosen(NamedTuple):
 def _choose(spec: str, columns: Columns, given: tuple[str, str] | None) -> _Chosen:
     names = list(columns)
     if given:
+        if isinstance(given, str) or len(given) != 2:
+            raise DatasetError(f"SFT set {spec}: sft_columns takes two names, of prompt and response, not {given!r}")
         missing = [name for name in given if name not in names]
         if missing:
             raise DatasetError(f"SFT set {spec} has no column {missing[0]!r} (sft_columns): it has {', '.join(names)}")

@@ -7,9 +7,10 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import sys
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,26 @@ def data_files(folder: Path) -> list[Path]:
     return [path for path in _visible(folder) if suffix_of(path) in FORMATS]
 
 
+def unread_links(folder: Path) -> list[Path]:
+    """The links in a folder that nobody reads: to folders, which ``datasets`` does not follow, or to nothing."""
+    found = (Path(root, name) for root, folders, files in _walk(folder) for name in (*folders, *files))
+    return sorted(path for path in found if path.is_symlink() and not path.is_file())
+
+
 def _visible(folder: Path) -> list[Path]:
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    found = (Path(root, name) for root, _, names in _walk(folder) for name in names if not name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` without what is hidden; a folder that cannot be read is an error, not an empty one."""
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"{folder} cannot be read ({error.strerror}: {error.filename})") from error
+
+    for root, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield root, folders, files
 
 
 def content_key(spec: str) -> str:
@@ -85,6 +103,11 @@ def read_as_written(files: Iterable[Path], label: str, delimiter: str = ",") -> 
             rows += _json_rows(text) if format_of(path, label) == "json" else _csv_rows(text, delimiter)
         except (ValueError, RecursionError, csv.Error) as error:
             raise damaged(label, error) from error
+    return as_columns(rows)
+
+
+def as_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """Rows as one table; a cell that a row lacks is None."""
     return {key: [row.get(key) for row in rows] for key in dict.fromkeys(key for row in rows for key in row)}
 
 
@@ -118,10 +141,13 @@ def _csv_rows(text: str, delimiter: str) -> list[dict[str, Any]]:
     if len(set(names)) < len(names):
         raise ValueError("two columns have the same name")
     rows = []
-    for row in reader:
-        if row and len(row) != len(names):
-            raise ValueError(f"line {reader.line_num} has {len(row)} cells under {len(names)} names")
-        rows += [dict(zip(names, row, strict=True))] if row else []
+    try:
+        for row in reader:
+            if row and len(row) != len(names):
+                raise ValueError(f"line {reader.line_num} has {len(row)} cells under {len(names)} names")
+            rows += [dict(zip(names, row, strict=True))] if row else []
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
     return rows
 
 

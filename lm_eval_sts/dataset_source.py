@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from lm_eval_sts.dataset_files import (
     named,
     read_as_written,
     suffix_of,
+    unread_links,
 )
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.records import UNKNOWN
@@ -129,14 +132,20 @@ def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, 
     # datasets' own cache would give a file of the same name and time in its old form.
     cache = str(Path(datasets.config.HF_DATASETS_CACHE) / "lm_eval_sts" / content_key(str(path)))
     if path.is_dir():
+        # A folder's own name counts, which "." does not tell.
+        path = path.resolve()
+        if glob.has_magic(str(path)):
+            raise DatasetError(f"{label}: datasets reads *, ? and [ in the name of a folder as a pattern: rename it")
         files = data_files(path)
         if not files:
             raise DatasetError(f"{label}: the folder holds no data: {KINDS}, or what save_to_disk writes")
         for file in files:
             check_file(file, f"{label}: its file {file.relative_to(path)}")
         builder = datasets.load_dataset_builder(str(path), name, cache_dir=cache, **options)
-        read = {str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split}
-        left_out = [str(file.relative_to(path)) for file in files if str(file.resolve()) not in read]
+        named_files = (file for of_split in (builder.config.data_files or {}).values() for file in of_split)
+        read = set(map(os.path.realpath, named_files))
+        left_out = [str(file.relative_to(path)) for file in files if os.path.realpath(file) not in read]
+        left_out += [f"{link.relative_to(path)} (a link)" for link in unread_links(path)]
         some = ", ".join(left_out[:5]) + (", …" if len(left_out) > 5 else "")
         notes = (f"files of the folder that are left out: {some}",) if left_out and name is None else ()
         if as_written and (tables := _as_written(builder, label)):
@@ -147,7 +156,8 @@ def _open_local(path: Path, label: str, name: str | None, options: Mapping[str, 
     kind, separator = format_of(path, label), {"sep": "\t"} if suffix_of(path) == ".tsv" else {}
     if as_written and kind in TEXT:
         return Opened({"train": read_as_written([path], label, separator.get("sep", ","))})
-    return Opened(datasets.load_dataset(kind, data_files=str(path), cache_dir=cache, **separator, **options))
+    name_alone = glob.escape(str(path))
+    return Opened(datasets.load_dataset(kind, data_files=name_alone, cache_dir=cache, **separator, **options))
 
 
 def _as_written(builder: Any, label: str) -> dict[str, Columns] | None:

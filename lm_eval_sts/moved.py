@@ -1,71 +1,70 @@
-"""Where public modules and names went: for one version, importing an old one says so."""
+"""Where public modules and names went: for one version, importing an old one says so.
+
+The package imports this in every interpreter, so that nothing slow is imported here, ``typing`` included.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Final, NoReturn
 
-_GENERATOR: Final = "the folder microworld/ of the repository"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-MODULES: Final = {
-    **{
-        f"outcomes.{name}": f"lm_eval_sts.finetuning.{name}"
-        for name in (
-            *(
-                "claims",
-                "finetune",
-                "hardware",
-                "recipes",
-                "trainer_setup",
-                "training_checks",
-                "training_data",
-                "tuned",
-            ),
-        )
-    },
-    "outcomes.split_half": "lm_eval_sts.agreement.split_half",
-    "features.reading": "lm_eval_sts.evidence.reading",
-    "features.store": "lm_eval_sts.evidence.store (ProfileFolder is its Store)",
-    "harness.domains": "lm_eval_sts.evidence.domain",
-    "harness.passes": "lm_eval_sts.evidence.kinds",
-    "harness.probing": "lm_eval_sts.evidence.trial_runs",
-    "harness.responses": "lm_eval_sts.evidence.answer_gradients",
-    "harness.shipped": "lm_eval_sts.shipped",
-    **{
-        f"harness.{name}": f"lm_eval_sts.evidence.{name}"
-        for name in (
-            *("answers", "development", "gradients", "losses", "progress", "rehearsal", "rendering", "saes", "samples"),
-            *("tuned", "tuned_models"),
-        )
-    },
-    **{f"harness.{name}": "lm_eval_sts.evidence.profiles" for name in ("layers", "profile_sets", "profiling")},
-    "predictors.probing": "lm_eval_sts.predictors.trial_runs",
-    "predictors.scoring": "lm_eval_sts.predictors.predict",
-    **{
-        f"microworld.{name}": _GENERATOR
-        for name in (
-            *(
-                "accuracy",
-                "build",
-                "corpus",
-                "domains",
-                "figures",
-                "manifest",
-                "packing",
-                "questions",
-                "sae",
-                "sft_sets",
-            ),
-            *("skills", "sweep", "task_files", "tokenizer", "training", "world"),
-        )
-    },
+_ROOMS = {
+    "agreement.descriptive": "agreement.sign agreement.influence",
+    "agreement.differences": "agreement.williams",
+    "agreement.panel": "agreement.over_settings agreement.double_centre",
+    "agreement.reliability": "outcomes.split_half",
+    "commands.terminal": "commands.tables",
+    "dataset_source": "tables",
+    "evidence.answer_gradients": "harness.responses",
+    "evidence.answers": "harness.answers",
+    "evidence.development": "harness.development predictors.development",
+    "evidence.domain": "harness.domains",
+    "evidence.gradients": "harness.gradients",
+    "evidence.kinds": "harness.passes",
+    "evidence.losses": "harness.losses",
+    "evidence.profiles": "harness.layers harness.profile_sets harness.profiling",
+    "evidence.reading": "features.reading",
+    "evidence.rehearsal": "harness.rehearsal",
+    "evidence.rendering": "harness.rendering",
+    "evidence.saes": "harness.saes",
+    "evidence.samples": "harness.samples",
+    "evidence.store": "features.store",
+    "evidence.trial_runs": "harness.probing",
+    "evidence.tuned": "harness.tuned",
+    "evidence.tuned_models": "harness.tuned_models",
+    "features.answer_gradients": "features.response",
+    "finetuning.claims": "outcomes.claims",
+    "finetuning.finetune": "outcomes.finetune",
+    "finetuning.hardware": "outcomes.hardware",
+    "finetuning.recipes": "outcomes.recipes",
+    "finetuning.trainer_setup": "outcomes.trainer_setup",
+    "finetuning.training_checks": "outcomes.training_checks",
+    "finetuning.training_data": "outcomes.training_data",
+    "finetuning.tuned": "outcomes.tuned",
+    "outcomes.lm_eval_results": "outcomes.result_files outcomes.run_results",
+    "outcomes.runs": "outcomes.run_facts",
+    "predictors.predict": "predictors.scoring",
+    "predictors.trial_runs": "predictors.probing",
+    "shipped": "harness.shipped outcomes.shipped",
+}
+_GENERATOR = (
+    "accuracy build corpus domains figures manifest packing questions sae sft_sets skills sweep task_files tokenizer "
+    "training world"
+)
+
+MODULES = {
+    **{old: f"lm_eval_sts.{new}" for new, olds in _ROOMS.items() for old in olds.split()},
+    **{f"microworld.{name}": "the folder microworld/ of the repository" for name in _GENERATOR.split()},
 }
 """Old module, below this package, to where its content is."""
 
-NAMES: Final = {
+NAMES = {
     **{
         f"predictors.base.{name}": f"lm_eval_sts.evidence.evidence.{name}"
-        for name in (*("Gradients", "Losses", "Profiles", "Question", "Texts"),)
+        for name in ("Gradients", "Losses", "Profiles", "Question", "Texts")
     },
     "predictors.base.Responses": "lm_eval_sts.evidence.evidence.AnswerGradients",
     "predictors.base.Need": "a text: the name of a kind in lm_eval_sts.evidence.kinds",
@@ -89,7 +88,7 @@ class _OldModules:
 
 
 def watch() -> None:
-    """From here on, importing a module that went elsewhere says where; each folder that lost some calls this."""
+    """From here on, importing a module that went elsewhere says where."""
     if _OldModules not in sys.meta_path:
         sys.meta_path.append(_OldModules)
 

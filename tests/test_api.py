@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset, DatasetDict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lm_eval_sts as sts
@@ -177,10 +179,54 @@ def test_pairs_are_an_sft_set_and_blank_ones_are_none():
         sts.load_sft_set([("a", "b"), ("c", " ")])
 
 
-@pytest.mark.parametrize("rows", [[("a", "b", "c")], ["ab"], [{"prompt": "a", "response": "b"}]])
-def test_what_is_no_pair_is_refused(rows):
-    with says(DatasetError, "are no pairs"):
-        sts.load_sft_set(rows)
+def test_rows_at_hand_are_read_as_those_of_a_file_are():
+    rows = [{"id": 1, "answer": "1", "question": "one?"}, {"id": 2, "answer": "2", "question": "two?"}]
+    for given in (rows, iter(rows), Dataset.from_list(rows), Dataset.from_list(rows).with_format("numpy")):
+        loaded = sts.load_sft_set(given)
+        assert [(e.prompt, e.response) for e in loaded.examples] == [("one?", "1"), ("two?", "2")]
+        assert loaded.notes == ("columns of the SFT set that are left out: id",)
+    assert sts.load_sft_set(rows, columns=("answer", "question")).examples[0].prompt == "1"
+    with says(DatasetError, "given rows", "no column 'q'"):
+        sts.load_sft_set(rows, columns=("q", "answer"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["ab", "cd"], [("q", "a", "s")], [("q",)], {"q": "a"}, {"prompt": ["q"], "response": ["a"]}, None, 3]
+    + [[("q", "a"), {"prompt": "q", "response": "a"}], DatasetDict(train=Dataset.from_list([{"prompt": "q"}]))],
+)
+def test_what_is_neither_pairs_nor_rows_is_refused(given):
+    with says(DatasetError, type(given).__name__, "(prompt, response) pairs, or rows with named columns"):
+        sts.load_sft_set(given)
+
+
+def test_nothing_at_hand_is_no_sft_set():
+    with says(DatasetError, "empty"):
+        sts.load_sft_set([])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"question": ...}, "no column 'question' in its split 'test'"),
+        ({"question": None}, "of its split 'test' have no question (rows 1, counted from 0)"),
+        ({"answer_index": -1}, "have no option of the number answer_index says, from 0 (rows 1,"),
+        ({"answer_index": 10}, "have no option of the number answer_index"),
+        ({"options": []}, "have no option of the number answer_index"),
+        ({"cot_content": ...}, "no column 'cot_content' in its split 'validation'"),
+    ],
+)
+def test_rows_of_a_benchmark_that_would_be_misread_are_refused(world, tmp_path, change, said):
+    for name in ("test", "validation"):
+        rows = Dataset.from_parquet(f"{world.settings['benchmark_path']}/{name}.parquet").to_list()
+        for key, value in change.items():
+            if value is ...:
+                rows = [{column: cell for column, cell in row.items() if column != key} for row in rows]
+            elif name == "test":
+                rows[1][key] = value
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with says(DatasetError, tmp_path, said):
+        sts.load_domains("sts_mmlu_pro_law", path=tmp_path)
 
 
 def test_the_example_runs_as_it_stands(tmp_path):

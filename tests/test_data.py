@@ -112,6 +112,7 @@ def test_what_rows_of_another_form_lack_is_blank(tmp_path):
         ("a.csv", "prompt,response\na,b,c\n", "line 2 has 3 cells under 2 names"),
         ("a.csv", "prompt,prompt\na,b\n", "the same name"),
         ("a.csv", "prompt,response\n", "empty"),
+        ("a.tsv", 'prompt\tresponse\na\tb\n"a" or\tb\n', "line 3: "),
         ("a.jsonl.gz", "no archive", "cannot be loaded"),
     ],
 )
@@ -190,6 +191,61 @@ def test_files_of_a_folder_that_are_not_read_are_named(tmp_path):
     loaded = load_sft_set(str(tmp_path))
     assert loaded.examples == PAIRS
     assert loaded.notes == ("files of the folder that are left out: extra.jsonl, more.csv",)
+
+
+def test_links_are_read_or_named(tmp_path):
+    write(tmp_path / "elsewhere" / "x.jsonl", ROWS)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.jsonl").symlink_to(tmp_path / "elsewhere" / "x.jsonl")
+    assert load_sft_set(str(folder)).notes == ()
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    (folder / "b.jsonl").symlink_to(tmp_path / "gone")
+    loaded = load_sft_set(str(folder))
+    left_out = "files of the folder that are left out: b.jsonl (a link), more (a link)"
+    assert (loaded.examples, loaded.notes) == (PAIRS, (left_out,))
+
+
+def test_a_folder_in_it_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "more" / "train.jsonl", ROWS)
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:  # root reads every folder
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with says(DatasetError, "cannot be read (Permission denied", tmp_path / "more"):
+        load_sft_set(str(tmp_path))
+
+
+def test_the_folder_one_is_in(tmp_path, monkeypatch):
+    write(tmp_path / "data" / "train.jsonl", ROWS)
+    monkeypatch.chdir(tmp_path / "data")
+    for spec in (".", "../data", ".."):
+        assert load_sft_set(spec).examples == PAIRS
+
+
+def test_a_name_is_no_pattern(tmp_path):
+    from datasets import Dataset
+
+    for name in ("a*.parquet", "ab.parquet", "c[1].parquet"):
+        Dataset.from_list(ROWS if name != "ab.parquet" else ROWS[:1]).to_parquet(tmp_path / name)
+    for name in ("a*.parquet", "c[1].parquet"):
+        assert load_sft_set(str(tmp_path / name)).examples == PAIRS
+    write(tmp_path / "d[1]" / "train.jsonl", ROWS)
+    with says(DatasetError, tmp_path / "d[1]", "rename it"):
+        load_sft_set(str(tmp_path / "d[1]"))
+
+
+def test_rows_that_are_read_twice_are_counted(tmp_path):
+    import gzip
+
+    path = Path(write(tmp_path / "train.jsonl", ROWS))
+    path.with_name("train.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert load_sft_set(str(tmp_path)).notes == ("2 of 4 rows of the SFT set repeat an earlier row",)
 
 
 def test_configurations_of_a_local_folder(tmp_path):
@@ -328,6 +384,12 @@ def test_a_conversation_in_a_table_of_arrow(tmp_path):
 def test_one_column_is_no_pair(tmp_path):
     with says(DatasetError, "as prompt and as response", "messages"):
         load_sft_set(write(tmp_path / "a.jsonl", [{"talk": []}]), columns=("talk", "talk"))
+
+
+@pytest.mark.parametrize("columns", [("prompt",), ("prompt", "response", "text"), "prompt"])
+def test_columns_are_two(tmp_path, columns):
+    with says(DatasetError, "takes two names", repr(columns)):
+        load_sft_set(write(tmp_path / "a.jsonl", ROWS), columns=columns)
 
 
 def test_columns_that_are_not_there(tmp_path):

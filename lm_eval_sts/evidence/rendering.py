@@ -89,10 +89,11 @@ def render_for(options: PromptOptions, settings: ReadSettings) -> Render:
             return options.chat_template([asdict(message) for message in messages], add_generation_prompt=True)
         except Exception as error:  # whatever a model's own template does
             roles = ", ".join(message.role for message in messages)
+            several = options.fewshot_as_multiturn and len(turns) > 1
+            hint = ": without --fewshot_as_multiturn it gets one turn of the user" if several else ""
             raise PromptError(
                 f"the model's chat template refuses an SFT prompt with turns of {roles} "
-                f"({type(error).__name__}: {error}), which begins {turns[0].content[:50]!r}: without "
-                "--fewshot_as_multiturn it gets one turn of the user"
+                f"({type(error).__name__}: {error}), which begins {turns[0].content[:50]!r}{hint}"
             ) from error
 
     return plain if options.chat_template is None else chat

@@ -89,6 +89,14 @@ class ReadSettings(BaseModel):
     seed: int | None = Field(default=None, ge=0)
     """Seed of every draw and resampling; None: lm-eval's few-shot seed (``--seed``)."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_boolean(cls, value: Any) -> Any:
+        # To YAML, yes and on are booleans; to Python, they are the numbers 1 and 0.
+        if any(isinstance(each, bool) for each in (value if isinstance(value, (list, tuple)) else [value])):
+            raise ValueError("no setting is true or false")
+        return value
+
     @field_validator("layer")
     @classmethod
     def _chooses(cls, layer: int | None, info: ValidationInfo) -> int | None:
@@ -162,5 +170,6 @@ def validated(kind: type[S], given: Mapping[str, Any], where: str) -> S:
         problems = []
         for e in error.errors():
             name = ".".join(map(str, e["loc"]))
-            problems.append(f"{name}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})")
+            reason = e["msg"].removeprefix("Value error, ").replace("valid tuple", "list").replace("Tuple", "List")
+            problems.append(f"{name}: {reason} (given: {e['input']!r})")
         raise SettingsError(f"{where}: " + "; ".join(problems)) from error

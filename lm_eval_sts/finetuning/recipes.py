@@ -145,5 +145,5 @@ def _check_ranges(values: Mapping[str, Any]) -> None:
     }
     for key, (valid, meaning) in rules.items():
         value = values[key]
-        if value is not None and not valid(value):
+        if value is not None and (isinstance(value, bool) or not valid(value)):
             raise SettingsError(f"{key} is {value!r} but must be {meaning}")

@@ -231,7 +231,7 @@ def _before(messages: Sequence[Message], turn: int, render: Callable[..., str]) 
 
 
 def _end(text: str, start: int, message: Message, alone: str) -> int:
-    """Where a turn ends that begins at or after a place of a text: behind what closes it where no other turn follows.
+    """Where a turn ends whose opening ends at a place of a text: behind what closes it where no other turn follows.
 
     Args:
         text: The whole conversation.
@@ -239,7 +239,10 @@ def _end(text: str, start: int, message: Message, alone: str) -> int:
         message: The turn.
         alone: The conversation up to this turn.
     """
-    said, closed = find(text, message.content, start), find(alone, message.content, 0, last=True)
+    # What opens a turn may hold the beginning of what is said in it, such as <think>.
+    content, head = message.content.strip(), text[:start].rstrip()
+    begun = next(n for n in range(len(content), -1, -1) if head.endswith(content[:n].rstrip()))
+    said, closed = find(text, content, start - begun), find(alone, content, last=True)
     assert said is not None and closed is not None, "a conversation that is whole holds its turns"
     return said + _common_prefix(alone[closed:], text[said:])
 

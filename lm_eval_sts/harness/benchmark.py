@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, NamedTuple
 
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
@@ -19,6 +19,7 @@ from lm_eval_sts.dataset_files import content_key
 from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.evidence.domain import Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
+from lm_eval_sts.examples import shown
 from lm_eval_sts.harness.settings import Settings, read_settings
 from lm_eval_sts.records import BenchmarkRef
 
@@ -74,15 +75,16 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
     def download(self, dataset_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
         """Loads the benchmark from ``benchmark_path`` or from where the YAML says."""
         custom = self.config.custom_dataset
+        rules = self._rules()
         if self.settings.benchmark_path:
             source = self.settings.benchmark_path
-            self.dataset = _load_once(source, None, {})
+            self.dataset = _load_once(source, None, {}, rules)
         elif callable(custom):
             source = f"{custom.__module__}.{custom.__qualname__}"
             self.dataset = custom(**(self.config.metadata or {}), **(dataset_kwargs or {}))
         else:
             source = str(self.config.dataset_path)
-            self.dataset = _load_once(source, self.config.dataset_name, dataset_kwargs or {})
+            self.dataset = _load_once(source, self.config.dataset_name, dataset_kwargs or {}, rules)
         self.source = source
         for split in (self.config.test_split, self.config.fewshot_split):
             if split is not None and split not in self.dataset:
@@ -90,6 +92,15 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
                     f"benchmark {source} has no split {split!r} (it has {', '.join(self.dataset)}): "
                     f"{self.config.task} needs its questions and its worked examples"
                 )
+
+    def _rules(self) -> _Rules:
+        metadata = self.config.metadata or {}
+        columns, answers = metadata.get("columns") or {}, metadata.get("answers") or {}
+        return _Rules(
+            questions=(self.config.test_split, tuple(columns.get("questions") or ())),
+            worked_examples=(self.config.fewshot_split, tuple(columns.get("worked_examples") or ())),
+            answers=(answers["options"], answers["gold"]) if answers else None,
+        )
 
     def test_docs(self) -> Any:
         """The domain's questions in seeded order: benchmarks are ordered by source, so first rows are no sample.
@@ -241,13 +252,52 @@ def _lm_eval_task(name: str) -> dict[str, Any]:
     return config
 
 
+class _Rules(NamedTuple):
+    """What a benchmark's rows must hold: columns by split, and those of the options and of the right one's index.
+
+    lm-eval takes the name of a column that is not there for the text itself.
+    """
+
+    questions: tuple[str | None, tuple[str, ...]]
+    worked_examples: tuple[str | None, tuple[str, ...]]
+    answers: tuple[str, str] | None
+
+    def check(self, source: str, splits: Mapping[str, Any]) -> None:
+        """Raises DatasetError where a column is not there, or rows are not full or have no right option."""
+        for split, columns in (self.questions, self.worked_examples):
+            if split is None or split not in splits:
+                continue
+            rows = splits[split]
+            if missing := [name for name in columns if name not in rows.column_names]:
+                raise DatasetError(
+                    f"benchmark {source} has no column {missing[0]!r} in its split {split!r}: it has "
+                    f"{', '.join(rows.column_names)}"
+                )
+            cells = rows.select_columns(list(columns))[:]
+            for name in columns:
+                _refuse(source, split, f"have no {name}", [i for i, cell in enumerate(cells[name]) if cell is None])
+            if self.answers is not None and split == self.questions[0] and set(self.answers) <= set(columns):
+                pairs = enumerate(zip(*(cells[name] for name in self.answers), strict=True))
+                wrong = [i for i, (options, gold) in pairs if type(gold) is not int or not 0 <= gold < len(options)]
+                _refuse(source, split, f"have no option of the number {self.answers[1]} says, from 0", wrong)
+
+
+def _refuse(source: str, split: str, reason: str, rows: Sequence[int]) -> None:
+    if rows:
+        raise DatasetError(
+            f"benchmark {source}: {len(rows)} rows of its split {split!r} {reason} ({shown(rows)}, counted from 0)"
+        )
+
+
 _loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
 
 
-def _load_once(source: str, name: str | None, options: dict[str, Any]) -> Mapping[str, Any]:
-    """The benchmark, loaded once for its many domains; again when a local copy has changed."""
-    key = (source, name, content_key(source), repr(sorted(options.items())))
+def _load_once(source: str, name: str | None, options: dict[str, Any], rules: _Rules) -> Mapping[str, Any]:
+    """The benchmark, loaded and checked once for its many domains; again when a local copy has changed."""
+    key = (source, name, content_key(source), repr(sorted(options.items())), rules)
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = load_benchmark(source, name, **options)
+        loaded = load_benchmark(source, name, **options)
+        rules.check(source, loaded)
+        _loaded[key] = loaded
     return _loaded[key]

@@ -80,6 +80,7 @@ def test_unknown_names():
         ("lora_rank", 0),
         ("lora_alpha", 0.0),
         ("lora_dropout", 1.0),
+        ("batch_size", True),
     ],
 )
 def test_out_of_range(key, value):

@@ -266,6 +266,13 @@ def test_what_a_chat_template_puts_only_where_no_response_follows_is_noted():
     assert any("in 2 of 2 examples (rows 0, 1, " in note and "'<think>'" in note for note in data.notes)
 
 
+def test_what_opens_an_answer_may_be_a_part_of_it():
+    keeping = STRIPPING.replace(".split('</think>')[-1]", "")
+    opened = templated(keeping.replace("<assistant>{% endif %}", "<assistant><think>\n{% endif %}"))
+    talk = from_conversation(conversation(*["user: q", "assistant: <think>\nhm</think>a"] * 2))
+    assert learned(opened, tokenise(SftSet("x", (talk,)), opened, ANY).examples[0]) == "hm</think>a<end>" * 2
+
+
 def test_a_prompt_that_changes_when_it_is_answered_is_refused():
     changing = "{% if messages | length > 1 %}answered{% else %}asked{% endif %}" + STRIPPING
     with says(DatasetError, "2 of 2 rows are rendered in another way", "(rows 0, 1,"):

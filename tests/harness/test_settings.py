@@ -122,6 +122,12 @@ def test_an_unknown_key_among_the_benchmarks_defaults():
         ("probing_steps", []),
         ("probing_steps", [0]),
         ("probing_questions", 0),
+        ("seed", False),
+        ("sft_tokens", True),
+        ("layer", False),
+        ("gradient_layers", [True]),
+        ("sae", True),
+        ("probing_recipe", {"learning_rate": True}),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key(key, value):
@@ -133,6 +139,11 @@ def test_a_layer_is_for_an_sae_that_is_not_named():
     assert read_settings({"layer": 3, "sae": None}, {"sae": "micro/sae"}).layer == 3
     with says(SettingsError, "layer: chooses an SAE", "micro/sae"):
         read_settings({"layer": 3}, {"sae": "micro/sae"})
+
+
+def test_one_name_where_a_list_belongs():
+    with says(SettingsError, "predictors: Input should be a list (given: 'sts_act')"):
+        read_settings({"predictors": "sts_act"})
 
 
 def test_every_wrong_value_is_named_at_once():
