@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, StsError
 from lm_eval_sts.evidence.evidence import Evidence
 from lm_eval_sts.predictors.base import PredictorLike, Scores
+from lm_eval_sts.predictors.registry import is_ours
 from lm_eval_sts.records import Prediction
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,13 @@ def scores_of(predictor: PredictorLike, evidence: Evidence) -> Scores:
         found = predictor.score(evidence)
     except ValidationError as error:  # a score that is no finite number: the others' are not lost for it
         return Scores({}, {}, notes=(f"{predictor.name} gave what is no score: {error.errors()[0]['msg']}",))
+    except StsError:
+        raise
+    except Exception as error:  # another package's code may raise anything: the others' are not lost for it
+        if is_ours(predictor.name):
+            raise
+        problem = " ".join(str(error).split())
+        return Scores({}, {}, notes=(f"{predictor.name} could not score: {type(error).__name__}: {problem}",))
     told = "\n".join(found.notes)
     missing = [name for name in evidence.texts.domains if name not in found.domains and name not in told]
     if not missing:

@@ -76,6 +76,11 @@ def names() -> list[str]:
     return [*_MODULES, *_declared()]
 
 
+def is_ours(name: str) -> bool:
+    """Whether this package brings the predictor."""
+    return name in _MODULES
+
+
 def get_predictor(name: str) -> PredictorLike:
     """The predictor of a name.
 

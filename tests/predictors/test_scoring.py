@@ -43,3 +43,12 @@ def test_what_is_left_out_is_named(predictor, note):
     found = scores_of(predictor, text_evidence([], {"law": ["?"], "math": ["?"]}))
     assert bool(found.notes) == bool(note) and note in "".join(found.notes[-1:])
     assert set(found.domains) == (set() if "no score:" in note else set(predictor.values))
+
+
+def test_a_predictor_of_another_package_that_fails_costs_its_own_scores_only(monkeypatch):
+    evidence, theirs = text_evidence([], {"law": ["?"]}), Theirs({})
+    monkeypatch.setattr(Theirs, "score", lambda self, evidence: 1 / 0)
+    assert scores_of(theirs, evidence).notes == ("theirs could not score: ZeroDivisionError: division by zero",)
+    monkeypatch.setattr("lm_eval_sts.predictors.predict.is_ours", lambda name: True)
+    with pytest.raises(ZeroDivisionError):
+        scores_of(theirs, evidence)
