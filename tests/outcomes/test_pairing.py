@@ -270,9 +270,7 @@ DEPENDS = Dependencies(
     [
         ({"tasks": DEPENDS.tasks | {"made_1": "f" * 64}}, ("task made_1", "eeeeeeeeeeee", "ffffffffffff")),
         ({"task_files": "f" * 64}, ("task_files", "none", "ffffffffffff")),
-        ({"num_fewshot": 3}, ("num_fewshot", "none", "3")),
         ({"limit": 5.0}, ("limit", "none", "5")),
-        ({"gen_kwargs": {"max_gen_toks": 3}}, ("gen_kwargs", "max_gen_toks")),
         ({"chat_template": "f" * 64}, ("chat_template", "ffffffffffff")),
         ({"fewshot_as_multiturn": True}, ("fewshot_as_multiturn", "True")),
         ({"system_instruction": "f" * 64}, ("system_instruction", "ffffffffffff")),
