@@ -124,9 +124,14 @@ def grouped(references: Iterable[Ref]) -> dict[Ref, int]:
     """A number for each model or SFT set: one for those that are the same, also where only a third tells it of two."""
     groups: list[list[Ref]] = []
     for reference in dict.fromkeys(references):
-        joined = [group for group in groups if any(reference.same(other) for other in group)]
-        groups = [group for group in groups if group not in joined]
-        groups.append([*(other for group in joined for other in group), reference])
+        joined = [reference]
+        apart: list[list[Ref]] = []
+        for group in groups:
+            if any(reference.same(other) for other in group):
+                joined += group
+            else:
+                apart.append(group)
+        groups = [*apart, joined]
     return {reference: number for number, group in enumerate(groups) for reference in group}
 
 
