@@ -131,7 +131,8 @@ def grouped(references: Iterable[Ref]) -> dict[Ref, int]:
                 joined += group
             else:
                 apart.append(group)
-        groups = [*apart, joined]
+        apart.append(joined)
+        groups = apart
     return {reference: number for number, group in enumerate(groups) for reference in group}
 
 
