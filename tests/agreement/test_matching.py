@@ -6,7 +6,7 @@ import pytest
 
 from lm_eval_sts.agreement.matching import match
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe
+from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, grouped
 from tests.agreement.made import named, outcome, prediction
 from tests.messages import says
 
@@ -45,6 +45,8 @@ def test_one_model_by_what_changes_its_activations():
     assert not new.same(other_rope) and new.difference(other_rope) == f"config {'2' * 12} and {'3' * 12}"
     tuned = other_rope.model_copy(update={"tensors_hash": "4" * 64})
     assert new.difference(tuned) == f"weights {'1' * 12} and {'4' * 12}, config {'2' * 12} and {'3' * 12}"
+    told = grouped([old, other_pad, other_rope, new])
+    assert told[old] == told[other_pad] == told[new] != told[other_rope], "through the one that both know"
     half = tuned.model_copy(update={"dtype": "float16"})
     assert not half.same(new) and half.difference(new) == "" and half.model_copy(update={"name": new.name}).same(new)
 
