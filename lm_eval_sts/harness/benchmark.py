@@ -95,11 +95,12 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
 
     def _rules(self) -> _Rules:
         metadata = self.config.metadata or {}
-        columns, answers = metadata.get("columns") or {}, metadata.get("answers") or {}
+        columns, given = metadata.get("columns") or {}, metadata.get("answers")
+        answers = (given["options"], given["gold"]) if given else None
         return _Rules(
-            questions=(self.config.test_split, tuple(columns.get("questions") or ())),
-            worked_examples=(self.config.fewshot_split, tuple(columns.get("worked_examples") or ())),
-            answers=(answers["options"], answers["gold"]) if answers else None,
+            questions=(self.config.test_split, tuple(dict.fromkeys((*columns.get("questions", ()), *(answers or ()))))),
+            worked_examples=(self.config.fewshot_split, tuple(columns.get("worked_examples", ()))),
+            answers=answers,
         )
 
     def test_docs(self) -> Any:
