@@ -31,7 +31,7 @@ from lm_eval_sts.evidence.tuned_models import load_tuned
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.recipes import make_recipe
-from lm_eval_sts.finetuning.trainer_setup import require_trl
+from lm_eval_sts.finetuning.trainer_setup import load_tokenizer, require_trl
 from lm_eval_sts.records import Recipe
 
 logger = logging.getLogger(__name__)
@@ -53,12 +53,25 @@ class TrialRunsKind(Kind):
                 "launch and with one visible accelerator (CUDA_VISIBLE_DEVICES=0)"
             )
         self._source = setup.model.source("a trial run")
+        self._check_tokenizer()
         recipe = _recipe(settings.probing_recipe, 1)
         self.notes.append(
             f"trial runs: {', '.join(map(str, settings.probing_steps))} optimiser steps ({recipe.method}, "
             f"{recipe.batch_size} examples a step, learning rate {recipe.learning_rate:g} held constant without "
             f"warm-up), the first {settings.probing_questions} questions of a domain measured"
         )
+
+    def _check_tokenizer(self) -> None:
+        """Fine-tuning uses the one that lies with the model, which lm-eval's ``tokenizer=`` may have replaced."""
+        used, given = load_tokenizer(self._source.path, self._source.revision), self.setup.model.tokenizer
+        if (
+            not used.get_vocab().items() <= given.get_vocab().items()
+            or (used.chat_template, used.eos_token) != (given.chat_template, given.eos_token)
+        ):  # fmt: skip
+            raise SettingsError(
+                f"trial runs fine-tune with the tokenizer of {self._source.path}, and another one was given: save the "
+                "model and that tokenizer in one folder, and give the folder as pretrained"
+            )
 
     @staticmethod
     def check(settings: ReadSettings) -> None:

@@ -118,6 +118,12 @@ def test_refusals(world, monkeypatch):
         TrialRunsKind(given)
 
 
+def test_another_tokenizer_than_that_of_the_models_folder_is_refused(world, plain_world):
+    given = {"pretrained": plain_world.model, "tokenizer": world.model}
+    with says(SettingsError, plain_world.model, "another one was given"):
+        evaluate(plain_world, LAW, sts=SETTINGS, model_args=given)
+
+
 def test_questions_that_a_trial_run_leaves_out_have_no_value_of_it(plain_world, caplog):
     """lm-eval warns where metrics of a task are of different numbers of questions."""
     chosen = SETTINGS | {"predictors": ["sts_act", "probing_1"], "probing_steps": [1]}
