@@ -9,7 +9,7 @@ from lm_eval_sts.files import write_atomically
 from microworld.domains import DOMAINS
 from microworld.sft_sets import DEFAULT_SFT_SET
 
-_COMMON: Final = """custom_dataset: !function microworld.data.load
+_COMMON: Final = """custom_dataset: !function lm_eval_sts.microworld.data.load
 fewshot_split: validation
 fewshot_config:
   sampler: first_n
@@ -69,7 +69,7 @@ _UTILS: Final = '''"""One filter a domain, for ``process_docs``."""
 
 from functools import partial
 
-from microworld.data import only_domain
+from lm_eval_sts.microworld.data import only_domain
 
 {filters}
 '''
