@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from lm_eval_sts.errors import RecordError
 from lm_eval_sts.records import (
     UNKNOWN,
     Change,
@@ -25,6 +27,7 @@ from lm_eval_sts.records import (
     Seal,
     SignScore,
     Submission,
+    parse_record,
     with_hash,
 )
 from lm_eval_sts.records.outcome import mcnemar_p
@@ -151,6 +154,19 @@ def test_the_last_value_passes_and_the_next_does_not(kind, field, good, bad):
 
 def test_a_backward_pass_counts_twice():
     assert Cost(forward_tokens=7, backward_tokens=5).token_equivalents == 17
+
+
+def test_what_a_setting_was_fitted_on_goes_before_what_the_whole_submission_was():
+    settings = {"a/one": SETTING, "a/two": {**SETTING, "fitted_on": ["law"]}, "b/three": {**SETTING, "fitted_on": []}}
+    record = Submission.model_validate_json(json.dumps({**SUBMISSION, "fitted_on": ["math"], "settings": settings}))
+    assert [record.fitted_for(name) for name in settings] == [("math",), ("law",), ()]
+
+
+@pytest.mark.parametrize(("wrong", "more"), [(1, ""), (2, " (and 1 more)"), (3, " (and 2 more)")])
+def test_further_problems_are_counted(wrong, more):
+    fields = dict.fromkeys(("predictor", "best", "worst")[:wrong])
+    with pytest.raises(RecordError, match=r"^here: not a valid Place: predictor: [^()]*" + re.escape(more) + "$"):
+        parse_record(Place, {**VALID[Place], **fields}, "here")
 
 
 # --- Figures that fit each other, to the rounding with which they are written.
