@@ -4,14 +4,27 @@ The Python API is exported here, each name imported when it is first used: the s
 every interpreter, and importing it must cost nothing.
 """
 
-from lm_eval_sts.moved import watch
-
-watch()
+import sys
 
 _API = (
     *("Comparison", "Evidence", "Model", "Outcome", "Prediction", "Question"),
     *("compare", "load_domains", "load_outcome", "load_sae", "load_sft_set", "predict", "read"),
 )
+
+
+class _Moved:
+    """The last finder of modules, asked for those that are not there: says where one went that was there before."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """Raises ImportError for a module that moved."""
+        if name.startswith(f"{__name__}."):
+            from lm_eval_sts.moved import check_module
+
+            check_module(name)
+
+
+sys.meta_path.append(_Moved)
 
 
 def __getattr__(name: str) -> object:

@@ -1,17 +1,10 @@
-"""Where public modules and names went: for one version, importing an old one says so.
-
-The package imports this in every interpreter, so that nothing slow is imported here, ``typing`` included.
-"""
+"""Where public modules and names went: for one version, importing an old one says so."""
 
 from __future__ import annotations
 
-import sys
+from typing import Final, NoReturn
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NoReturn
-
-_ROOMS = {
+_ROOMS: Final = {
     "agreement.descriptive": "agreement.sign agreement.influence",
     "agreement.differences": "agreement.williams",
     "agreement.panel": "agreement.over_settings agreement.double_centre",
@@ -50,18 +43,18 @@ _ROOMS = {
     "predictors.trial_runs": "predictors.probing",
     "shipped": "harness.shipped outcomes.shipped",
 }
-_GENERATOR = (
+_GENERATOR: Final = (
     "accuracy build corpus domains figures manifest packing questions sae sft_sets skills sweep task_files tokenizer "
     "training world"
 )
 
-MODULES = {
+MODULES: Final = {
     **{old: f"lm_eval_sts.{new}" for new, olds in _ROOMS.items() for old in olds.split()},
     **{f"microworld.{name}": "the folder microworld/ of the repository" for name in _GENERATOR.split()},
 }
 """Old module, below this package, to where its content is."""
 
-NAMES = {
+NAMES: Final = {
     **{
         f"predictors.base.{name}": f"lm_eval_sts.evidence.evidence.{name}"
         for name in ("Gradients", "Losses", "Profiles", "Question", "Texts")
@@ -72,25 +65,11 @@ NAMES = {
 """Old name in a module that is still there to where it is."""
 
 
-class _OldModules:
-    """The last finder of modules: what it is asked for does not exist."""
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        """Raises for a module that went elsewhere.
-
-        Raises:
-            ImportError: It did; says where.
-        """
-        package, _, module = name.partition(".")
-        if package == __package__ and module in MODULES:
-            raise ImportError(f"{name} moved to {MODULES[module]}", name=name)
-
-
-def watch() -> None:
-    """From here on, importing a module that went elsewhere says where."""
-    if _OldModules not in sys.meta_path:
-        sys.meta_path.append(_OldModules)
+def check_module(name: str) -> None:
+    """Raises ImportError for a module that went elsewhere; says where."""
+    package, _, module = name.partition(".")
+    if package == __package__ and module in MODULES:
+        raise ImportError(f"{name} moved to {MODULES[module]}", name=name)
 
 
 def missing(module: str, name: str) -> NoReturn:

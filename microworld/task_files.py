@@ -34,6 +34,9 @@ doc_to_target: answer_index
   measured_by: micro
   measured_version: {measured}
   shares_questions: false
+  columns:
+    questions: [question, options, answer_index, category]
+    worked_examples: [question, options, category, cot_content]
   answers:
     form: " {{option}}"
     options: options

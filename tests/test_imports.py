@@ -77,8 +77,7 @@ def test_the_rules_see_imports(tmp_path: Path) -> None:
 
 def test_the_hook_imports_os_and_sys_only() -> None:
     assert set(imports(PACKAGE / "_autoregister.py", top_level=True)) == {"os", "sys"}
-    assert set(imports(PACKAGE / "__init__.py", top_level=True)) == {"lm_eval_sts.moved.watch"}
-    assert set(imports(PACKAGE / "moved.py", top_level=True)) == {"sys"}
+    assert set(imports(PACKAGE / "__init__.py", top_level=True)) == {"sys"}
 
 
 def test_discovery_needs_the_standard_library_only() -> None:
