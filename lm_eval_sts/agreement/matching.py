@@ -33,10 +33,11 @@ class Match:
 def match(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], *, force: bool = False) -> list[Match]:
     """Finds every outcome that each prediction is about.
 
-    Model (in one dtype) and SFT set are compared by content where both hashes are known, else by name; the benchmark by
-    the lm-eval tasks that measure it and their version, the recipe by name, each where both are known. A prediction is
-    held against every outcome that it fits (two doses of one SFT set, for instance), and left out where it fits none
-    but others do (a folder of results holds more settings than were measured).
+    Model (in one dtype) and SFT set are compared by content where both hashes are known, else by name; the benchmark
+    by the lm-eval tasks that measure it (the group, or members that carry their domains' names) and their version,
+    the recipe by name, each where both are known. A prediction is held against every outcome that it fits (two doses
+    of one SFT set, for instance), and left out where it fits none but others do (a folder of results holds more
+    settings than were measured).
 
     Args:
         predictions: The predictions.
@@ -103,7 +104,8 @@ def _benchmark_differences(setting: Setting, outcome: Outcome) -> list[str]:
     """Differences in the tasks that measure, or in their version."""
     benchmark, measurement = setting.benchmark, outcome.measurement
     tasks, versions = benchmark.measured_by, benchmark.measured_version
-    if _known(tasks) and _known(measurement.tasks) and _parts(tasks) != _parts(measurement.tasks):
+    members = {f"{tasks}_{domain}" for domain in outcome.domains}  # what lm-eval calls some tasks of a group
+    if _known(tasks) and _known(measurement.tasks) and _parts(measurement.tasks) not in (_parts(tasks), members):
         return [f"predicted for the tasks {tasks}, measured with {measurement.tasks}"]
     if _known(versions) and _known(measurement.version) and _parts(versions) != _parts(measurement.version):
         return [f"predicted for version {versions} of {tasks}, measured with version {measurement.version}"]

@@ -83,6 +83,17 @@ def test_what_is_unknown_is_no_mismatch():
     assert match([prediction(SCORES, tasks="b,a")], [outcome(SCORES, tasks="a,b")])
 
 
+def test_some_tasks_of_the_group_measure_their_domains():
+    law = {"computer_science": 1.0, "law": 2.0, "math": 3.0}
+    measured = outcome(law, tasks="mmlu_pro_law,mmlu_pro_math,mmlu_pro_computer_science")
+    assert match([prediction(SCORES, tasks="mmlu_pro")], [measured])
+    for other in ("mmlu_pro_law,mmlu_pro_math", "mmlu_pro_law,mmlu_pro_math,mmlu_pro_plus_computer_science"):
+        with says(RecordError, "measured with mmlu_pro_law"):
+            match([prediction(SCORES, tasks="mmlu_pro")], [outcome(law, tasks=other)])
+    with says(RecordError, "measured with mmlu_pro_law"):
+        match([prediction(SCORES, tasks="mmlu")], [measured])
+
+
 def test_a_prediction_for_every_outcome_that_it_fits():
     doses = [outcome(SCORES, name="weak"), outcome(SCORES, name="strong"), outcome(SCORES, name="other", sft="x/y")]
     predictions = [prediction(SCORES), prediction(SCORES, predictor="null", sft="x/y")]
