@@ -30,6 +30,7 @@ from lm_eval_sts.records import (
     parse_record,
     with_hash,
 )
+from lm_eval_sts.records.base import grouped
 from lm_eval_sts.records.outcome import mcnemar_p
 from tests.agreement import made
 from tests.leaderboard.made import SUBMISSION
@@ -176,6 +177,8 @@ def test_further_problems_are_counted(wrong, more):
     ("changes", "passes"),
     [
         ({"base": 0.4, "tuned": 0.6}, True),
+        ({"base": 0.4, "tuned": None}, True),
+        ({"base": None, "tuned": 0.6}, True),
         ({"base": 0.4, "tuned": 0.6 + 0.9e-6}, True),
         ({"base": 0.4, "tuned": 0.6 + 1.1e-6}, False),
         ({"base": 0.4, "tuned": 0.6014, "se_kind": "estimated"}, True),
@@ -274,3 +277,18 @@ def test_models_are_compared_by_what_is_known_of_both(ours, theirs, same, compar
     assert (one.same(other), one.comparable(other)) == (same, comparable)
     assert (other.same(one), other.comparable(one)) == (same, comparable)
     assert one.difference(other).startswith(difference) and bool(one.difference(other)) == bool(difference)
+
+
+def test_models_are_one_where_only_a_third_tells_it():
+    old, copy_, third, other = (
+        ModelRef(name=name, dtype="float32", **hashes)
+        for name, hashes in (
+            ("old", {"weights_hash": "w"}),
+            ("copy", {**KNOWN, "weights_hash": "x"}),
+            ("third", KNOWN),
+            ("other", {**KNOWN, "weights_hash": "y", "tensors_hash": "u"}),
+        )
+    )
+    assert not old.same(copy_)
+    told = grouped([old, copy_, other, third])
+    assert told[old] == told[copy_] == told[third] != told[other]

@@ -37,7 +37,7 @@ def _means(panel: Panel, found: MeanZ, seed: int) -> list[Mean]:
     for i, label in enumerate(panel.predictors):
         defined = np.flatnonzero(np.isfinite(found.each[i]))
         z = float(found.mean[i]) if len(defined) else None
-        interval = bounds_of(low[i], high[i]) if z is not None else None
+        interval = bounds_of(low[i], high[i])
         means.append(
             Mean(
                 predictor=label,

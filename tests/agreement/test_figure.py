@@ -8,7 +8,7 @@ import importlib.util
 import pytest
 
 from lm_eval_sts.agreement.compare import Rules, compare
-from lm_eval_sts.agreement.figure import check_figure, make_chart, save_figure
+from lm_eval_sts.agreement.figure import _with_room, check_figure, make_chart, save_figure
 from lm_eval_sts.errors import RecordError, SettingsError
 from tests.agreement.made import PROVENANCE, outcome, prediction
 from tests.agreement.test_compare import DELTAS, SCORES
@@ -47,6 +47,22 @@ def test_points_and_error_bars(target, measured, low):
     assert (point["measured"], point["low"], point["high"]) == pytest.approx((measured, low, 2.96), abs=0.001)
     assert (point["left"], point["right"]) == pytest.approx((-0.196, 0.196), abs=0.001)
     assert rows["b"]["measured"] == pytest.approx(20 if target == "magnitude" else -20)
+
+
+@pytest.mark.parametrize(
+    ("x", "named"),
+    [
+        ([0.0, 0.05, 1.0], {"first", "last"}),
+        ([0.0, 0.4, 1.0], {"first", "next", "last"}),
+        ([0.95, 1.0, 0.0], {"next", "last"}),
+    ],
+)
+def test_names_that_would_run_into_one_another_are_left_out(x, named):
+    rows = [
+        {"domain": domain, "predicted": x, "left": 0.0, "right": 1.0, "measured": 0.0, "low": 0.0, "high": 1.0}
+        for domain, x in zip(("first", "next", "last"), x, strict=True)
+    ]
+    assert _with_room(rows) == named
 
 
 def test_what_cannot_be_drawn(tmp_path, monkeypatch):

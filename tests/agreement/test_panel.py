@@ -16,6 +16,7 @@ from lm_eval_sts.agreement.correlation import fisher_z, pearson
 from lm_eval_sts.agreement.intervals import measured_interval
 from lm_eval_sts.agreement.panel import double_centred, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import blocks, permutation_p
+from lm_eval_sts.agreement.ranking import rank
 from tests.agreement.made import drawn, panel
 
 
@@ -159,3 +160,17 @@ def test_double_centring_within_groups_and_complete_settings_only():
     assert list(np.flatnonzero(np.isnan(found.measured[0]))) == [6]
     assert list(np.flatnonzero(np.isnan(found.predicted[0, 0]))) == [4]
     np.testing.assert_allclose(np.nansum(found.measured[:3], axis=0), 0, atol=1e-12)
+
+
+def test_a_mean_stands_with_its_interval_on_both_scales_and_without_a_value_alone():
+    made = drawn()
+    made.predicted[0] = 1.0
+    low, high = mean_interval(mean_z(made))
+    means = {mean.predictor: mean for mean in rank(made).means}
+    for p in (1, 2):
+        mean = means[made.predictors[p]]
+        ends = [low[p], high[p]]
+        assert [mean.interval.low, mean.interval.high] == ends
+        assert [mean.correlation_interval.low, mean.correlation_interval.high] == pytest.approx(np.tanh(ends))
+    constant = means[made.predictors[0]]
+    assert (constant.z, constant.interval, constant.correlation_interval) == (None, None, None)

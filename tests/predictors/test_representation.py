@@ -94,6 +94,25 @@ def test_covariance_needs_questions_that_differ(name):
     assert not get_predictor(name).score(make_evidence(DOMAINS["one"])).domains
 
 
+@pytest.mark.parametrize("name", COVARIANCES)
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_how_large_activations_are_does_not_matter(name, scale):
+    width, rng = read(name, SFT)[0].shape[1], np.random.default_rng(0)
+    sft, law = rng.exponential(size=(2, 6, 2, width))
+    same = np.full((6, 2, width), 0.1)
+    one, other = (
+        get_predictor(name).score(
+            make_evidence(
+                plain_tokens(list(by * sft)),
+                {"law": plain_tokens(list(by * law)), "same": plain_tokens(list(by * same))},
+            )
+        )
+        for by in (1.0, scale)
+    )
+    assert list(one.domains) == list(other.domains) == ["law"]
+    assert other.domains["law"].score == pytest.approx(one.domains["law"].score, rel=1e-4)
+
+
 def sample(rng, n: int, scale: np.ndarray):
     """Questions of one token whose features are exponential with the given scale: [1, d] each."""
     return plain_tokens(list(rng.exponential(scale, (n, 1, len(scale)))))

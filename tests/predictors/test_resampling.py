@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lm_eval_sts.predictors.base import mean_of
 from lm_eval_sts.predictors.resampling import resampled_weights, standard_error
 from tests.predictors.made import ratio_standard_error
+
+
+def test_a_question_without_a_value_is_in_no_mean():
+    assert mean_of(np.array([2.0, np.nan, 4.0])).score(0).score == 3.0
 
 
 def test_the_standard_error_of_a_mean():
