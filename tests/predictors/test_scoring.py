@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 import pytest
 
+from lm_eval_sts.evidence.evidence import About
 from lm_eval_sts.predictors.base import Scores
-from lm_eval_sts.predictors.predict import scores_of
+from lm_eval_sts.predictors.predict import score, scores_of
 from lm_eval_sts.records import DomainScore
 from tests.predictors.made import text_evidence
+from tests.test_records import make_prediction
 
 
 @dataclass
@@ -19,6 +22,9 @@ class Theirs:
     values: dict[str, float]
     notes: tuple[str, ...] = ()
     name: str = "theirs"
+    version: str = "1"
+    target: str = "magnitude"
+    needs: frozenset[str] = frozenset({"texts"})
 
     def score(self, evidence: object) -> Scores:
         domains = {
@@ -52,3 +58,15 @@ def test_a_predictor_of_another_package_that_fails_costs_its_own_scores_only(mon
     monkeypatch.setattr("lm_eval_sts.predictors.predict.is_ours", lambda name: True)
     with pytest.raises(ZeroDivisionError):
         scores_of(theirs, evidence)
+
+
+@pytest.mark.parametrize(("values", "level"), [({"law": 1.0, "math": 2.0}, "INFO"), ({"law": 1.0}, "WARNING")])
+def test_a_note_is_a_warning_where_a_domain_is_left_out(values, level, caplog):
+    given = make_prediction()
+    evidence = replace(
+        text_evidence([], {"law": ["?"], "math": ["?"]}), about=About(given.setting, None, given.provenance)
+    )
+    with caplog.at_level(logging.INFO):
+        (made,) = score(evidence, [Theirs(values, notes=("math is odd",))]).predictions
+    assert [(record.levelname, record.message) for record in caplog.records] == [(level, "math is odd")]
+    assert made.provenance.notes == (*given.provenance.notes, "math is odd")
