@@ -9,19 +9,19 @@ _ROOMS: Final = {
     "agreement.differences": "agreement.williams",
     "agreement.panel": "agreement.over_settings agreement.double_centre",
     "agreement.reliability": "outcomes.split_half",
-    "commands.terminal": "commands.tables",
+    "commands.terminal": "commands.spread commands.tables",
     "dataset_source": "tables",
     "evidence.answer_gradients": "harness.responses",
     "evidence.answers": "harness.answers",
-    "evidence.development": "harness.development predictors.development",
+    "evidence.development": "harness.development",
     "evidence.domain": "harness.domains",
     "evidence.gradients": "harness.gradients",
     "evidence.kinds": "harness.passes",
     "evidence.losses": "harness.losses",
     "evidence.profiles": "harness.layers harness.profile_sets harness.profiling",
-    "evidence.reading": "features.reading",
+    "evidence.reading": "features.reading harness.progress harness.row_sets",
     "evidence.rehearsal": "harness.rehearsal",
-    "evidence.rendering": "harness.rendering",
+    "evidence.rendering": "harness.opening harness.rendering",
     "evidence.saes": "harness.saes",
     "evidence.samples": "harness.samples",
     "evidence.store": "features.store",
@@ -39,7 +39,8 @@ _ROOMS: Final = {
     "finetuning.tuned": "outcomes.tuned",
     "outcomes.lm_eval_results": "outcomes.result_files outcomes.run_results",
     "outcomes.runs": "outcomes.run_facts",
-    "predictors.predict": "predictors.scoring",
+    "predictors.null": "predictors.development",
+    "predictors.predict": "harness.report predictors.scoring",
     "predictors.trial_runs": "predictors.probing",
     "shipped": "harness.shipped outcomes.shipped",
 }
@@ -51,6 +52,7 @@ _GENERATOR: Final = (
 MODULES: Final = {
     **{old: f"lm_eval_sts.{new}" for new, olds in _ROOMS.items() for old in olds.split()},
     **{f"microworld.{name}": "the folder microworld/ of the repository" for name in _GENERATOR.split()},
+    "commands.micro_sweep": "the folder microworld/ of the repository",
 }
 """Old module, below this package, to where its content is."""
 

@@ -85,7 +85,7 @@ class Model:
 
     @property
     def revision(self) -> str:
-        """Commit of the hub snapshot that it was loaded from; ``unknown`` for a local folder."""
+        """Commit of the hub snapshot; ``unknown`` where the config does not note it (folders, later transformers)."""
         return str(getattr(self.model.config, "_commit_hash", None) or UNKNOWN)
 
     @property
