@@ -112,7 +112,7 @@ class ReadSettings(BaseModel):
             make_recipe(**changes)
         except SettingsError as error:
             raise ValueError(str(error)) from error
-        except (TypeError, OverflowError, ValidationError) as error:
+        except TypeError as error:
             raise ValueError("a value has the wrong type: give numbers as numbers") from error
         return changes
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from lm_eval_sts.errors import SettingsError, did_you_mean
 from lm_eval_sts.records import Recipe
@@ -84,11 +85,12 @@ def make_recipe(name: str = "default", **overrides: Any) -> Recipe:
         raise SettingsError(f"a recipe has no setting {unknown[0]!r} to change: see lm-eval-sts finetune --help")
     if not given:
         return base
-    _check_ranges({**base.model_dump(), **given})
-    values = {**base.model_dump(), **given, **_length(given), **_method(base, given), "name": "custom"}
-    if values["packing"] and values["max_length"] is None:
+    values = {**base.model_dump(), **given, "name": "custom"}
+    _validated(values)  # each value by itself, before what belongs together
+    recipe = _validated({**values, **_length(given), **_method(base, given)})
+    if recipe.packing and recipe.max_length is None:
         raise SettingsError("packing fills rows of max_length tokens: give max_length as well")
-    return Recipe(**values)
+    return recipe
 
 
 def _length(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,33 +119,15 @@ def _method(base: Recipe, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: given.get(key, defaults[key] if base.method == "full" else getattr(base, key)) for key in _LORA}
 
 
-def _check_ranges(values: Mapping[str, Any]) -> None:
-    def positive(value: float) -> bool:
-        return math.isfinite(value) and value > 0
-
-    def share(value: float) -> bool:
-        return 0 <= value < 1
-
-    def not_negative(value: float) -> bool:
-        return math.isfinite(value) and value >= 0
-
-    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "method": (lambda value: value in ("lora", "full"), "lora or full"),
-        "learning_rate": (positive, "greater than 0"),
-        "epochs": (positive, "greater than 0"),
-        "max_steps": (positive, "1 or more"),
-        "batch_size": (positive, "1 or more"),
-        "scheduler": (lambda value: value in SCHEDULERS, f"one of {', '.join(SCHEDULERS)}"),
-        "warmup_ratio": (share, "at least 0 and below 1"),
-        "weight_decay": (not_negative, "0 or more"),
-        "max_grad_norm": (positive, "greater than 0"),
-        "max_length": (lambda value: value >= 2, "2 tokens or more"),
-        "dtype": (lambda value: value in ("float32", "bfloat16"), "float32 or bfloat16"),
-        "lora_rank": (positive, "1 or more"),
-        "lora_alpha": (positive, "greater than 0"),
-        "lora_dropout": (share, "at least 0 and below 1"),
-    }
-    for key, (valid, meaning) in rules.items():
-        value = values[key]
-        if value is not None and (isinstance(value, bool) or not valid(value)):
-            raise SettingsError(f"{key} is {value!r} but must be {meaning}")
+def _validated(values: Mapping[str, Any]) -> Recipe:
+    for key, value in values.items():
+        if isinstance(value, bool) and key != "packing":
+            raise SettingsError(f"{key} is {value!r}: give a value, not whether there is one")
+    if values["scheduler"] not in SCHEDULERS:
+        raise SettingsError(f"scheduler is {values['scheduler']!r}: give one of {', '.join(SCHEDULERS)}")
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, reason = str(first["loc"][0]), first["msg"].removeprefix("Value error, ").replace("Input", "it")
+        raise SettingsError(f"{name} is {values[name]!r}: {reason}") from error

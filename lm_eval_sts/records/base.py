@@ -199,7 +199,8 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
     except ValueError as error:
         raise RecordError(f"{where}: not a valid {kind.__name__}: it holds a number that is not finite") from error
     if isinstance(record, Document) and content is data:
-        _note_unhashed(where)
+        with noted_together() as unhashed:
+            unhashed.append(where)
     return record
 
 
@@ -273,38 +274,29 @@ def refuse_damaged(data: object, where: str) -> None:
 
 
 @contextlib.contextmanager
-def noted_together() -> Iterator[None]:
-    """Within it (or in a function that it decorates), one line tells of all documents that carry no hash."""
-    if _unhashed.get() is not None:
-        yield
+def noted_together() -> Iterator[list[str]]:
+    """Within it (or in a function that it decorates), one line tells of all documents that carry no hash.
+
+    Yields:
+        Where they come from: of the outermost, which tells of them when it ends.
+    """
+    if (outer := _unhashed.get()) is not None:
+        yield outer
         return
     places: list[str] = []
     token = _unhashed.set(places)
     try:
-        yield
+        yield places
     finally:
         _unhashed.reset(token)
-        _tell_unhashed(places)
-
-
-def _note_unhashed(where: str) -> None:
-    gathered = _unhashed.get()
-    if gathered is None:
-        _tell_unhashed([where])
-    else:
-        gathered.append(where)
-
-
-def _tell_unhashed(places: Iterable[str]) -> None:
-    distinct = list(dict.fromkeys(places))
-    if distinct:
-        more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
-        logger.warning(
-            "%s%s: no %s (an older record, or one edited by hand): damage to it would not be noticed",
-            distinct[0],
-            more,
-            CONTENT_HASH,
-        )
+        if distinct := list(dict.fromkeys(places)):
+            more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
+            logger.warning(
+                "%s%s: no %s (an older record, or one edited by hand): damage to it would not be noticed",
+                distinct[0],
+                more,
+                CONTENT_HASH,
+            )
 
 
 def save_record(record: Record, path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
 
+Positive = Annotated[Finite, Field(gt=0)]
+Share = Annotated[Finite, Field(ge=0, lt=1)]
+
 View = Literal["score", "answered", "log_likelihood", "choice_log_likelihood"]
 """A way to look at the same runs: which quantity of a question changed."""
 
-VIEWS: Final[tuple[View, ...]] = ("score", "answered", "log_likelihood", "choice_log_likelihood")
+VIEWS: Final[tuple[View, ...]] = get_args(View)
 
 
 _ROUNDING: Final = 1e-6
@@ -113,26 +116,26 @@ class Recipe(Record):
     name: str
     """``default``, ``paper``, or ``custom`` where any value was given."""
     method: Literal["lora", "full"]
-    learning_rate: Finite
-    epochs: Finite | None
+    learning_rate: Positive
+    epochs: Positive | None
     """Passes over the SFT set; None where ``max_steps`` counts."""
-    max_steps: int | None
+    max_steps: Annotated[int, Field(gt=0)] | None
     """Optimiser steps; None where ``epochs`` counts."""
     batch_size: int = Field(gt=0)
     """Examples an optimiser step, over all devices."""
     scheduler: str
-    warmup_ratio: Finite
-    weight_decay: Finite
+    warmup_ratio: Share
+    weight_decay: Annotated[Finite, Field(ge=0)]
     adam_betas: tuple[Finite, Finite]
-    max_grad_norm: Finite
-    max_length: int | None
+    max_grad_norm: Positive
+    max_length: Annotated[int, Field(ge=2)] | None
     """Longest example in tokens; None: as the model allows."""
     packing: bool
     dtype: Literal["float32", "bfloat16"]
     """Of the arithmetic in training."""
-    lora_rank: int | None = None
-    lora_alpha: Finite | None = None
-    lora_dropout: Finite | None = None
+    lora_rank: Annotated[int, Field(gt=0)] | None = None
+    lora_alpha: Positive | None = None
+    lora_dropout: Share | None = None
 
 
 class Measurement(Record):

@@ -5,7 +5,7 @@ A submission holds no agreement: every score on the board is computed from the r
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ Category = Literal["predictor", "training", "null", "oracle", "published"]
 nothing of the model or the SFT set; ``oracle`` saw the tuned model and is ranked apart; ``published`` was digitised
 from a paper."""
 
-CATEGORIES: Final[tuple[Category, ...]] = ("predictor", "training", "null", "oracle", "published")
+CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}$")]
 """A name that is also a file name everywhere."""
