@@ -13,7 +13,7 @@ from lm_eval_sts.dataset_source import open_dataset
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.records import UNKNOWN
+from lm_eval_sts.records import UNKNOWN, SftSetRef
 
 _GIVEN: Final = "of given rows"
 _CONVERSATIONS: Final = ("messages", "conversations", "conversation")
@@ -61,6 +61,13 @@ class SftSet:
     def content_hash(self) -> str:
         """Hash of all examples in their order: 64 hex digits."""
         return hash_json([example.hashed for example in self.examples])
+
+    @property
+    def reference(self) -> SftSetRef:
+        """The SFT set for the record."""
+        return SftSetRef(
+            name=self.name, revision=self.revision, content_hash=self.content_hash, n_examples=len(self.examples)
+        )
 
 
 def load_sft_set(

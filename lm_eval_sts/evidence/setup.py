@@ -18,7 +18,7 @@ from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.files import package_version
-from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting, SftSetRef
+from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Setup:
         """What predictions from here are about."""
         return Setting(
             model=self.model.reference,
-            sft_set=sft_set_ref(self.sft_set),
+            sft_set=self.sft_set.reference,
             benchmark=self.benchmark,
             prompt=PromptRef(
                 chat_template_hash=self.chat_template,
@@ -127,13 +127,3 @@ class Setup:
         elif texts is not None:
             whole |= {"benchmark": self.benchmark.source, "domain": texts, "tokens": self.settings.tokens}
         return Store(self.settings.profiles_path, f"{self.benchmark.name}-{label}", {**whole, **key})
-
-
-def sft_set_ref(sft_set: SftSet) -> SftSetRef:
-    """An SFT set for the record."""
-    return SftSetRef(
-        name=sft_set.name,
-        revision=sft_set.revision,
-        content_hash=sft_set.content_hash,
-        n_examples=len(sft_set.examples),
-    )

@@ -22,47 +22,24 @@ from lm_eval_sts.finetuning import trainer_setup as setup
 from lm_eval_sts.finetuning.claims import Start, check_output, claim, hold, remove_checkpoints
 from lm_eval_sts.finetuning.training_data import LongExamples, TrainingData, length_limit, tokenise
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
-from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, SftSetRef, save_record
+from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, save_record
 
 _PACKAGES: Final = ("lm-eval-sts", "torch", "transformers", "trl", "peft", "accelerate", "datasets")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Base:
-    """The base model as loaded.
-
-    Attributes:
-        reference: For the manifest.
-        norm: Frobenius norm of its weights.
-    """
-
-    reference: ModelRef
-    norm: float
-
-
-@dataclass(frozen=True)
 class _Run:
-    """What is known before the first step.
-
-    Attributes:
-        model: Where the base model is loaded from.
-        base: The base model.
-        sft_set: The SFT set.
-        recipe: As trained.
-        seed: The seed.
-        data: The examples that are used.
-        devices: How the run is spread over devices.
-        long_examples: What happens to examples that do not fit.
-        output: The folder.
-        notes: What a reader must know.
-        started: When, on the monotonic clock.
-    """
+    """What is known before the first step."""
 
     model: str
-    base: _Base
+    """Where the base model is loaded from."""
+    base: ModelRef
+    base_norm: float
+    """Frobenius norm of its weights."""
     sft_set: SftSet
     recipe: Recipe
+    """As trained."""
     seed: int
     data: TrainingData
     devices: hardware.Devices
@@ -70,12 +47,13 @@ class _Run:
     output: Path
     notes: tuple[str, ...]
     started: float
+    """When, on the monotonic clock."""
 
     def settings(self) -> dict[str, Any]:
         """All that decides what comes out, by name."""
         return {
-            "model": self.base.reference.name,
-            "model_weights": self.base.reference.weights_hash,
+            "model": self.base.name,
+            "model_weights": self.base.weights_hash,
             "sft_set": self.sft_set.name,
             "sft_set_content": self.sft_set.content_hash,
             "seed": self.seed,
@@ -157,9 +135,11 @@ def finetune(
         arguments = setup.trainer_arguments(recipe, devices, output, seed, save_steps)
         _on_main(arguments, lambda: hold(output, until))
         base_model = setup.load_model(model, revision, recipe)
+        base, norm = _on_main(arguments, lambda: _identify(base_model, model_name or model, revision))
         run = _Run(
             model=model,
-            base=_on_main(arguments, lambda: _identify(base_model, model_name or model, revision)),
+            base=base,
+            base_norm=norm,
             sft_set=sft_set,
             recipe=recipe,
             seed=seed,
@@ -227,10 +207,10 @@ def _on_main(arguments: Any, action: Callable[[], T]) -> T:
     return result[0]  # type: ignore[no-any-return]
 
 
-def _identify(model: Any, name: str, revision: str | None) -> _Base:
+def _identify(model: Any, name: str, revision: str | None) -> tuple[ModelRef, float]:
     from lm_eval_sts.finetuning.training_checks import weights_norm
 
-    return _Base(model_ref(model, name, revision or UNKNOWN), weights_norm(model))
+    return model_ref(model, name, revision or UNKNOWN), weights_norm(model)
 
 
 def _update_norm(run: _Run) -> float:
@@ -244,11 +224,10 @@ def _update_norm(run: _Run) -> float:
     if run.recipe.method == "lora":
         norm = lora_update_norm(run.output)
     else:
-        reference = run.base.reference
-        revision = None if reference.revision == UNKNOWN else reference.revision
+        revision = None if run.base.revision == UNKNOWN else run.base.revision
         tuned = setup.load_model(str(run.output), None, run.recipe)
         norm = full_update_norm(tuned, setup.load_model(run.model, revision, run.recipe))
-    what = f"{run.base.reference.name} (recipe {run.recipe.name}, learning rate {run.recipe.learning_rate:g})"
+    what = f"{run.base.name} (recipe {run.recipe.name}, learning rate {run.recipe.learning_rate:g})"
     if norm == 0:
         raise TrainingError(f"training changed no weight of {what}: raise learning_rate or train longer")
     if not math.isfinite(norm):
@@ -269,13 +248,8 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
     if not fell:
         notes += (f"the training loss did not fall: {loss.first:.4f} to {loss.final:.4f}",)
     manifest = TunedManifest(
-        base=run.base.reference,
-        sft_set=SftSetRef(
-            name=run.sft_set.name,
-            revision=run.sft_set.revision,
-            content_hash=run.sft_set.content_hash,
-            n_examples=len(run.sft_set.examples),
-        ),
+        base=run.base,
+        sft_set=run.sft_set.reference,
         recipe=run.recipe,
         seed=run.seed,
         response_delimiter=run.data.response_delimiter,
@@ -291,7 +265,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
         loss_fell=fell,
         loss_curve=loss.curve,
         update_norm=update,
-        relative_update_norm=update / run.base.norm,
+        relative_update_norm=update / run.base_norm,
         device=run.devices.name,
         world_size=run.devices.world_size,
         device_batch_size=run.devices.batch_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.finetuning.training_data import TrainingData
@@ -96,24 +96,12 @@ def plan_devices(
     )
 
 
-class AllowedRecipe(NamedTuple):
-    """A recipe as the hardware allows it.
-
-    Attributes:
-        recipe: With the dtype that is trained in.
-        notes: What differs from what was asked.
-    """
-
-    recipe: Recipe
-    notes: tuple[str, ...]
-
-
-def as_hardware_allows(recipe: Recipe, devices: Devices) -> AllowedRecipe:
-    """The recipe in float32 where the hardware does not compute in bfloat16."""
+def as_hardware_allows(recipe: Recipe, devices: Devices) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe, in float32 where the hardware does not compute in bfloat16; and a note where it was changed."""
     if recipe.dtype == "float32" or devices.has_bfloat16:
-        return AllowedRecipe(recipe, ())
+        return recipe, ()
     note = f"trained in float32: {devices.name} is not used for training in bfloat16"
-    return AllowedRecipe(recipe.model_copy(update={"dtype": "float32"}), (note,))
+    return recipe.model_copy(update={"dtype": "float32"}), (note,)
 
 
 def _accelerator_name() -> str:

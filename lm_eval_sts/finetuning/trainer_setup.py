@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError
+from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError, described
 from lm_eval_sts.features.identity import load_whole
 from lm_eval_sts.finetuning.claims import COMPLETE
 from lm_eval_sts.finetuning.hardware import Devices
@@ -104,10 +103,8 @@ def load_tokenizer(model: str, revision: str | None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
+    with _loading("tokenizer", model, revision):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
-    except Exception as error:  # libraries raise all kinds for a foreign or damaged folder
-        raise _not_loaded("tokenizer", model, revision, error) from error
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ModelError(f"the tokenizer of {model} has neither a padding nor an end-of-sequence token: give it one")
     return tokenizer
@@ -122,17 +119,13 @@ def load_config(model: str, revision: str | None) -> Any:
     from transformers import AutoConfig
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    try:
+    with _loading("config", model, revision):
         if find_adapter_config_file(model, revision=revision or "main") is not None:
             raise ModelError(
                 f"{model} is a PEFT adapter, and training goes on from whole models: merge it into its base model "
                 "(peft's merge_and_unload), save that, and give its folder as --model"
             )
         config = AutoConfig.from_pretrained(model, revision=revision or "main").get_text_config(decoder=True)
-    except StsError:
-        raise
-    except Exception as error:
-        raise _not_loaded("config", model, revision, error) from error
     if not getattr(config, "vocab_size", None):
         raise ModelError(f"the config of {model} states no vocabulary: give a causal language model as --model")
     return config
@@ -157,22 +150,22 @@ def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if recipe.method == "lora" and recipe.dtype == "bfloat16" else torch.float32
-    try:
+    with _loading("weights", model, revision):
         return load_whole(AutoModelForCausalLM, model, revision=revision or "main", dtype=dtype)
+
+
+@contextmanager
+def _loading(part: str, model: str, revision: str | None) -> Iterator[None]:
+    """Says in one line what cannot be loaded: libraries raise all kinds for a foreign or damaged folder."""
+    try:
+        yield
     except StsError:
         raise
     except Exception as error:
-        raise _not_loaded("weights", model, revision, error) from error
-
-
-def _not_loaded(part: str, model: str, revision: str | None, error: Exception) -> ModelError:
-    of = f"{model} (revision {revision})" if revision else model
-    return ModelError(f"cannot load the {part} of {of}: {_reason(error)}: check --model and --revision")
-
-
-def _reason(error: BaseException) -> str:
-    text = textwrap.shorten(str(error), 200, placeholder=" ...")
-    return text if isinstance(error, (OSError, ValueError)) and text else f"{type(error).__name__}: {text}"
+        of = f"{model} (revision {revision})" if revision else model
+        raise ModelError(
+            f"cannot load the {part} of {of}: {described(error, 200)}: check --model and --revision"
+        ) from error
 
 
 def _adapter(recipe: Recipe) -> Any:
@@ -258,8 +251,8 @@ def _what_happened(error: Exception, devices: Devices, output: Path) -> str:
     # safetensors and torch.save have errors of their own for what the system refuses to write.
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text
     if full or "PytorchStreamWriter" in text or "inline_container" in text:
-        return f"cannot write to output {output}: the disk is full ({_reason(error)}): make room"
-    return f"training stopped: {_reason(error)}"
+        return f"cannot write to output {output}: the disk is full ({described(error, 200)}): make room"
+    return f"training stopped: {described(error, 200)}"
 
 
 def save_model(trainer: Any, output: Path) -> None:

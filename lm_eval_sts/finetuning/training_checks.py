@@ -80,20 +80,14 @@ def skipped_steps(state: TrainerState) -> tuple[int, ...]:
 class StopWhereAllIsBad(TrainerCallback):
     """Stops where several steps in a row had no finite loss and gradient."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Looks at the last steps.
 
         Raises:
             TrainingError: None of them was finite; names the step.
         """
-        if "loss" not in (logs or {}) or not _is_bad(entry := _logged_steps(state)[-1]):
+        entry = state.log_history[-1]
+        if "loss" not in entry or not _is_bad(entry):
             return
         # It would take the place of one whose weights are known to be good.
         control.should_save = False
@@ -162,25 +156,18 @@ class Report(TrainerCallback):
         """Notes where and when this process begins."""
         self._began, self._first_step = time.monotonic(), state.global_step
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Prints step and loss where a tenth of the run is done, and every step that was skipped."""
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
+        entry = state.log_history[-1]
+        if not state.is_world_process_zero or "loss" not in entry:
             return
-        logs = _logged_steps(state)[-1]
-        if _is_bad(logs):
-            said = f"step {state.global_step} of {state.max_steps}: {_what_is_bad(logs)}, its update was skipped"
+        if _is_bad(entry):
+            said = f"step {state.global_step} of {state.max_steps}: {_what_is_bad(entry)}, its update was skipped"
             self._console.print(said, markup=False)
         elif state.global_step % max(1, state.max_steps // _REPORTS) == 0:
             a_step = (time.monotonic() - self._began) / (state.global_step - self._first_step)
             left = a_step * (state.max_steps - state.global_step)
-            said = f"step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}, about {left:.0f} s left"
+            said = f"step {state.global_step} of {state.max_steps}: loss {entry['loss']:.4f}, about {left:.0f} s left"
             self._console.print(said, markup=False)
 
 

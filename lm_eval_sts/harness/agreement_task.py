@@ -15,7 +15,6 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_sts.evidence.domain import Document
-from lm_eval_sts.evidence.setup import sft_set_ref
 from lm_eval_sts.harness.measured import AgreementResults, load_measured, measured_in
 from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.run import REQUEST_TYPE
@@ -109,7 +108,7 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         version = metadata.get("measured_version")
         return Setting(
             model=model,
-            sft_set=sft_set_ref(sft_set_of(self.settings)),
+            sft_set=sft_set_of(self.settings).reference,
             benchmark=BenchmarkRef(
                 name=self.benchmark,
                 source=UNKNOWN,

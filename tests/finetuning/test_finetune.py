@@ -137,7 +137,7 @@ def trainer_for(values, folder, model=MODEL, **options):
     recipe, tokenizer = make_recipe(**values), setup.load_tokenizer(model, None)
     data = tokenise(pairs(), tokenizer, ANY, response_delimiter=" ")
     devices = hardware.plan_devices(recipe, data, 64, options.get("device_batch_size"), None)
-    recipe = hardware.as_hardware_allows(recipe, devices).recipe
+    recipe, _ = hardware.as_hardware_allows(recipe, devices)
     arguments = setup.trainer_arguments(recipe, devices, folder, 0, 0)
     return setup.make_trainer(setup.load_model(model, None, recipe), tokenizer, data, recipe, arguments, None)
 
