@@ -37,6 +37,8 @@ _ROOMS: Final = {
     "finetuning.training_checks": "outcomes.training_checks",
     "finetuning.training_data": "outcomes.training_data",
     "finetuning.tuned": "outcomes.tuned",
+    "outcomes.base_and_tuned": "outcomes.sides",
+    "outcomes.lm_eval_options": "outcomes.conditions",
     "outcomes.lm_eval_results": "outcomes.result_files outcomes.run_results",
     "outcomes.runs": "outcomes.run_facts",
     "predictors.null": "predictors.development",

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lm_eval_sts.finetuning.tuned import TunedManifest
-    from lm_eval_sts.outcomes.conditions import Conditions
+    from lm_eval_sts.outcomes.base_and_tuned import Side
+    from lm_eval_sts.outcomes.lm_eval_options import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
-    from lm_eval_sts.outcomes.sides import Side
     from lm_eval_sts.records import ModelRef
 
 
@@ -88,11 +88,10 @@ def measure(
 ) -> None:
     """Measure what fine-tuning changed: lm-eval on the base and the tuned model, paired question by question."""
     from lm_eval_sts.commands.outcomes import show_outcome
-    from lm_eval_sts.outcomes.conditions import Conditions
+    from lm_eval_sts.outcomes.lm_eval_options import Conditions, shared_args
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
     from lm_eval_sts.outcomes.pairing import pair
-    from lm_eval_sts.outcomes.sides import shared_args
 
     if name is not None:
         check_name(name)
@@ -165,7 +164,7 @@ class _Measuring:
 
     def sides(self, base: str, tuned: Sequence[str]) -> tuple[_Given, list[_Given]]:
         """All sides; what can be refused of any of them is refused before one is measured."""
-        from lm_eval_sts.outcomes.sides import find_side
+        from lm_eval_sts.outcomes.base_and_tuned import find_side
         from lm_eval_sts.shipped import resolve
 
         sides = [find_side(resolve(base), self.model_args), *(find_side(resolve(given)) for given in tuned)]
@@ -195,8 +194,8 @@ class _Measuring:
                 check_model(given.args, self.conditions, base, trust_base=self.trust_base or undecided)
 
     def _given(self, side: Side, base_args: dict[str, Any]) -> _Given:
+        from lm_eval_sts.outcomes.lm_eval_options import parse_args
         from lm_eval_sts.outcomes.lm_eval_results import read_run
-        from lm_eval_sts.outcomes.model_loading import parse_args
 
         if side.kind == "run":
             return _Given(side, {}, read_run(Path(side.path), self.choice))

@@ -9,9 +9,10 @@ import numpy as np
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import TunedManifest
+from lm_eval_sts.outcomes.dependencies import Dependencies
+from lm_eval_sts.outcomes.lm_eval_options import other_args
 from lm_eval_sts.outcomes.questions import Questions
-from lm_eval_sts.outcomes.runs import Dependencies, Run
-from lm_eval_sts.outcomes.sides import other_args
+from lm_eval_sts.outcomes.runs import Run
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 _DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs")

@@ -1,4 +1,4 @@
-"""What a run will depend on, told from the loaded model and tasks before anything is run."""
+"""What answers depend on, told from the loaded model and tasks before anything is run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,49 @@ from typing import Any, Final
 
 from lm_eval_sts.errors import DatasetError, SettingsError, described
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.outcomes.conditions import Conditions
-from lm_eval_sts.outcomes.runs import Dependencies
-from lm_eval_sts.outcomes.sides import other_args
+from lm_eval_sts.outcomes.lm_eval_options import Conditions, other_args
+from lm_eval_sts.records import Finite, Record
 
 _PACKAGES: Final = ("lm_eval", "transformers")
+
+
+class Dependencies(Record):
+    """Everything that an answer, and what is made of it, depends on.
+
+    Under its hash a run is stored and found again; what may not differ between two runs that are compared, and what is
+    said where it does, is read from here too. Batch size and device are no part of it: they change last digits only.
+    """
+
+    weights: str
+    """Hash of the loaded weights, with dtype, adapter and quantisation."""
+    tokenizer: str
+    """Hash of vocabulary, merges, special and added tokens."""
+    generation: str
+    """Hash of the model's own defaults for generating, which stand in its ``generation_config.json``."""
+    vocabulary: int | None
+    """Tokens that probabilities are shared out over: lm-eval cuts a model under an adapter to its tokenizer's size."""
+    max_length: int
+    """Tokens after which a prompt is cut."""
+    model_args: dict[str, str]
+    """lm-eval's model arguments, but for those that say which model it is."""
+    chat_template: str | None
+    """Hash of the template's text; None where none is applied."""
+    fewshot_as_multiturn: bool | None
+    """None without a chat template."""
+    system_instruction: str | None
+    num_fewshot: int | None
+    limit: Finite | None
+    gen_kwargs: dict[str, Any]
+    tasks: dict[str, str]
+    """Of every task, hash of its configuration, its code, its questions and its demonstrations."""
+    task_files: str | None
+    """Hash of all files under ``include_path``."""
+    versions: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Hash of all of it, 64 hex digits."""
+        return hash_json(self.model_dump(mode="json"))
 
 
 def dependencies(
@@ -87,25 +125,20 @@ def _generation_hash(lm: Any) -> str:
 
 
 def _task_hash(name: str, task: Any) -> str:
-    try:
-        return _content_hash(task)
-    except Exception as error:  # whatever a task's own code raises
-        raise DatasetError(f"the questions of {name} cannot be read: {described(error)}") from error
-
-
-def _content_hash(task: Any) -> str:
     """Of a task's configuration with the code that it names, and of its documents."""
-    config = {key: value for key, value in task.config.to_dict(keep_callable=True).items() if key != "metadata"}
-    shown = task.fewshot_docs()
-    return _hash(
-        {
+    try:
+        config = {key: value for key, value in task.config.to_dict(keep_callable=True).items() if key != "metadata"}
+        shown = task.fewshot_docs()
+        content = {
             "config": config,
             "version": str(task.VERSION if not task.config.metadata else task.config.metadata.get("version")),
             "code": _code_hash(type(task)),
             "documents": _documents_hash(task.eval_docs),
             "shown": None if shown is None else _documents_hash(shown),
         }
-    )
+        return _hash(content)
+    except Exception as error:  # whatever a task's own code raises
+        raise DatasetError(f"the questions of {name} cannot be read: {described(error)}") from error
 
 
 def _documents_hash(documents: Iterable[Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.outcomes.lm_eval_options import plain_args
 from lm_eval_sts.outcomes.metrics import Metric, MetricChoice, choose_metric, error_of, value_of
 from lm_eval_sts.outcomes.questions import Questions, Reading, read_questions
 from lm_eval_sts.outcomes.runs import STORED, DomainFacts, Run, RunFacts, close, load_run
@@ -194,15 +195,6 @@ def _run_facts(
         domains=domains,
         notes=notes,
     )
-
-
-def plain_args(given: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    """lm-eval's model arguments, which it writes as it was given them: a mapping or ``key=value,…``."""
-    given = given or {}
-    if isinstance(given, str):
-        return dict(part.partition("=")[::2] for part in given.split(",") if part)
-    plain = (str, int, float, bool)
-    return {str(key): value if isinstance(value, plain) else str(value) for key, value in given.items()}
 
 
 def _model(results: Mapping[str, Any]) -> ModelRef:

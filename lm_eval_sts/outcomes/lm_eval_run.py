@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described, did_you_mean
-from lm_eval_sts.outcomes.conditions import Conditions
+from lm_eval_sts.outcomes.lm_eval_options import Conditions
 from lm_eval_sts.outcomes.metrics import MetricChoice
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """Measuring a model: an ordinary lm-eval run in this process, kept so that it need not be run twice.
 
-A finished run is reused where everything that an answer depends on is the same
-(:class:`~lm_eval_sts.outcomes.runs.Dependencies`). A run that was killed goes on at the question where responses
-are kept (``use_cache``), else it starts again.
+A finished run is reused where everything that an answer depends on is the same. A run that was killed goes on at the
+question where responses are kept (``use_cache``), else it starts again.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from lm_eval_sts.features.identity import commit_of, model_ref
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
 from lm_eval_sts.outcomes.comparable import check_planned
-from lm_eval_sts.outcomes.conditions import Conditions
 from lm_eval_sts.outcomes.dependencies import dependencies
-from lm_eval_sts.outcomes.lm_eval_results import plain_args, read_run, run_from_results
+from lm_eval_sts.outcomes.lm_eval_options import Conditions, parse_args, plain_args
+from lm_eval_sts.outcomes.lm_eval_results import read_run, run_from_results
 from lm_eval_sts.outcomes.lm_eval_run import (
     Finished,
     build_task_manager,
@@ -32,7 +31,7 @@ from lm_eval_sts.outcomes.lm_eval_run import (
     write_files,
 )
 from lm_eval_sts.outcomes.metrics import MetricChoice
-from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, load_model, parse_args
+from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, load_model
 from lm_eval_sts.outcomes.outcome_files import check_writable
 from lm_eval_sts.outcomes.runs import STORED, Run, save_run
 from lm_eval_sts.records import UNKNOWN, ModelRef

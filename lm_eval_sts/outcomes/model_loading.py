@@ -15,20 +15,6 @@ _WITHOUT_WEIGHTS: Final = ("meta tensor", "meta device", "device meta")
 """What torch says of a computation with weights that are not loaded."""
 
 
-def parse_args(model_args: str | Mapping[str, Any]) -> dict[str, Any]:
-    """lm-eval's model arguments.
-
-    Raises:
-        SettingsError: No model is named.
-    """
-    from lm_eval.utils import simple_parse_args_string
-
-    args = dict(simple_parse_args_string(model_args) if isinstance(model_args, str) else model_args)
-    if not args.get("pretrained"):
-        raise SettingsError(f"model arguments {model_args!r} name no model: give pretrained=…")
-    return args
-
-
 def choose_device(asked: str | None) -> str:
     """The device asked for, else the GPU, else the processor.
 

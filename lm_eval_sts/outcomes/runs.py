@@ -14,7 +14,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.files import hash_json, write_atomically
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.outcomes.dependencies import Dependencies
 from lm_eval_sts.outcomes.questions import Questions
 from lm_eval_sts.records import FORMAT_VERSION, Finite, ModelRef, Record, parse_record
 
@@ -22,45 +23,6 @@ logger = logging.getLogger(__name__)
 
 STORED: Final = "run.safetensors"
 """File name of a run that this package stored."""
-
-
-class Dependencies(Record):
-    """Everything that an answer, and what is made of it, depends on.
-
-    Under its hash a run is stored and found again; what may not differ between two runs that are compared, and what is
-    said where it does, is read from here too. Batch size and device are no part of it: they change last digits only.
-    """
-
-    weights: str
-    """Hash of the loaded weights, with dtype, adapter and quantisation."""
-    tokenizer: str
-    """Hash of vocabulary, merges, special and added tokens."""
-    generation: str
-    """Hash of the model's own defaults for generating, which stand in its ``generation_config.json``."""
-    vocabulary: int | None
-    """Tokens that probabilities are shared out over: lm-eval cuts a model under an adapter to its tokenizer's size."""
-    max_length: int
-    """Tokens after which a prompt is cut."""
-    model_args: dict[str, str]
-    """lm-eval's model arguments, but for those that say which model it is."""
-    chat_template: str | None
-    """Hash of the template's text; None where none is applied."""
-    fewshot_as_multiturn: bool | None
-    """None without a chat template."""
-    system_instruction: str | None
-    num_fewshot: int | None
-    limit: Finite | None
-    gen_kwargs: dict[str, Any]
-    tasks: dict[str, str]
-    """Of every task, hash of its configuration, its code, its questions and its demonstrations."""
-    task_files: str | None
-    """Hash of all files under ``include_path``."""
-    versions: dict[str, str]
-
-    @property
-    def key(self) -> str:
-        """Hash of all of it, 64 hex digits."""
-        return hash_json(self.model_dump(mode="json"))
 
 
 class DomainFacts(Record):

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError
 from lm_eval_sts.files import LOCK
+from lm_eval_sts.outcomes.base_and_tuned import find_side
 from lm_eval_sts.outcomes.lm_eval_results import read_run, result_file
 from lm_eval_sts.outcomes.lm_eval_run import Finished, write_files
 from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
 from lm_eval_sts.outcomes.pairing import pair
 from lm_eval_sts.outcomes.runs import Run
-from lm_eval_sts.outcomes.sides import find_side
 from lm_eval_sts.records import Outcome, load_record
 from tests.messages import says
 from tests.outcomes.made import choice_results

@@ -20,9 +20,9 @@ from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.outcomes import lm_eval_run
 from lm_eval_sts.outcomes import measure as measuring
+from lm_eval_sts.outcomes.base_and_tuned import find_side
 from lm_eval_sts.outcomes.measure import Conditions, check_model
 from lm_eval_sts.outcomes.model_loading import load_model, load_tokenizer
-from lm_eval_sts.outcomes.sides import find_side
 from lm_eval_sts.records import Outcome, load_record
 from tests.messages import says
 from tests.outcomes.measuring import adapter, command, evaluate_local, local_task

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.changes import agresti_min_variance
+from lm_eval_sts.outcomes.dependencies import Dependencies
 from lm_eval_sts.outcomes.lm_eval_results import read_run
 from lm_eval_sts.outcomes.pairing import pair
-from lm_eval_sts.outcomes.runs import Dependencies, Run, RunFacts
+from lm_eval_sts.outcomes.runs import Run, RunFacts
 from lm_eval_sts.records import ModelRef, Outcome, SftSetRef, load_record, save_record
 from lm_eval_sts.records.outcome import mcnemar_p
 from tests.messages import says

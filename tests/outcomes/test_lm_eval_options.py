@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.outcomes.conditions import Conditions
+from lm_eval_sts.outcomes.lm_eval_options import Conditions
 from tests.messages import says
 
 

@@ -9,19 +9,12 @@ from typing import Any, Final, Literal
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest, read_tuned
+from lm_eval_sts.outcomes.lm_eval_options import OF_FILES, WHICH_MODEL
 from lm_eval_sts.outcomes.lm_eval_results import is_run
 
 Kind = Literal["run", "adapter", "model"]
 
-_FILES: Final = {"revision", "subfolder", "code_revision", "gguf_file", "variant", "delta"}
-"""Model arguments that say which files of one repository are meant, and hold for that one only."""
-_WHICH_MODEL: Final = {*_FILES, "pretrained", "model", "path", "peft", "tokenizer"}
 _ADAPTER_FILES: Final = ("adapter_*", MANIFEST, "*token*", "*.jinja", "vocab*", "merges.txt")
-
-
-def other_args(args: Mapping[str, Any]) -> dict[str, str]:
-    """Model arguments but those that say which model and tokenizer it is."""
-    return {key: str(value) for key, value in sorted(args.items()) if key not in _WHICH_MODEL}
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class Side:
         """
         if self.kind == "adapter":
             return {**base, "peft": self.path}
-        shared = {key: value for key, value in base.items() if key == "tokenizer" or key not in _WHICH_MODEL}
+        shared = {key: value for key, value in base.items() if key == "tokenizer" or key not in WHICH_MODEL}
         return {**shared, **self.args, "pretrained": self.path}
 
 
@@ -75,7 +68,7 @@ def find_side(given: str, model_args: Mapping[str, Any] | None = None) -> Side:
         RecordError: Its fine-tuning manifest is not valid.
     """
     name, own = _split(given)
-    args = {key: value for key, value in (model_args or {}).items() if key in _FILES}
+    args = {key: value for key, value in (model_args or {}).items() if key in OF_FILES}
     for key, value in own.items():
         if args.get(key, value) != value:
             raise SettingsError(f"{given} and --model_args name two: {key}={value} and {key}={args[key]}")
@@ -111,9 +104,9 @@ def _split(given: str) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise ModelError(f"there is no {given[:100]}…: {error.strerror}") from error
     args = dict(simple_parse_args_string(rest))
-    if wrong := [key for key in args if key not in _FILES]:
+    if wrong := [key for key in args if key not in OF_FILES]:
         raise SettingsError(
-            f"{given}: {wrong[0]} cannot be given for one side (only {', '.join(sorted(_FILES))}): give it in "
+            f"{given}: {wrong[0]} cannot be given for one side (only {', '.join(sorted(OF_FILES))}): give it in "
             "--model_args, for both"
         )
     return name, args
@@ -155,20 +148,3 @@ def _adapter_on_hub(name: str, args: Mapping[str, Any]) -> Side:
         raise ModelError(f"cannot fetch adapter {name}: {error}") from error
     folder = snapshot / subfolder
     return Side(name, "adapter", str(folder), manifest=read_tuned(folder), revision=snapshot.name)
-
-
-def shared_args(given: str) -> dict[str, Any]:
-    """lm-eval's model arguments for all sides, as ``--model_args`` gives them.
-
-    Raises:
-        SettingsError: A part is not key=value, or belongs to one side or to an option of its own.
-    """
-    from lm_eval.utils import simple_parse_args_string
-
-    if wrong := [part for part in given.split(",") if part.strip() and not part.partition("=")[2]]:
-        raise SettingsError(f"model_args {given!r}: {wrong[0]!r} is not key=value")
-    args = dict(simple_parse_args_string(given))
-    for name, option in (("peft", "--tuned"), ("batch_size", "--batch_size"), ("device", "--device")):
-        if name in args:
-            raise SettingsError(f"model_args {given!r}: {name} is for one model or has its own option: give {option}")
-    return args
