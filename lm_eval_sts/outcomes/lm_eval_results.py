@@ -5,34 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.outcomes.lm_eval_options import plain_args
-from lm_eval_sts.outcomes.metrics import Metric, MetricChoice, choose_metric, error_of, value_of
-from lm_eval_sts.outcomes.questions import Questions, Reading, read_questions
+from lm_eval_sts.outcomes.metrics import Metric, MetricChoice, choose_metric
+from lm_eval_sts.outcomes.questions import Questions, read_questions
 from lm_eval_sts.outcomes.runs import STORED, DomainFacts, Run, RunFacts, close, load_run
 from lm_eval_sts.records import UNKNOWN, ModelRef, read_json
 
 Samples = Callable[[str], Iterable[Mapping[str, Any]] | None]
 """A task's samples by its name; None where there are none."""
 
-_DATE = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
-
-
-@dataclass(frozen=True)
-class ResultFile:
-    """A result file of lm-eval.
-
-    Attributes:
-        path: Where it lies.
-        date: The time stamp in its name, which its samples files share; None where it has none.
-    """
-
-    path: Path
-    date: str | None
+_DATE: Final = re.compile(r"_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?$")
+"""The time stamp in the name of a result file, which its samples files share."""
 
 
 def read_run(path: Path, choice: MetricChoice = MetricChoice()) -> Run:  # noqa: B008  # immutable
@@ -47,15 +35,15 @@ def read_run(path: Path, choice: MetricChoice = MetricChoice()) -> Run:  # noqa:
         SettingsError: The metric asked for is not there.
     """
     found = find_run(path)
-    return _read_result(found, choice) if isinstance(found, ResultFile) else _read_stored(found, choice)
+    return _read_stored(found, choice) if found.suffix == ".safetensors" else _read_result(found, choice)
 
 
-def _read_result(file: ResultFile, choice: MetricChoice, model: ModelRef | None = None) -> Run:
-    results = read_json(file.path)
+def _read_result(path: Path, choice: MetricChoice, model: ModelRef | None = None) -> Run:
+    results = read_json(path)
     if not isinstance(results, dict):
-        raise RecordError(f"{file.path} is not a result file of lm-eval")
+        raise RecordError(f"{path} is not a result file of lm-eval")
     return run_from_results(
-        results, samples=lambda task: read_samples(file, task), source=str(file.path), model=model, choice=choice
+        results, samples=lambda task: read_samples(path, task), source=str(path), model=model, choice=choice
     )
 
 
@@ -69,7 +57,7 @@ def _read_stored(path: Path, choice: MetricChoice) -> Run:
     if not sources:
         held = ", ".join(sorted({f"{d.metric} under filter {d.filter}" for d in domains}))
         raise SettingsError(f"{path} holds {held}, and no samples for another metric or filter: measure again")
-    read = _read_result(result_file(sources[-1]), choice, run.facts.model)
+    read = _read_result(sources[-1], choice, run.facts.model)
     return replace(read, facts=read.facts.model_copy(update={"depends": run.facts.depends}))
 
 
@@ -104,20 +92,14 @@ def run_from_results(
     for task, domain in domain_names(results).items():
         chosen = choose_metric(task, results["results"][task], results["configs"][task], choice, source)
         notes += chosen.notes
-        rows = find(task)
-        if rows is not None:
-            table = read_questions(rows, Reading(task, chosen.metric, chosen.filter, results["configs"][task]), source)
-            questions[domain] = table.questions
-            notes += table.notes
-        facts = _domain_facts(results, task, chosen, questions.get(domain), source)
-        if domain in questions:
-            is_mean = _check_samples(questions[domain], facts, chosen, source)
-            facts = facts.model_copy(update={"is_mean": is_mean})
-            if not is_mean:
-                notes.append(
-                    f"{facts.metric} is not a mean over questions: the outcome gives the mean of its values a question"
-                )
-        domains[domain] = facts
+        if (rows := find(task)) is not None:
+            questions[domain], left_out = read_questions(rows, chosen, source)
+            notes += left_out
+        domains[domain] = _domain_facts(results, chosen, questions.get(domain), source)
+        if domains[domain].is_mean is False:
+            notes.append(
+                f"{chosen.metric} is not a mean over questions: the outcome gives the mean of its values a question"
+            )
     if not domains:
         raise RecordError(f"{source} holds no task with a result")
     return Run(_run_facts(results, source, model or _model(results), domains, tuple(dict.fromkeys(notes))), questions)
@@ -132,42 +114,41 @@ def domain_names(results: Mapping[str, Any]) -> dict[str, str]:
     return {task: task if alias in shared else alias for task, alias in aliases.items()}
 
 
-def _domain_facts(
-    results: Mapping[str, Any], task: str, chosen: Metric, questions: Questions | None, source: str
-) -> DomainFacts:
-    entry, config = results["results"][task], results["configs"][task]
-    counted = (results.get("n-samples", {}).get(task) or {}).get("effective") or entry.get("sample_len")
+def _domain_facts(results: Mapping[str, Any], chosen: Metric, questions: Questions | None, source: str) -> DomainFacts:
+    task = chosen.task
+    counted = (results.get("n-samples", {}).get(task) or {}).get("effective")
+    counted = counted or results["results"][task].get("sample_len")
     n = counted if isinstance(counted, int) else len(questions) if questions is not None else None
     if n is None:
         raise RecordError(f"{source} does not say how many questions task {task} has: n-samples is missing")
-    value = value_of(entry, chosen, task, source)
     return DomainFacts(
         task=task,
         version=str(results.get("versions", {}).get(task, UNKNOWN)),
-        output_type=str(config.get("output_type", UNKNOWN)),
+        output_type=str(chosen.config.get("output_type", UNKNOWN)),
         metric=chosen.metric,
         filter=chosen.filter,
         num_fewshot=results.get("n-shot", {}).get(task),
-        generation_kwargs=config.get("generation_kwargs"),
+        generation_kwargs=chosen.config.get("generation_kwargs"),
         n=n,
-        value=value,
-        error=error_of(entry, chosen, value, n),
+        value=chosen.value,
+        error=chosen.error(n),
+        is_mean=None if questions is None else _is_mean(questions, n, chosen, source),
     )
 
 
-def _check_samples(questions: Questions, facts: DomainFacts, chosen: Metric, source: str) -> bool:
+def _is_mean(questions: Questions, n: int, chosen: Metric, source: str) -> bool:
     """Refuses samples that do not belong to the result; tells whether the result is their mean."""
-    if len(questions) != facts.n:
+    if len(questions) != n:
         raise RecordError(
-            f"{source}: the samples of task {facts.task} hold {len(questions)} of {facts.n} questions: run lm-eval "
+            f"{source}: the samples of task {chosen.task} hold {len(questions)} of {n} questions: run lm-eval "
             "again, or remove the samples file for an unpaired outcome"
         )
     mean = float(questions.score.mean())
-    if close(mean, facts.value):
+    if close(mean, chosen.value):
         return True
     if chosen.mean:
         raise RecordError(
-            f"{source}: {facts.metric} of task {facts.task} is {facts.value:.6g}, but its samples give {mean:.6g}: "
+            f"{source}: {chosen.metric} of task {chosen.task} is {chosen.value:.6g}, but its samples give {mean:.6g}: "
             "do they belong to another run?"
         )
     return False
@@ -208,7 +189,7 @@ def _model(results: Mapping[str, Any]) -> ModelRef:
     )
 
 
-def find_run(path: Path) -> Path | ResultFile:
+def find_run(path: Path) -> Path:
     """The one run that is meant: a stored run, or lm-eval's result file.
 
     A folder that holds a stored run is that run; result files below it are its own.
@@ -217,7 +198,7 @@ def find_run(path: Path) -> Path | ResultFile:
         RecordError: There is none, or several: lists them.
     """
     if path.is_file():
-        return path if path.suffix == ".safetensors" else result_file(path)
+        return path
     if not path.is_dir():
         raise RecordError(f"there is no {path}: give a folder of lm-eval results or a results_….json")
     stored = sorted(path.rglob(STORED))
@@ -229,7 +210,7 @@ def find_run(path: Path) -> Path | ResultFile:
     if len(found) > 1:
         listed = ", ".join(str(file.relative_to(path)) for file in found)
         raise RecordError(f"{path} holds {len(found)} runs: give one of them: {listed}")
-    return stored[0] if stored else result_file(results[0])
+    return found[0]
 
 
 def is_run(path: Path) -> bool:
@@ -239,22 +220,15 @@ def is_run(path: Path) -> bool:
     return any(path.rglob("results_*.json")) or any(path.rglob(STORED))
 
 
-def result_file(path: Path) -> ResultFile:
-    """A result file with the time stamp in its name."""
-    found = _DATE.search(path.stem)
-    return ResultFile(path, found.group(1) if found else None)
-
-
-def read_samples(result: ResultFile, task: str) -> Iterator[dict[str, Any]] | None:
+def read_samples(result: Path, task: str) -> Iterator[dict[str, Any]] | None:
     """A task's samples, one by one; None where there is no samples file of this run.
 
     Raises:
         RecordError: While iterating: a line is not JSON.
     """
-    if result.date is None:
-        return None
-    path = result.path.with_name(f"samples_{task}_{result.date}.jsonl")
-    return _lines(path) if path.is_file() else None
+    date = _DATE.search(result.stem)
+    path = result.with_name(f"samples_{task}{date[0]}.jsonl") if date else None
+    return _lines(path) if path is not None and path.is_file() else None
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -24,19 +24,42 @@ class MetricChoice:
 
 @dataclass(frozen=True)
 class Metric:
-    """The metric that counts for a task.
+    """The metric that counts for a task, and its aggregated result.
 
     Attributes:
-        metric: Its name.
+        task: The task's name.
+        config: The task's configuration, as in lm-eval's results.
+        metric: The metric's name.
         filter: The filter that answers went through.
-        mean: Whether the task's result is the plain mean over its questions.
+        value: The result.
+        given_error: The standard error that lm-eval gives; it leaves it out at ``bootstrap_iters=0``.
+        mean: Whether the result is the plain mean over the questions.
         notes: What was chosen among several.
     """
 
+    task: str
+    config: Mapping[str, Any]
     metric: str
     filter: str
+    value: float
+    given_error: float | None
     mean: bool
     notes: tuple[str, ...]
+
+    def error(self, n: int) -> float | None:
+        """Standard error of the result over n questions; None where it is not known.
+
+        lm-eval's own where there is one; for metrics that are right or wrong a question lm-eval's formula,
+        √(p(1 − p) / (n − 1)). Where all questions are right or all wrong that is 0, which cannot be; then two of each
+        are added (Agresti and Coull 1998, The American Statistician 52).
+        """
+        share = self.metric in _SHARES and n > 1 and 0 <= self.value <= 1
+        if share and self.value in (0, 1):
+            padded = (n * self.value + 2) / (n + 4)
+            return math.sqrt(padded * (1 - padded) / (n + 4))
+        if self.given_error is not None:
+            return self.given_error
+        return math.sqrt(self.value * (1 - self.value) / (n - 1)) if share else None
 
 
 def choose_metric(
@@ -56,7 +79,7 @@ def choose_metric(
 
     Raises:
         SettingsError: What was asked for is not there.
-        RecordError: There is no metric.
+        RecordError: There is no metric, or its result is no finite number.
     """
     keys = [key.partition(",") for key in entry if "," in key]
     pairs = [(metric, name) for metric, _, name in keys if not metric.endswith("_stderr")]
@@ -69,7 +92,19 @@ def choose_metric(
     filters = [name for each, name in pairs if each == metric]
     chosen = _chosen("filter", choice.filter, filters, [], task, source, notes)
     listed = [m for m in config.get("metric_list") or () if m.get("metric") == metric]
-    return Metric(metric, chosen, any(m.get("aggregation") == "mean" for m in listed), tuple(notes))
+    value, error = entry[f"{metric},{chosen}"], entry.get(f"{metric}_stderr,{chosen}")
+    if not _is_number(value):
+        raise RecordError(f"{source}: {metric} of task {task} is {str(value)[:40]!r}, which is no finite number")
+    return Metric(
+        task=task,
+        config=config,
+        metric=metric,
+        filter=chosen,
+        value=float(value),
+        given_error=float(error) if _is_number(error) else None,
+        mean=any(m.get("aggregation") == "mean" for m in listed),
+        notes=tuple(notes),
+    )
 
 
 def _chosen(
@@ -90,35 +125,6 @@ def _chosen(
     if len(there) > 1:
         notes.append(f"of the {kind}s {listed} {chosen} was taken: choose another with --{kind}")
     return chosen
-
-
-def value_of(entry: Mapping[str, Any], chosen: Metric, task: str, source: str) -> float:
-    """A task's aggregated result.
-
-    Raises:
-        RecordError: It is no finite number.
-    """
-    value = entry[f"{chosen.metric},{chosen.filter}"]
-    if not _is_number(value):
-        raise RecordError(f"{source}: {chosen.metric} of task {task} is {str(value)[:40]!r}, which is no finite number")
-    return float(value)
-
-
-def error_of(entry: Mapping[str, Any], chosen: Metric, value: float, n: int) -> float | None:
-    """Standard error of a task's result; None where it is not known.
-
-    lm-eval's own where there is one (it leaves it out at ``bootstrap_iters=0``); for metrics that are right or wrong a
-    question lm-eval's formula, √(p(1 − p) / (n − 1)). Where all questions are right or all wrong that is 0, which
-    cannot be; then two of each are added (Agresti and Coull 1998, The American Statistician 52).
-    """
-    share = chosen.metric in _SHARES and n > 1 and 0 <= value <= 1
-    if share and value in (0, 1):
-        padded = (n * value + 2) / (n + 4)
-        return math.sqrt(padded * (1 - padded) / (n + 4))
-    given = entry.get(f"{chosen.metric}_stderr,{chosen.filter}")
-    if _is_number(given):
-        return float(given)
-    return math.sqrt(value * (1 - value) / (n - 1)) if share else None
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.errors import RecordError
+from lm_eval_sts.outcomes.metrics import Metric
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -67,93 +68,60 @@ class Questions:
         return bool(np.isin(self.score, (0.0, 1.0)).all())
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a task's samples are to be read.
-
-    Attributes:
-        task: Its name.
-        metric: The metric whose value is the score.
-        filter: The filter whose samples count.
-        config: The task's configuration, as in lm-eval's results.
-    """
-
-    task: str
-    metric: str
-    filter: str
-    config: Mapping[str, Any]
-
-    @property
-    def fallbacks(self) -> frozenset[str]:
-        """What the filter gives where it extracts no answer; empty where it extracts none at all."""
-        found = set()
-        for entry in self.config.get("filter_list") or ():
-            if entry.get("name") == self.filter:
-                steps = [step for step in entry.get("filter") or () if "regex" in str(step.get("function"))]
-                found |= {str(step.get("fallback", _INVALID)) for step in steps}
-        return frozenset(found)
-
-    @property
-    def multiple_choice(self) -> bool:
-        """Whether the model chooses among given options."""
-        return self.config.get("output_type") == "multiple_choice"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A domain's questions, and what could not be read of them.
-
-    Attributes:
-        questions: The questions.
-        notes: Views left out, and why.
-    """
-
-    questions: Questions
-    notes: tuple[str, ...]
-
-
-def read_questions(samples: Iterable[Mapping[str, Any]], reading: Reading, where: str) -> Table:
-    """The table of a domain.
+def read_questions(samples: Iterable[Mapping[str, Any]], metric: Metric, where: str) -> tuple[Questions, list[str]]:
+    """The questions of a domain, and what could not be read of them and why.
 
     Args:
         samples: lm-eval's samples of one task, from memory or from a samples file, in any order.
-        reading: How to read them.
+        metric: The metric whose value is the score, and the filter whose samples count.
         where: What they came from, for messages.
 
     Raises:
         RecordError: No samples under the filter, no metric, no identity, or a document twice.
     """
-    rows = [_row(s, reading, where) for s in samples if s.get("filter", reading.filter) == reading.filter]
+    rows = [_row(s, metric, where) for s in samples if s.get("filter", metric.filter) == metric.filter]
     if not rows:
-        raise RecordError(f"{where}: no samples of task {reading.task} under filter {reading.filter!r}")
+        raise RecordError(f"{where}: no samples of task {metric.task} under filter {metric.filter!r}")
     rows.sort(key=lambda row: (row.document, row.doc_id))
-    _check_identities(rows, reading, where)
+    _check_identities(rows, metric.task, where)
     notes = []
     golds = [row.gold for row in rows]
     likelihoods: tuple[Floats | None, Floats | None] = None, None
-    if reading.multiple_choice:
+    if _is_multiple_choice(metric):
         told = [gold for gold in golds if gold is not None]
         if len(told) < len(golds):
-            notes.append(f"{reading.task}: no log-likelihoods: which option is right cannot be told from the samples")
+            notes.append(f"{metric.task}: no log-likelihoods: which option is right cannot be told from the samples")
         elif any(math.isinf(value) for gold in told for value in gold):
-            notes.append(f"{reading.task}: no log-likelihoods: some are infinite")
+            notes.append(f"{metric.task}: no log-likelihoods: some are infinite")
         else:
             pairs = np.array(told, dtype=np.float64)
             likelihoods = pairs[:, 0].copy(), pairs[:, 1].copy()
     prompts = [row.prompt for row in rows if row.prompt is not None]
-    fallbacks = reading.fallbacks
-    return Table(
-        Questions(
-            documents=_hashes([row.document for row in rows]),
-            prompts=_hashes(prompts) if len(prompts) == len(rows) else None,
-            responses=_hashes([row.response for row in rows]),
-            score=np.array([row.score for row in rows], dtype=np.float64),
-            answered=np.array([row.answer not in fallbacks for row in rows]) if fallbacks else None,
-            log_likelihood=likelihoods[0],
-            choice_log_likelihood=likelihoods[1],
-        ),
-        tuple(notes),
+    fallbacks = _fallbacks(metric)
+    questions = Questions(
+        documents=_hashes([row.document for row in rows]),
+        prompts=_hashes(prompts) if len(prompts) == len(rows) else None,
+        responses=_hashes([row.response for row in rows]),
+        score=np.array([row.score for row in rows], dtype=np.float64),
+        answered=np.array([row.answer not in fallbacks for row in rows]) if fallbacks else None,
+        log_likelihood=likelihoods[0],
+        choice_log_likelihood=likelihoods[1],
     )
+    return questions, notes
+
+
+def _is_multiple_choice(metric: Metric) -> bool:
+    return metric.config.get("output_type") == "multiple_choice"
+
+
+def _fallbacks(metric: Metric) -> set[str]:
+    """What the filter gives where it extracts no answer; empty where it extracts none at all."""
+    found = set()
+    for entry in metric.config.get("filter_list") or ():
+        if entry.get("name") == metric.filter:
+            steps = [step for step in entry.get("filter") or () if "regex" in str(step.get("function"))]
+            found |= {str(step.get("fallback", _INVALID)) for step in steps}
+    return found
 
 
 @dataclass(frozen=True)
@@ -170,17 +138,17 @@ class _Row:
     """Log-likelihood and log-probability of the right option."""
 
 
-def _row(sample: Mapping[str, Any], reading: Reading, where: str) -> _Row:
+def _row(sample: Mapping[str, Any], metric: Metric, where: str) -> _Row:
     doc_id = sample.get("doc_id")
-    named = f"{where}: document {doc_id} of task {reading.task}"
+    named = f"{where}: document {doc_id} of task {metric.task}"
     return _Row(
         document=_document(sample, named),
         doc_id=doc_id if isinstance(doc_id, int) else -1,
         prompt=_prompt(sample),
         response=hashlib.sha256(json.dumps(_text(sample.get("resps"))).encode()).digest()[:8],
-        score=_score(sample, reading.metric, named),
+        score=_score(sample, metric.metric, named),
         answer=_answer(sample),
-        gold=_gold(sample, reading, named) if reading.multiple_choice else None,
+        gold=_gold(sample, metric.config, named) if _is_multiple_choice(metric) else None,
     )
 
 
@@ -236,7 +204,7 @@ def _answer(sample: Mapping[str, Any]) -> str:
     return str(answer)
 
 
-def _gold(sample: Mapping[str, Any], reading: Reading, named: str) -> tuple[float, float] | None:
+def _gold(sample: Mapping[str, Any], config: Mapping[str, Any], named: str) -> tuple[float, float] | None:
     """Log-likelihood of the right option, and its log-softmax over the options; None where it cannot be told."""
     values = [float(response[0]) for response in sample["filtered_resps"]]
     if any(math.isnan(value) for value in values):
@@ -244,7 +212,7 @@ def _gold(sample: Mapping[str, Any], reading: Reading, named: str) -> tuple[floa
     metrics = sample.get("metrics") or ()
     if "acc_mutual_info" in metrics:
         values = values[: len(values) // 2]
-    right = _right_option(sample, reading.config, [c for _, c in _arguments(sample)][: len(values)])
+    right = _right_option(sample, config, [c for _, c in _arguments(sample)][: len(values)])
     if right is None or not 0 <= right < len(values):
         return None
     # A second opinion: lm-eval's own verdict on the same numbers.
@@ -282,10 +250,10 @@ def _hashes(values: list[bytes]) -> Hashes:
     return np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), -1).copy()
 
 
-def _check_identities(rows: list[_Row], reading: Reading, where: str) -> None:
+def _check_identities(rows: list[_Row], task: str, where: str) -> None:
     for before, row in zip(rows, rows[1:], strict=False):
         if before.document == row.document and before.doc_id == row.doc_id:
             raise RecordError(
-                f"{where}: document {row.doc_id} of task {reading.task} is there twice: "
+                f"{where}: document {row.doc_id} of task {task} is there twice: "
                 "do the samples belong to several runs or filters?"
             )

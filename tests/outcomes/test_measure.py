@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError
 from lm_eval_sts.files import LOCK
 from lm_eval_sts.outcomes.base_and_tuned import find_side
-from lm_eval_sts.outcomes.lm_eval_results import read_run, result_file
+from lm_eval_sts.outcomes.lm_eval_results import read_run, read_samples
 from lm_eval_sts.outcomes.lm_eval_run import Finished, write_files
 from lm_eval_sts.outcomes.measure import Conditions, evaluate_model
 from lm_eval_sts.outcomes.pairing import pair
@@ -394,7 +394,10 @@ def test_a_base_that_is_an_adapter(tuned, tmp_path):
         command("--base", tuned[2], "--tuned", tuned[0], "--output", tmp_path / "o.json")
 
 
-def test_the_time_stamp_of_a_result_file():
-    assert result_file(Path("results_2026-11-22T11-02-30.135397.json")).date == "2026-11-22T11-02-30.135397"
-    assert result_file(Path("mine_2026-11-22T11-02-30.json")).date == "2026-11-22T11-02-30"
-    assert result_file(Path("results.json")).date is None
+def test_samples_are_those_with_the_time_stamp_of_the_result_file(tmp_path):
+    for date in ("2026-11-22T11-02-30.135397", "2026-11-22T11-02-30"):
+        (tmp_path / f"samples_local_{date}.jsonl").write_text(json.dumps({"date": date}))
+        for name in ("results", "mine"):
+            assert list(read_samples(tmp_path / f"{name}_{date}.json", "local")) == [{"date": date}]
+    assert read_samples(tmp_path / "results_2026-11-22T11-02-31.json", "local") is None
+    assert read_samples(tmp_path / "results.json", "local") is None
