@@ -58,7 +58,7 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other runs of the same settings.")] = False,
 ) -> None:
     """Take the predictions out of lm-eval's result files."""
-    from lm_eval_sts.harness.results import export_predictions, read_predictions
+    from lm_eval_sts.verdict.results import export_predictions, read_predictions
 
     for file in export_predictions(read_predictions(results), output, overwrite=overwrite):
         typer.echo(file)
@@ -69,7 +69,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for lm-eval's result files.")] = Path("results"),
 ) -> None:
     """Run the main job on the embedded micro world and say what came out."""
-    from lm_eval_sts.harness.demo import run_demo
+    from lm_eval_sts.commands.demo import run_demo
 
     run_demo(output)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.dataset_files import Columns, as_columns, empty
+from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty
 from lm_eval_sts.dataset_source import open_dataset
 from lm_eval_sts.errors import DatasetError
-from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows
+from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import UNKNOWN, SftSetRef
 
@@ -157,6 +157,69 @@ def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapp
     """
     loaded = open_dataset("benchmark", source, name=name, **options).data
     return loaded if isinstance(loaded, Mapping) else {"test": loaded}
+
+
+class RowRules(NamedTuple):
+    """What a benchmark's rows must hold: columns by split, and those of the options and of the right one's index.
+
+    lm-eval takes the name of a column that is not there for the text itself.
+    """
+
+    questions: tuple[str | None, tuple[str, ...]]
+    worked_examples: tuple[str | None, tuple[str, ...]]
+    answers: tuple[str, str] | None
+
+    def check(self, source: str, splits: Mapping[str, Any]) -> None:
+        """Raises DatasetError where a column is not there, or rows are not full or have no right option."""
+        for split, columns in (self.questions, self.worked_examples):
+            if split is None or split not in splits:
+                continue
+            rows = splits[split]
+            if missing := [name for name in columns if name not in rows.column_names]:
+                raise DatasetError(
+                    f"benchmark {source} has no column {missing[0]!r} in its split {split!r}: it has "
+                    f"{', '.join(rows.column_names)}"
+                )
+            cells = rows.select_columns(list(columns))[:]
+            for name in columns:
+                _refuse_rows(
+                    source, split, f"have no {name}", [i for i, cell in enumerate(cells[name]) if cell is None]
+                )
+            if self.answers is not None and split == self.questions[0] and set(self.answers) <= set(columns):
+                pairs = enumerate(zip(*(cells[name] for name in self.answers), strict=True))
+                wrong = [i for i, (options, gold) in pairs if type(gold) is not int or not 0 <= gold < len(options)]
+                _refuse_rows(source, split, f"have no option of the number {self.answers[1]} says, from 0", wrong)
+
+
+def _refuse_rows(source: str, split: str, reason: str, rows: Sequence[int]) -> None:
+    if rows:
+        raise DatasetError(
+            f"benchmark {source}: {len(rows)} rows of its split {split!r} {reason} ({shown(rows)}, counted from 0)"
+        )
+
+
+_loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+
+
+def checked_benchmark(source: str, name: str | None, options: dict[str, Any], rules: RowRules) -> Mapping[str, Any]:
+    """A benchmark, loaded and checked once for its many domains; again when a local copy has changed.
+
+    Args:
+        source: As of :func:`load_benchmark`, as are the next two.
+        name: Its configuration.
+        options: For ``datasets.load_dataset``.
+        rules: What its rows must hold.
+
+    Raises:
+        DatasetError: It cannot be found or read, or its rows do not hold what they must.
+    """
+    key = (source, name, content_key(source), repr(sorted(options.items())), rules)
+    if key not in _loaded:
+        _loaded.clear()
+        loaded = load_benchmark(source, name, **options)
+        rules.check(source, loaded)
+        _loaded[key] = loaded
+    return _loaded[key]
 
 
 class _Table(NamedTuple):

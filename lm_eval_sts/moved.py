@@ -9,6 +9,8 @@ _ROOMS: Final = {
     "agreement.differences": "agreement.williams",
     "agreement.panel": "agreement.over_settings agreement.double_centre",
     "agreement.reliability": "outcomes.split_half",
+    "agreement.row": "harness.measured",
+    "commands.demo": "harness.demo",
     "commands.terminal": "commands.spread commands.tables",
     "dataset_source": "tables",
     "evidence.answer_gradients": "harness.responses",
@@ -45,6 +47,7 @@ _ROOMS: Final = {
     "predictors.predict": "harness.report predictors.scoring",
     "predictors.trial_runs": "predictors.probing",
     "shipped": "harness.shipped outcomes.shipped",
+    "verdict.results": "harness.results",
 }
 _GENERATOR: Final = (
     "accuracy build corpus domains figures manifest packing questions sae sft_sets skills sweep task_files tokenizer "

@@ -11,10 +11,10 @@ import pytest
 
 from lm_eval_sts import cli
 from lm_eval_sts.errors import DatasetError
-from lm_eval_sts.harness.results import read_predictions
-from tests.harness.test_results import dumped, result_json
+from lm_eval_sts.verdict.results import read_predictions
 from tests.test_imports import HEAVY
 from tests.test_records import changed, make_prediction
+from tests.verdict.test_results import dumped, result_json
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -32,6 +32,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS | {"agreement"}, LEARNING | {"lm_eval"}),
     "microworld": (BASICS, {"lm_eval"}),
+    "verdict": (BASICS, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
     "harness": (EVERYTHING - {"commands", "leaderboard"}, set()),
 }

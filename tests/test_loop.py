@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.cli import app
 from lm_eval_sts.harness.discovery import our_tasks
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.outcomes import lm_eval_run
 from lm_eval_sts.records import Outcome, load_record
+from lm_eval_sts.verdict.results import read_predictions
 from microworld.domains import DOMAINS
 
 PROJECT = Path(__file__).parents[1]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 import lm_eval_sts
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.records import (
     Agreement,
     Cost,
@@ -27,6 +26,7 @@ from lm_eval_sts.records import (
     save_record,
 )
 from lm_eval_sts.shipped import kind_of, load_outcome
+from lm_eval_sts.verdict.results import read_predictions
 from tests.agreement import made
 from tests.leaderboard.made import SUBMISSION
 from tests.test_files import JSON

@@ -14,13 +14,13 @@ from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_sts.agreement.row import AgreementResults, check_outcomes, measured_in
 from lm_eval_sts.evidence.domain import Document
-from lm_eval_sts.harness.measured import AgreementResults, load_measured, measured_in
+from lm_eval_sts.harness.benchmark import REQUEST_TYPE, always, dumped_metadata
 from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.run import REQUEST_TYPE
 from lm_eval_sts.harness.settings import Settings, read_settings
-from lm_eval_sts.harness.task import always, dumped_metadata
 from lm_eval_sts.records import UNKNOWN, BenchmarkRef, ModelRef, Outcome, PromptRef, Setting
+from lm_eval_sts.shipped import load_outcomes
 
 _CONFIG: Final = {
     "test_split": "test",
@@ -70,7 +70,8 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         Raises:
             StsError: The outcome cannot be read, or belongs to another SFT set or benchmark.
         """
-        outcomes = load_measured(self.settings)
+        outcomes = load_outcomes(self.settings.outcome)
+        check_outcomes(outcomes)
         self.outcomes = measured_in((self._setting(outcome.model) for outcome in outcomes), outcomes)
         self._instances = [
             self.construct_requests(doc, self.doc_to_text(doc), metadata=(self.config.task, doc_id, 1))

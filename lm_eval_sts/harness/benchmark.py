@@ -6,22 +6,40 @@ lm-eval's own with ``like:`` and takes everything from there. The prompts are bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_sts.data import load_benchmark
-from lm_eval_sts.dataset_files import content_key
+from lm_eval_sts.data import RowRules, checked_benchmark
 from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.evidence.domain import Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
-from lm_eval_sts.examples import shown
 from lm_eval_sts.harness.settings import Settings, read_settings
 from lm_eval_sts.records import BenchmarkRef
+
+REQUEST_TYPE: Final = "sts_read"
+"""lm-eval hands all requests of a type to the model's method of that name; ours is `harness.run.answer`."""
+
+OwnValues = dict[str, float | None]
+"""A question's own share of each score by predictor; None where the predictor has none for it."""
+
+
+@dataclass(frozen=True)
+class DomainResults:
+    """What a run found for one domain.
+
+    Attributes:
+        scores: (score, standard error) of each predictor that is shown.
+        dump: What the domain's task contributes to lm-eval's result file.
+    """
+
+    scores: dict[str, tuple[float, float | None]]
+    dump: dict[str, Any]
 
 
 class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
@@ -36,6 +54,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         measured_version: Its version.
         shares_questions: Whether the questions read here are among those that it asks; None where the YAML is silent.
         prompt_options: How lm-eval was told to build prompts; None before it builds the requests.
+        results: What the run found for this domain; None until the model was read.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None, *, output_type: str) -> None:
@@ -68,6 +87,9 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         self._seed: int | None = None
         self._shuffled: dict[int, Any] = {}
         self.prompt_options: PromptOptions | None = None
+        self.results: DomainResults | None = None
+        self._limit: int | None = None
+        self._samples: list[int] | None = None
         super().__init__(config={**given, "output_type": "loglikelihood", "metadata": metadata})
         self.OUTPUT_TYPE = output_type
         self.config.output_type = output_type
@@ -78,13 +100,13 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         rules = self._rules()
         if self.settings.benchmark_path:
             source = self.settings.benchmark_path
-            self.dataset = _load_once(source, None, {}, rules)
+            self.dataset = checked_benchmark(source, None, {}, rules)
         elif callable(custom):
             source = f"{custom.__module__}.{custom.__qualname__}"
             self.dataset = custom(**(self.config.metadata or {}), **(dataset_kwargs or {}))
         else:
             source = str(self.config.dataset_path)
-            self.dataset = _load_once(source, self.config.dataset_name, dataset_kwargs or {}, rules)
+            self.dataset = checked_benchmark(source, self.config.dataset_name, dataset_kwargs or {}, rules)
         self.source = source
         for split in (self.config.test_split, self.config.fewshot_split):
             if split is not None and split not in self.dataset:
@@ -93,11 +115,11 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
                     f"{self.config.task} needs its questions and its worked examples"
                 )
 
-    def _rules(self) -> _Rules:
+    def _rules(self) -> RowRules:
         metadata = self.config.metadata or {}
         columns, given = metadata.get("columns") or {}, metadata.get("answers")
         answers = (given["options"], given["gold"]) if given else None
-        return _Rules(
+        return RowRules(
             questions=(self.config.test_split, tuple(dict.fromkeys((*columns.get("questions", ()), *(answers or ()))))),
             worked_examples=(self.config.fewshot_split, tuple(columns.get("worked_examples", ()))),
             answers=answers,
@@ -207,6 +229,19 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
             )
         )
 
+    def restrict(self, *, limit: int | None, seed: int) -> None:
+        """Says which questions may be read, and in which order, where lm-eval builds no requests."""
+        self._limit = limit
+        self.set_fewshot_seed(seed)
+
+    def ordered_docs(self) -> list[tuple[int, Document]]:
+        """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
+        return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
+
+    def as_domain(self) -> TaskDomain:
+        """The domain as the engine asks for it."""
+        return TaskDomain(self)
+
     def answer_text(self, doc: Document) -> str:
         """The right answer as the benchmark gives it: the option's text, or where it has none its letter."""
         target = self.doc_to_target(doc)
@@ -226,6 +261,48 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         options = [str(option).strip() for option in doc[given["options"]]]
         texts = (given["form"].format(option=o, letter=c) for o, c in zip(options, ascii_uppercase, strict=False))
         return Options(tuple(texts), int(doc[given["gold"]]))
+
+
+class TaskDomain:
+    """A task of ours as the engine's ``Domain``.
+
+    Args:
+        task: The task, after lm-eval has built its requests.
+    """
+
+    def __init__(self, task: BenchmarkTask) -> None:
+        self.name, self.label = task.domain, str(task.config.task)
+        self._task = task
+
+    def questions(self) -> list[tuple[int, Document]]:
+        """In the run's seeded order."""
+        return self._task.ordered_docs()
+
+    def n_questions(self) -> int:
+        """All of the domain's."""
+        return len(self._task.test_docs())
+
+    def demonstrations(self) -> list[Document]:
+        """From the few-shot split."""
+        return self._task.worked_examples()
+
+    def prompt(
+        self, doc: Document, options: PromptOptions, shown: Sequence[Document] = (), opening: Opening | None = None
+    ) -> str:
+        """lm-eval's own."""
+        return self._task.build_prompt(doc, options, shown, opening)
+
+    def text(self, doc: Document) -> str:
+        """As it stands in its prompt."""
+        return str(self._task.doc_to_text(doc))
+
+    def answer(self, doc: Document) -> str:
+        """As the benchmark gives it."""
+        return self._task.answer_text(doc)
+
+    def options(self, doc: Document) -> Options | None:
+        """As the YAML says."""
+        return self._task.options(doc)
 
 
 class _Fixed(ContextSampler):  # type: ignore[misc]
@@ -253,52 +330,15 @@ def _lm_eval_task(name: str) -> dict[str, Any]:
     return config
 
 
-class _Rules(NamedTuple):
-    """What a benchmark's rows must hold: columns by split, and those of the options and of the right one's index.
-
-    lm-eval takes the name of a column that is not there for the text itself.
-    """
-
-    questions: tuple[str | None, tuple[str, ...]]
-    worked_examples: tuple[str | None, tuple[str, ...]]
-    answers: tuple[str, str] | None
-
-    def check(self, source: str, splits: Mapping[str, Any]) -> None:
-        """Raises DatasetError where a column is not there, or rows are not full or have no right option."""
-        for split, columns in (self.questions, self.worked_examples):
-            if split is None or split not in splits:
-                continue
-            rows = splits[split]
-            if missing := [name for name in columns if name not in rows.column_names]:
-                raise DatasetError(
-                    f"benchmark {source} has no column {missing[0]!r} in its split {split!r}: it has "
-                    f"{', '.join(rows.column_names)}"
-                )
-            cells = rows.select_columns(list(columns))[:]
-            for name in columns:
-                _refuse(source, split, f"have no {name}", [i for i, cell in enumerate(cells[name]) if cell is None])
-            if self.answers is not None and split == self.questions[0] and set(self.answers) <= set(columns):
-                pairs = enumerate(zip(*(cells[name] for name in self.answers), strict=True))
-                wrong = [i for i, (options, gold) in pairs if type(gold) is not int or not 0 <= gold < len(options)]
-                _refuse(source, split, f"have no option of the number {self.answers[1]} says, from 0", wrong)
+def dumped_metadata(
+    metadata: Mapping[str, Any] | None, settings: Settings, found: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A task's metadata as lm-eval writes them: with the whole settings, and what the run found."""
+    kept = {name: value for name, value in (metadata or {}).items() if name != "sts_defaults"}
+    results = {} if found is None else {"sts_results": found}
+    return {**kept, "sts": settings.model_dump(mode="json"), **results}
 
 
-def _refuse(source: str, split: str, reason: str, rows: Sequence[int]) -> None:
-    if rows:
-        raise DatasetError(
-            f"benchmark {source}: {len(rows)} rows of its split {split!r} {reason} ({shown(rows)}, counted from 0)"
-        )
-
-
-_loaded: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-
-
-def _load_once(source: str, name: str | None, options: dict[str, Any], rules: _Rules) -> Mapping[str, Any]:
-    """The benchmark, loaded and checked once for its many domains; again when a local copy has changed."""
-    key = (source, name, content_key(source), repr(sorted(options.items())), rules)
-    if key not in _loaded:
-        _loaded.clear()
-        loaded = load_benchmark(source, name, **options)
-        rules.check(source, loaded)
-        _loaded[key] = loaded
-    return _loaded[key]
+def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
+    """An aggregation that is known already."""
+    return lambda items: value

@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from types import CodeType, ModuleType
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
 
     from lm_eval.tasks import TaskManager
-
-    Paths = str | Path | list[str | Path] | None
 
 GROUP = "lm_eval.tasks"
 _log = logging.getLogger(__name__)
@@ -117,7 +115,8 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     signature = inspect.signature(original)
     if "include_path" not in signature.parameters:
         raise TypeError("the TaskManager of this lm_eval takes no include_path")
-    names_group = _names_group(manager)
+    # A name of it in quotes, not the imports from lm-eval's module of that name; a mere mention costs a little time.
+    names_group = any(f"{quote}{GROUP}{quote}" in inspect.getsource(manager) for quote in "\"'")
     native: bool | None = None
 
     @functools.wraps(original)
@@ -125,7 +124,8 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
         nonlocal native
         given = signature.bind(self, *args, **kwargs)
         include_path = given.arguments.get("include_path")
-        wanted = _as_list(include_path)
+        one = include_path and isinstance(include_path, (str, Path))
+        wanted = [include_path] if one else list(include_path or [])
         resolved = {Path(path).resolve() for path in wanted}
         installed = [] if native or not enabled() else plugin_task_paths()
         folders = [path for path in installed if path not in resolved]
@@ -147,13 +147,6 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     task_manager.__init__ = __init__
 
 
-def _as_list(include_path: Paths) -> list[str | Path]:
-    """What ``TaskManager`` accepts as ``include_path``, as a list."""
-    if not include_path:
-        return []
-    return list(include_path) if isinstance(include_path, (list, tuple)) else [include_path]
-
-
 def _without_defaults(task_manager: type[TaskManager], original: Callable[..., None]) -> TaskManager:
     """A task manager without built-in tasks (cheap to build), as lm-eval itself would make it."""
     empty: TaskManager = object.__new__(task_manager)
@@ -170,21 +163,3 @@ def _found_in(task_manager: TaskManager, folders: list[Path]) -> bool:
     paths = (getattr(entry, "yaml_path", None) for entry in entries)
     parents = {Path(path).parent for path in paths if path is not None}
     return any(parent.resolve().is_relative_to(folder) for parent in parents for folder in folders)
-
-
-def _names_group(manager: ModuleType) -> bool:
-    """Whether a string in ``manager`` or its code is the group's name (imported modules' names are not)."""
-    values = [value for name, value in vars(manager).items() if not name.startswith("__")]
-    if any(isinstance(value, str) and value == GROUP for value in values):
-        return True
-    functions = [*values, *vars(manager.TaskManager).values()]
-    codes = (getattr(inspect.unwrap(f), "__code__", None) for f in functions if callable(f))
-    return any(GROUP in _strings(code) for code in codes if code is not None)
-
-
-def _strings(code: CodeType) -> Iterator[str]:
-    for constant in code.co_consts:
-        if isinstance(constant, str):
-            yield constant
-        elif hasattr(constant, "co_consts"):
-            yield from _strings(constant)

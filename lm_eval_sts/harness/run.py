@@ -8,83 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
+from lm_eval_sts.agreement.row import AgreementResults, check_domains, hold_against, measured_in
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.evidence.domain import Domain, check_names
+from lm_eval_sts.evidence.domain import check_names
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.read import read
-from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.samples import prompt_facts
 from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.harness.agreement_task import AgreementTask
+from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
 from lm_eval_sts.harness.log import join_lm_eval_log
-from lm_eval_sts.harness.measured import AgreementResults, check_domains, hold_against, measured_in
 from lm_eval_sts.harness.model import LmEvalModel
 from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import FORMAT_VERSION, BenchmarkRef, Outcome, Prediction, dump_record, with_hash
-
-REQUEST_TYPE: Final = "sts_read"
-"""lm-eval hands all requests of a type to the model's method of that name; this one is :func:`answer`."""
-
-OwnValues = dict[str, float | None]
-"""A question's own share of each score by predictor; None where the predictor has none for it."""
-
-
-@dataclass(frozen=True)
-class DomainResults:
-    """What a run found for one domain.
-
-    Attributes:
-        scores: (score, standard error) of each predictor that is shown.
-        dump: What the domain's task contributes to lm-eval's result file.
-    """
-
-    scores: dict[str, tuple[float, float | None]]
-    dump: dict[str, Any]
-
-
-class ScoredTask(Protocol):
-    """A task whose domain is scored."""
-
-    config: Any
-    settings: Settings
-    benchmark: str
-    domain: str
-    prompt_options: PromptOptions | None
-    results: DomainResults | None
-
-    @property
-    def benchmark_ref(self) -> BenchmarkRef:
-        """The benchmark for the record."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of the run."""
-
-    @property
-    def n_demonstrations(self) -> int:
-        """Demonstrations before a question."""
-
-    def as_domain(self) -> Domain:
-        """What the engine asks of it."""
-
-
-class ComparingTask(Protocol):
-    """A task that shows how the predictions match what was measured."""
-
-    config: Any
-    settings: Settings
-    benchmark: str
-    outcomes: list[Outcome]
-    results: AgreementResults | None
-
-    def set_config(self, key: str, value: Any) -> None:
-        """lm-eval's way to change a task's configuration."""
+from lm_eval_sts.records import FORMAT_VERSION, Outcome, Prediction, dump_record, with_hash
 
 
 def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
@@ -102,10 +44,10 @@ def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
     """
     join_lm_eval_log()
     model = LmEvalModel(lm)
-    runs: dict[tuple[str, str], list[ScoredTask]] = {}
-    agreements: dict[tuple[str, str], list[ComparingTask]] = {}
+    runs: dict[tuple[str, str], list[BenchmarkTask]] = {}
+    agreements: dict[tuple[str, str], list[AgreementTask]] = {}
     for task in dict.fromkeys(r.owner for r in requests):
-        kind: dict[tuple[str, str], list[Any]] = runs if hasattr(task, "as_domain") else agreements
+        kind: dict[tuple[str, str], list[Any]] = runs if isinstance(task, BenchmarkTask) else agreements
         kind.setdefault((task.benchmark, task.settings.model_dump_json()), []).append(task)
     for benchmark, settings in agreements:
         if (benchmark, settings) not in runs:
@@ -149,7 +91,7 @@ class Run:
     """
 
     def __init__(
-        self, model: LmEvalModel, tasks: Sequence[ScoredTask], agreements: Sequence[ComparingTask] = ()
+        self, model: LmEvalModel, tasks: Sequence[BenchmarkTask], agreements: Sequence[AgreementTask] = ()
     ) -> None:
         check_names([task.domain for task in tasks])
         self.model = model

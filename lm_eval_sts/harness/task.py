@@ -16,27 +16,19 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from lm_eval_sts.errors import DatasetError, SettingsError, did_you_mean
-from lm_eval_sts.evidence.domain import Benchmark, Document, Options
-from lm_eval_sts.evidence.rendering import Opening, PromptOptions
-from lm_eval_sts.harness.benchmark import BenchmarkTask
+from lm_eval_sts.evidence.domain import Benchmark, Document
+from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, OwnValues, always, dumped_metadata
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.preflight import check_settings
-from lm_eval_sts.harness.run import REQUEST_TYPE, DomainResults, OwnValues, answer
-from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.harness.run import answer
 
 
 class TransferTask(BenchmarkTask):
-    """One domain of a benchmark, scored by predictors of transfer.
-
-    Attributes:
-        results: What the run found for this domain; None until the model was read.
-    """
+    """One domain of a benchmark, scored by predictors of transfer."""
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         """Builds the task from its YAML; raises what :class:`BenchmarkTask` does."""
-        self.results: DomainResults | None = None
-        self._limit: int | None = None
-        self._samples: list[int] | None = None
         super().__init__(config, output_type=REQUEST_TYPE)
 
     def build_all_requests(
@@ -83,19 +75,6 @@ class TransferTask(BenchmarkTask):
         """A request to read one question; ``ctx`` is its plain prompt."""
         return Instance(request_type=REQUEST_TYPE, doc=doc, arguments=(ctx,), idx=0, metadata=kwargs["metadata"])
 
-    def restrict(self, *, limit: int | None, seed: int) -> None:
-        """Says which questions may be read, and in which order, where lm-eval builds no requests."""
-        self._limit = limit
-        self.set_fewshot_seed(seed)
-
-    def ordered_docs(self) -> list[tuple[int, Document]]:
-        """The questions that this run may read, of all ranks: (doc_id, document) in seeded order."""
-        return list(self.doc_iterator(rank=0, limit=self._limit, samples=self._samples, world_size=1))
-
-    def as_domain(self) -> TaskDomain:
-        """The domain as the engine asks for it."""
-        return TaskDomain(self)
-
     def process_results(self, doc: Document, results: Sequence[Any]) -> OwnValues:
         """A question's own share of each score; nothing for questions beyond the token budget."""
         values: OwnValues | None = results[0]
@@ -125,48 +104,6 @@ class TransferTask(BenchmarkTask):
         return {**dumped, "metadata": dumped_metadata(dumped.get("metadata"), self.settings, found)}
 
 
-class TaskDomain:
-    """A task of ours as the engine's ``Domain``.
-
-    Args:
-        task: The task, after lm-eval has built its requests.
-    """
-
-    def __init__(self, task: TransferTask) -> None:
-        self.name, self.label = task.domain, str(task.config.task)
-        self._task = task
-
-    def questions(self) -> list[tuple[int, Document]]:
-        """In the run's seeded order."""
-        return self._task.ordered_docs()
-
-    def n_questions(self) -> int:
-        """All of the domain's."""
-        return len(self._task.test_docs())
-
-    def demonstrations(self) -> list[Document]:
-        """From the few-shot split."""
-        return self._task.worked_examples()
-
-    def prompt(
-        self, doc: Document, options: PromptOptions, shown: Sequence[Document] = (), opening: Opening | None = None
-    ) -> str:
-        """lm-eval's own."""
-        return self._task.build_prompt(doc, options, shown, opening)
-
-    def text(self, doc: Document) -> str:
-        """As it stands in its prompt."""
-        return str(self._task.doc_to_text(doc))
-
-    def answer(self, doc: Document) -> str:
-        """As the benchmark gives it."""
-        return self._task.answer_text(doc)
-
-    def options(self, doc: Document) -> Options | None:
-        """As the YAML says."""
-        return self._task.options(doc)
-
-
 def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int | None, seed: int) -> Benchmark:
     """The domains of a group of our tasks, or of one of them, without a run of lm-eval.
 
@@ -189,20 +126,6 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
     for task in tasks:
         task.restrict(limit=limit, seed=seed)
     return Benchmark(tasks[0].benchmark_ref, tuple(task.as_domain() for task in tasks), seed)
-
-
-def dumped_metadata(
-    metadata: Mapping[str, Any] | None, settings: Settings, found: dict[str, Any] | None
-) -> dict[str, Any]:
-    """A task's metadata as lm-eval writes them: with the whole settings, and what the run found."""
-    kept = {name: value for name, value in (metadata or {}).items() if name != "sts_defaults"}
-    results = {} if found is None else {"sts_results": found}
-    return {**kept, "sts": settings.model_dump(mode="json"), **results}
-
-
-def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
-    """An aggregation that is known already."""
-    return lambda items: value
 
 
 setattr(LM, REQUEST_TYPE, answer)

@@ -15,8 +15,8 @@ from lm_eval_sts.records import Agreement, load_record, save_record
 from lm_eval_sts.shipped import load_outcomes
 from tests.agreement.made import named, outcome, prediction
 from tests.agreement.test_compare import DELTAS, SCORES
-from tests.harness.test_results import result_json
 from tests.messages import says
+from tests.verdict.test_results import result_json
 
 
 def run(*arguments: object):

@@ -9,10 +9,10 @@ import pytest
 from lm_eval.utils import make_table
 
 from lm_eval_sts.agreement.compare import Rules, compare
+from lm_eval_sts.agreement.row import hold_against
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.harness.measured import hold_against
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.records import Agreement, parse_record, save_record
+from lm_eval_sts.verdict.results import read_predictions
 from tests.agreement.made import PROVENANCE, outcome, prediction
 from tests.harness.world import SUBJECTS, evaluate
 from tests.messages import says

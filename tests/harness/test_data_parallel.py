@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
 from lm_eval_sts.records import save_record
+from lm_eval_sts.verdict.results import read_predictions
 from tests.agreement.made import outcome
 from tests.harness.world import evaluate
 

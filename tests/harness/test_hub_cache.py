@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
+from lm_eval_sts.verdict.results import read_predictions
 from tests.tiny_models import ARCHITECTURES, LAYERS, save, tiny_tokenizer
 
 LLAMA, GEMMA, QWEN = "meta-llama/Meta-Llama-3-8B-Instruct", "google/gemma-2-2b-it", "Qwen/Qwen2.5-7B-Instruct"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN
 from lm_eval_sts.records import Prediction
+from lm_eval_sts.verdict.results import read_predictions
 from tests.harness.world import SUBJECTS, World, evaluate, make_world
 
 SOME = ["sts_mmlu_pro_law", "sts_mmlu_pro_math", "sts_mmlu_pro_computer_science"]

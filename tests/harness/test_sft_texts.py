@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from lm_eval_sts.data import SftSet
+from lm_eval_sts.data import RowRules, SftSet, checked_benchmark
 from lm_eval_sts.errors import DatasetError, PromptError
 from lm_eval_sts.evidence.answers import training_pairs
 from lm_eval_sts.evidence.rendering import PromptOptions, opening_of, render_for
 from lm_eval_sts.examples import Example, Message, from_conversation, from_pair
-from lm_eval_sts.harness.benchmark import _load_once, _Rules
 from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.harness.settings import Settings
 from tests.messages import says
@@ -27,13 +26,13 @@ TURNS = [Message("user", "q"), Message("assistant", "a"), Message("user", "r")]
 def test_what_changed_under_the_same_time_is_read_again(tmp_path, folder):
     file = tmp_path / "set" / "train.jsonl"
     file.parent.mkdir()
-    source, none = str(file.parent if folder else file), _Rules((None, ()), (None, ()), None)
+    source, none = str(file.parent if folder else file), RowRules((None, ()), (None, ()), None)
     for response in ("one", "two"):
         file.write_text(json.dumps({"prompt": "q", "response": response}) + "\n")
         for path in (file, file.parent):
             os.utime(path, ns=(10**18, 10**18))
         assert sft_set_of(Settings(sft_set=source)).examples == (Example("q", response),)
-        assert _load_once(source, None, {}, none)["train"]["response"][:] == [response]
+        assert checked_benchmark(source, None, {}, none)["train"]["response"][:] == [response]
 
 
 def options(template=None, *, multiturn: bool = True, system: str | None = None) -> PromptOptions:

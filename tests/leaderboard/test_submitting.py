@@ -16,10 +16,10 @@ from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submiss
 from lm_eval_sts.leaderboard.validate import validate
 from lm_eval_sts.records import Submission, load_record
 from tests.agreement import made
-from tests.harness.test_results import result_json
 from tests.leaderboard.made import CONTENT, DOMAINS, OTHER, WEIGHTS, leaderboard
 from tests.messages import says
 from tests.test_cli import call, fails
+from tests.verdict.test_results import result_json
 
 SCORES = {"law": 1.5, "math": 2.0, "physics": 0.25}
 KNOWN = {"weights": WEIGHTS, "content": CONTENT}

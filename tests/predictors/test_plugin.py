@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors import registry
 from lm_eval_sts.predictors.base import Predictor, category_of
+from lm_eval_sts.verdict.results import read_predictions
 from tests.installs import PLUGIN_PACKAGE, PROJECT
 from tests.messages import says
 

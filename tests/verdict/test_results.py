@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.harness.results import export_predictions, read_predictions
 from lm_eval_sts.records import Prediction, dump_record, load_record, save_record, with_hash
+from lm_eval_sts.verdict.results import export_predictions, read_predictions
 from tests.messages import says
 from tests.test_files import JSON
 from tests.test_records import changed, make_prediction

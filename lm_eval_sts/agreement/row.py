@@ -1,4 +1,4 @@
-"""A run's predictions against measured changes: which outcomes, and how well they match."""
+"""The row of lm-eval's table that compares a run's predictions with measured changes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from lm_eval_sts.agreement.correlation import fisher_z
 from lm_eval_sts.agreement.matching import check_names, setting_differences
 from lm_eval_sts.agreement.selection import choose_domains
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target, dump_record
-from lm_eval_sts.shipped import load_outcomes
 
 _TARGETS: Final[tuple[Target, ...]] = ("magnitude", "delta")
 _TOLD: Final = 4
@@ -37,19 +35,15 @@ class AgreementResults:
     dump: dict[str, Any] = field(default_factory=dict)
 
 
-def load_measured(settings: Settings) -> list[Outcome]:
-    """The outcomes that the setting ``outcome`` names; none where it names none.
+def check_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Whether outcomes can be told apart and used.
 
     Raises:
-        RecordError: One cannot be read, or two have one name, or a change in one is absurdly large.
+        RecordError: Two have one name, or a change in one is absurdly large.
     """
-    if not settings.outcome:
-        return []
-    outcomes = load_outcomes(settings.outcome)
     check_names(outcomes)
     for outcome in outcomes:
         choose_domains(outcome, Rules.view, Rules.domains)
-    return outcomes
 
 
 def measured_in(settings: Iterable[Setting], outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lm_eval_sts.errors import StsError
-from lm_eval_sts.harness.results import read_predictions
 from lm_eval_sts.records import Prediction
 from lm_eval_sts.shipped import resolve
+from lm_eval_sts.verdict.results import read_predictions
 
 _SHOWN = 5
 

@@ -1,0 +1,1 @@
+"""What a finished run says: its records read again, and the verdict in words."""
