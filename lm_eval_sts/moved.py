@@ -39,6 +39,8 @@ _ROOMS: Final = {
     "finetuning.training_checks": "outcomes.training_checks",
     "finetuning.training_data": "outcomes.training_data",
     "finetuning.tuned": "outcomes.tuned",
+    "leaderboard.layout": "leaderboard.places",
+    "leaderboard.registered": "leaderboard.settings",
     "outcomes.base_and_tuned": "outcomes.sides",
     "outcomes.lm_eval_options": "outcomes.conditions",
     "outcomes.lm_eval_results": "outcomes.result_files outcomes.run_results",

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from lm_eval_sts.agreement.panel import Panel
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.records import Outcome, View
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.commands.leaderboard import own_description, read_costs
-from lm_eval_sts.leaderboard.places import place
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.layout import SUBMISSIONS, name_of
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, put
 from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.predictors.costs import COSTS_FILE
-from lm_eval_sts.records import Outcome, Prediction, Submission, parse_record
+from lm_eval_sts.records import Outcome, Prediction, parse_record
 
 ROOT: Final = Path(__file__).parents[2] / "leaderboard"
 FOLDERS: Final = {"all": "micro", "all-model-seed1": "micro-seed1", "all-model-deep": "micro-deep"}
@@ -65,7 +65,7 @@ def submit(root: Path, folder: Path, registered_in: str, origin: Origin, costs: 
         settings = registered(root, registered_in, said["category"])
         described = {name: Description(**said, cost=costs.get(name))}
         for made in make_submissions(found, settings, origin, described):
-            put(made, place(root, Submission, made))
+            put({root / name_of(SUBMISSIONS, made.predictor, made.version): made}, root)
     return len(by_predictor)
 
 

@@ -58,7 +58,7 @@ def show(
     """Print one scope of the board."""
     from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
     from lm_eval_sts.leaderboard.entries import entry_records
-    from lm_eval_sts.leaderboard.settings import nearest
+    from lm_eval_sts.leaderboard.registered import nearest
 
     if target not in TARGETS:
         raise SettingsError(f"--target {target}: choose one of {', '.join(TARGETS)}")

@@ -22,7 +22,7 @@ _ROOT: Final = Path("leaderboard")
 
 Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
 
-leaderboard = typer.Typer(help="Put predictions forward, and see how all of them do.", no_args_is_help=True)
+leaderboard = typer.Typer(help="Submit predictions, and see how all of them do.", no_args_is_help=True)
 
 
 @leaderboard.command("submit", cls=SpreadCommand)
@@ -30,7 +30,7 @@ def submit(
     results: Annotated[
         list[str], typer.Argument(help="Result files of lm-eval, exported predictions, folders of either.")
     ],
-    name: Annotated[str, typer.Option("--name", help="Who puts the predictions forward.")],
+    name: Annotated[str, typer.Option("--name", help="Who submits the predictions.")],
     commit: Annotated[str, typer.Option("--commit", help="The git commit of the code that made them.")],
     code_url: Annotated[
         str | None, typer.Option("--code_url", help="Where that code is, https://…; without it this repository.")
@@ -38,7 +38,7 @@ def submit(
     url: Annotated[str | None, typer.Option("--url", help="Your page, https://….")] = None,
     root: Root = _ROOT,
     predictors: Annotated[
-        list[str] | None, typer.Option("--predictors", help="Those to put forward; without it all in the results.")
+        list[str] | None, typer.Option("--predictors", help="Those to submit; without it all in the results.")
     ] = None,
     category: Annotated[
         str | None, typer.Option("--category", help="predictor, training, null, oracle or published.")
@@ -65,10 +65,9 @@ def submit(
 ) -> None:
     """Make submissions of predictions and check them as continuous integration will."""
     from lm_eval_sts.commands.compare import read_all_predictions
-    from lm_eval_sts.leaderboard.places import place
-    from lm_eval_sts.leaderboard.settings import read_settings
+    from lm_eval_sts.leaderboard.layout import SUBMISSIONS
+    from lm_eval_sts.leaderboard.registered import read_settings
     from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put
-    from lm_eval_sts.records import Submission
 
     found = read_all_predictions(results)
     there = list(dict.fromkeys(prediction.predictor for prediction in found))
@@ -92,11 +91,9 @@ def submit(
         described,
         setting,
     )
-    files = [
-        place(root, Submission, each) if output is None else output / each.predictor / f"{each.version}.json"
-        for each in made
-    ]
-    put(dict(zip(files, made, strict=True)), root if output is None else output)
+    top, folder = (root, root / SUBMISSIONS) if output is None else (output, output)
+    files = [folder / each.predictor / f"{each.version}.json" for each in made]
+    put(dict(zip(files, made, strict=True)), top)
     for file in files:
         typer.echo(file)
     if output is None:
@@ -110,7 +107,7 @@ def validate(
     ] = None,
     root: Root = _ROOT,
     base: Annotated[
-        str | None, typer.Option("--base", help="A git revision: what was put forward there must not have changed.")
+        str | None, typer.Option("--base", help="A git revision: what was submitted there must not have changed.")
     ] = None,
 ) -> None:
     """Say everything that is wrong with submissions and seals; exit code 1 if anything is."""

@@ -16,8 +16,8 @@ from lm_eval_sts.agreement.reliability import deltas, reliability_of
 from lm_eval_sts.leaderboard.entries import entry_records, sealers
 from lm_eval_sts.leaderboard.grid import Grid, make_grid
 from lm_eval_sts.leaderboard.problems import Problem, shown
+from lm_eval_sts.leaderboard.registered import Settings, read_settings
 from lm_eval_sts.leaderboard.scopes import automatic, read_scopes, resolve
-from lm_eval_sts.leaderboard.settings import Settings, read_settings
 from lm_eval_sts.leaderboard.singles import Single, singles
 from lm_eval_sts.leaderboard.standings import DIGITS, SEED, bounds, rounded, tables
 from lm_eval_sts.leaderboard.submissions import Accepted, Sealed, read_submissions

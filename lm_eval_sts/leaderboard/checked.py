@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lm_eval_sts.leaderboard.checks import check_place, check_seal, check_submission
-from lm_eval_sts.leaderboard.places import SEALS, SUBMISSIONS, name_below, relative
-from lm_eval_sts.leaderboard.problems import Finding, Problem, capped
+from lm_eval_sts.leaderboard.checks import check_seal, check_submission
+from lm_eval_sts.leaderboard.layout import SEALS, name_below, name_of
+from lm_eval_sts.leaderboard.problems import Finding, Problem
 from lm_eval_sts.leaderboard.reading import Opened, open_record
+from lm_eval_sts.leaderboard.registered import Settings
 from lm_eval_sts.leaderboard.sealing import why_closed
-from lm_eval_sts.leaderboard.settings import Settings
 from lm_eval_sts.records import Seal, Submission
 from lm_eval_sts.texts import skeleton
 
@@ -22,51 +22,34 @@ class Checked:
     """A submission's file, looked at on its own.
 
     Attributes:
-        opened: The file, without its decoded data.
-        problems: What is wrong with it.
+        opened: The file, with what is wrong with it.
         sealed: Settings that its seal names, where it opens one.
         closed: That it claims to open a seal and does not; its predictions are then open ones.
     """
 
     opened: Opened[Submission]
-    problems: tuple[Problem, ...]
     sealed: frozenset[str]
     closed: tuple[Problem, ...]
-
-    @property
-    def valid(self) -> Submission | None:
-        """The submission, where nothing is wrong with it."""
-        return None if self.problems else self.opened.record
-
-
-@dataclass(frozen=True)
-class CheckedSeal:
-    """A seal's file, looked at on its own."""
-
-    opened: Opened[Seal]
-    problems: tuple[Problem, ...]
 
 
 def check_submission_file(path: Path, root: Path, settings: Settings) -> Checked:
     """Looks at a submission: its text, its schema, its content, its place, its seal."""
     opened = open_record(Submission, path, root)
     seal = _seal_of(opened.data, root)
-    findings = check_submission(opened.data, settings, seal.settings if seal and opened.data.get("salt") else ())
-    findings += check_place(opened.data, SUBMISSIONS, name_below(root, path))
-    problems = capped([*opened.problems, *opened.located(findings)])
-    # What is put forward without a salt is open: no seal, which anybody may have published, takes it from the board.
+    sealed = seal.settings if seal and opened.data.get("salt") else ()
+    judged = opened.judged(check_submission(opened.data, name_below(root, path), settings, sealed))
+    # What is submitted without a salt is open: no seal, which anybody may have published, takes it from the board.
     salted = opened.record if opened.record and opened.record.salt else None
     why = _why_closed(salted, seal) if salted else None
     closed = opened.located([Finding(("salt",), why)] if why else [])
-    sealed = frozenset(seal.settings) if salted and seal and not why else frozenset[str]()
-    return Checked(replace(opened, data={}), tuple(problems), sealed, tuple(closed))
+    opens = frozenset(seal.settings) if salted and seal and not why else frozenset[str]()
+    return Checked(judged, opens, tuple(closed))
 
 
-def check_seal_file(path: Path, root: Path) -> CheckedSeal:
+def check_seal_file(path: Path, root: Path) -> Opened[Seal]:
     """Looks at a seal: its text, its schema, its content, its place."""
     opened = open_record(Seal, path, root)
-    findings = check_seal(opened.data) + check_place(opened.data, SEALS, name_below(root, path))
-    return CheckedSeal(opened, tuple(capped([*opened.problems, *opened.located(findings)])))
+    return opened.judged(check_seal(opened.data, name_below(root, path)))
 
 
 def check_together(submissions: Iterable[Checked]) -> list[Problem]:
@@ -82,7 +65,7 @@ def check_together(submissions: Iterable[Checked]) -> list[Problem]:
     names = _Names()
     problems = []
     for checked in submissions:
-        submission = checked.valid
+        submission = checked.opened.valid
         if submission is None:
             continue
         earlier = first.setdefault(submission.predictor, submission)
@@ -93,7 +76,7 @@ def check_together(submissions: Iterable[Checked]) -> list[Problem]:
         prints = _fingerprints(submission)
         copied = set.intersection(*(owners.get(key, set()) for key in prints)) if prints else set()
         if copied:
-            same = f"the same scores as {min(copied)} in every setting: put forward what is not there yet"
+            same = f"the same scores as {min(copied)} in every setting: submit what is not there yet"
             findings.append(Finding(("settings",), same))
         for key in prints:
             owners.setdefault(key, set()).add(f"{submission.predictor} {submission.version}")
@@ -139,11 +122,11 @@ def _seal_of(data: Mapping[str, Any], root: Path) -> Seal | None:
     predictor, version = data.get("predictor"), data.get("version")
     if not isinstance(predictor, str) or not isinstance(version, str):
         return None
-    return open_record(Seal, root / relative(SEALS, predictor, version), root).record
+    return open_record(Seal, root / name_of(SEALS, predictor, version), root).record
 
 
 def _why_closed(submission: Submission, seal: Seal | None) -> str | None:
     if seal is not None:
         return why_closed(submission, seal)
-    where = relative(SEALS, submission.predictor, submission.version)
+    where = name_of(SEALS, submission.predictor, submission.version)
     return f"salt: there is no valid seal {where} that it could open"

@@ -11,9 +11,9 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from lm_eval_sts.leaderboard.json_lines import MAX_DEPTH
-from lm_eval_sts.leaderboard.places import Folder, portable, relative
+from lm_eval_sts.leaderboard.layout import SEALS, SUBMISSIONS, Folder, name_of, portable
 from lm_eval_sts.leaderboard.problems import Finding, Loc
-from lm_eval_sts.leaderboard.settings import Settings, nearest
+from lm_eval_sts.leaderboard.registered import Settings, nearest
 from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
 from lm_eval_sts.texts import local_path, why_no_name
 
@@ -24,52 +24,55 @@ _PREFIXES: Final = {"null_": "null", "oracle_": "oracle"}
 PUBLISHED: Final = "published"
 
 
-def check_submission(data: Mapping[str, Any], settings: Settings, sealed: Iterable[str] = ()) -> list[Finding]:
+def check_submission(
+    data: Mapping[str, Any], found: str, settings: Settings, sealed: Iterable[str] = ()
+) -> list[Finding]:
     """What is wrong with a submission.
 
     Args:
         data: Decoded JSON of a submission, valid or not.
+        found: The file's path from the leaderboard's folder, with slashes.
         settings: The registered settings.
         sealed: Settings that its seal names; they need not be registered yet.
     """
-    about = chain(_category(data), _name(data), _settings(data, settings, frozenset(sealed)), _fits(data, settings))
-    return list(islice(chain(about, _paths(data, ())), _MOST))
+    about = chain(_category(data), _settings(data, settings, frozenset(sealed)), _fits(data, settings))
+    return list(islice(chain(_common(data, SUBMISSIONS, found), about), _MOST))
 
 
-def check_place(data: Mapping[str, Any], folder: Folder, found: str) -> list[Finding]:
-    """Whether a file lies where its content belongs.
+def check_seal(data: Mapping[str, Any], found: str) -> list[Finding]:
+    """What is wrong with a seal.
 
     Args:
-        data: Decoded JSON.
-        folder: Where such records lie.
+        data: Decoded JSON of a seal, valid or not.
         found: The file's path from the leaderboard's folder, with slashes.
     """
+    return list(islice(chain(_common(data, SEALS, found), _sealed(data)), _MOST))
+
+
+def _common(data: Mapping[str, Any], folder: Folder, found: str) -> Iterator[Finding]:
+    """What both must fulfil: a place of its own, a submitter who can be told from others, no paths."""
     predictor, version = data.get("predictor"), data.get("version")
-    if not isinstance(predictor, str) or not isinstance(version, str):
-        return []
-    findings = [
-        Finding((key,), f"{key} {name!r} cannot be a file name on Windows: choose another")
-        for key, name in (("predictor", predictor), ("version", version))
-        if not portable(name)
-    ]
-    belongs = relative(folder, predictor, version)
-    if found != belongs:
-        findings.append(Finding(("predictor",), f"lies in {found}, but its content belongs in {belongs}"))
-    return findings
+    if isinstance(predictor, str) and isinstance(version, str):
+        for key, text in (("predictor", predictor), ("version", version)):
+            if not portable(text):
+                yield Finding((key,), f"{key} {text!r} cannot be a file name on Windows: choose another")
+        if found != (belongs := name_of(folder, predictor, version)):
+            yield Finding(("predictor",), f"lies in {found}, but its content belongs in {belongs}")
+    name = _mapping(data.get("submitter")).get("name")
+    if isinstance(name, str) and (why := why_no_name(name)):
+        yield Finding(("submitter", "name"), f"submitter.name: {why}")
+    yield from _paths(data, ())
 
 
-def check_seal(data: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong with a seal."""
-    created, findings = data.get("created"), []
+def _sealed(data: Mapping[str, Any]) -> Iterator[Finding]:
+    created, names = data.get("created"), data.get("settings")
     try:
         if isinstance(created, str):
             datetime.fromisoformat(created)
     except ValueError:
-        findings.append(Finding(("created",), f"created: {created!r} is no time in ISO 8601"))
-    names = data.get("settings")
-    repeated = len(names) - len(set(map(str, names))) if isinstance(names, list) else 0
-    findings += [Finding(("settings",), "settings: a name comes twice")] if repeated else []
-    return [*findings, *_name(data), *islice(_paths(data, ()), _MOST)]
+        yield Finding(("created",), f"created: {created!r} is no time in ISO 8601")
+    if isinstance(names, list) and len(set(map(str, names))) < len(names):
+        yield Finding(("settings",), "settings: a name comes twice")
 
 
 def _settings(data: Mapping[str, Any], settings: Settings, sealed: frozenset[str]) -> Iterator[Finding]:
@@ -128,27 +131,13 @@ def _category(data: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(("category",), f"category: a predictor named {prefix}… belongs to the category {belongs!r}")
 
 
-def _name(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether the submitter's name can be told from others."""
-    name = _mapping(data.get("submitter")).get("name")
-    why = why_no_name(name) if isinstance(name, str) else None
-    if why:
-        yield Finding(("submitter", "name"), f"submitter.name: {why}")
-
-
 def _paths(value: object, loc: Loc) -> Iterator[Finding]:
     """Strings, keys among them, that hold a path of the submitter's machine."""
     if isinstance(value, dict | list) and len(loc) < MAX_DEPTH:
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _path(key, (*loc, key))
+            yield from _paths(key, (*loc, key))
             yield from _paths(each, (*loc, key))
-    else:
-        yield from _path(value, loc)
-
-
-def _path(text: object, loc: Loc) -> Iterator[Finding]:
-    path = local_path(text) if isinstance(text, str) else None
-    if path:
+    elif isinstance(value, str) and (path := local_path(value)):
         where = ".".join(map(str, loc))
         yield Finding(loc, f"{where}: {path!r} is a place on somebody's machine: give a name in its stead")
 
@@ -158,17 +147,14 @@ def _fits(data: Mapping[str, Any], settings: Settings) -> Iterator[Finding]:
     claims: list[tuple[Loc, object]] = [(("fitted_on",), data.get("fitted_on"))]
     for name, raw in _mapping(data.get("settings")).items():
         claims.append((("settings", name, "fitted_on"), _mapping(raw).get("fitted_on")))
-    claims = [(loc, names) for loc, names in claims if isinstance(names, list) and names]
-    if not claims:
+    if not any(names for _, names in claims):
         return
     known = {*settings, *(domain for outcome in settings.values() for domain in outcome.domains)}
     for loc, names in claims:
         for i, name in enumerate(names if isinstance(names, list) else ()):
             if isinstance(name, str) and name not in known:
-                hint = nearest(name, known)
-                yield Finding(
-                    (*loc, i), f"fitted_on: {name!r} is neither a registered setting nor a domain of one{hint}"
-                )
+                said = f"fitted_on: {name!r} is neither a registered setting nor a domain of one{nearest(name, known)}"
+                yield Finding((*loc, i), said)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.likeness import same_order
-from lm_eval_sts.leaderboard.settings import Settings
+from lm_eval_sts.leaderboard.registered import Settings
 from lm_eval_sts.leaderboard.submissions import Accepted, Sealed
 from lm_eval_sts.records import Entry, Sealer
 from lm_eval_sts.texts import foreign_letters

@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.places import FOLDERS, kind_of
+from lm_eval_sts.leaderboard.layout import FOLDERS, kind_of
 from lm_eval_sts.leaderboard.problems import Finding
 from lm_eval_sts.records import Submission, SubmittedSetting
 

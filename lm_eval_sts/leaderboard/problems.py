@@ -1,4 +1,4 @@
-"""What is wrong with a file that was put forward, and where."""
+"""What is wrong with a file that was submitted, and where."""
 
 from __future__ import annotations
 

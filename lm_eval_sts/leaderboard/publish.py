@@ -11,8 +11,8 @@ from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.charts import check_libraries
+from lm_eval_sts.leaderboard.layout import held
 from lm_eval_sts.leaderboard.markdown import to_markdown
-from lm_eval_sts.leaderboard.places import held
 
 MARKDOWN: Final = "BOARD.md"
 RECORD: Final = "board.json"

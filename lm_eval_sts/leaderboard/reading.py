@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from lm_eval_sts.leaderboard.json_lines import locate, may_hide
-from lm_eval_sts.leaderboard.places import name_below
+from lm_eval_sts.leaderboard.layout import name_below
 from lm_eval_sts.leaderboard.problems import Finding, Loc, Problem, capped
 from lm_eval_sts.records import Record
 
@@ -27,7 +27,6 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_VALUES: Final = 200_000
 """Most values in a file, told by its commas: each may be wrong, and an error takes more room than a value."""
 
-_UNREAD: Final = "json_invalid"
 _MOST: Final = 500
 """Most errors of one file that are looked at."""
 
@@ -44,7 +43,7 @@ class Opened(Generic[R]):
         path: The file.
         text: What it holds; empty where it could not be read at all.
         data: The decoded object, empty where it holds none; not validated.
-        record: The record; None where something is wrong.
+        record: The record; None where it breaks its schema.
         problems: What is wrong.
     """
 
@@ -54,11 +53,20 @@ class Opened(Generic[R]):
     record: R | None
     problems: tuple[Problem, ...]
 
+    @property
+    def valid(self) -> R | None:
+        """The record, where nothing is wrong with it."""
+        return None if self.problems else self.record
+
     def located(self, findings: Iterable[Finding]) -> list[Problem]:
         """Findings in the decoded object as problems of the file, with their lines."""
         found = list(findings)
         lines = locate(self.text, [finding.loc for finding in found]).lines if found else {}
         return [Problem(self.path.as_posix(), lines[finding.loc], finding.message) for finding in found]
+
+    def judged(self, findings: Iterable[Finding]) -> Self:
+        """The file with what is wrong beyond its schema, and without its decoded data."""
+        return replace(self, data={}, problems=tuple(capped([*self.problems, *self.located(findings)])))
 
 
 def open_record(kind: type[R], path: Path, root: Path) -> Opened[R]:
@@ -85,7 +93,8 @@ def open_record(kind: type[R], path: Path, root: Path) -> Opened[R]:
 def _content(path: Path, root: Path) -> bytes | str:
     """The bytes of a file, or why they are not read."""
     try:
-        for part in _way(path, root):
+        steps = name_below(root, path).split("/")
+        for part in (root.joinpath(*steps[: n + 1]) for n in range(len(steps))):
             if part.is_symlink():
                 return f"{part.as_posix()} is a link: files and folders must be real ones"
         found = path.lstat()
@@ -97,55 +106,45 @@ def _content(path: Path, root: Path) -> bytes | str:
             return file.read(MAX_BYTES)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    except ValueError as error:  # a name that no file can have
+    except ValueError as error:  # a name that no file can have, or one that leads out of the folder
         return f"cannot be read: {error}"
 
 
-def _way(path: Path, root: Path) -> list[Path]:
-    """The file and all folders from ``root`` (left out) down to it.
-
-    Raises:
-        ValueError: The file does not lie below ``root``.
-    """
-    steps = name_below(root, path).split("/")
-    return [root.joinpath(*steps[: n + 1]) for n in range(len(steps))]
-
-
-class _Objects:
-    """Makes dictionaries of a decoder's pairs, and notices a key that comes twice."""
-
+def _parse(kind: type[R], path: Path, text: str) -> Opened[R]:
     repeated = False
 
-    def __call__(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
         made = dict(pairs)
-        self.repeated |= len(made) != len(pairs)
+        repeated |= len(made) != len(pairs)
         return made
 
-
-def _parse(kind: type[R], path: Path, text: str) -> Opened[R]:
-    objects = _Objects()
+    data, record, findings = None, None, list[Finding]()
     try:
         # Integers as floats: thousands of digits are then no error of the decoder, but of the record.
-        data = json.loads(text, object_pairs_hook=objects, parse_int=float)
+        data = json.loads(text, object_pairs_hook=members, parse_int=float)
+        record, findings = _validate(kind, text)
     except json.JSONDecodeError as error:
         return _refused(path, f"is not JSON: {error.msg}", error.lineno)
     except RecursionError:
-        return _problems(path, text, {}, ())
-    record, errors = _validate(kind, text)
-    if errors and errors[0]["type"] == _UNREAD:
-        _, errors = _validate(kind, _retold(text))
-    data = data if isinstance(data, dict) else {}
-    if record is not None and not objects.repeated and not may_hide(text):
-        return Opened(path, text, data, record, ())
-    opened: Opened[R] = _problems(path, text, data, _findings(errors))
-    return opened if opened.problems else Opened(path, text, data, record, ())
+        pass  # told as a fault of the text
+    problems: list[Problem] = []
+    if record is None or repeated or may_hide(text):
+        located = locate(text, [finding.loc for finding in findings])
+        found = [(located.lines[finding.loc], finding.message) for finding in findings]
+        problems = capped(Problem(path.as_posix(), line, message) for line, message in (*found, *located.faults))
+    return Opened(path, text, data if isinstance(data, dict) else {}, None if problems else record, tuple(problems))
 
 
-def _validate(kind: type[R], text: str | bytes) -> tuple[R | None, list[ErrorDetails]]:
+def _validate(kind: type[R], text: str | bytes) -> tuple[R | None, list[Finding]]:
+    """The record, or what pydantic objects to; what its decoder cannot read stands among the faults of the text."""
     try:
         return kind.model_validate_json(text, strict=True), []
     except ValidationError as error:
-        return None, error.errors(include_url=False, include_context=False, include_input=False)
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+    if errors[0]["type"] == "json_invalid" and isinstance(text, str):
+        return None, _validate(kind, _retold(text))[1]
+    return None, list(map(_finding, errors[:_MOST]))
 
 
 def _retold(text: str) -> bytes:
@@ -157,26 +156,14 @@ def _retold(text: str) -> bytes:
     return json.dumps(json.loads(text, parse_int=whole), ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _problems(path: Path, text: str, data: Mapping[str, Any], findings: Sequence[Finding]) -> Opened[R]:
-    """The file with what is wrong in it."""
-    located = locate(text, [finding.loc for finding in findings])
-    found = [(located.lines[finding.loc], finding.message) for finding in findings]
-    problems = [Problem(path.as_posix(), line, message) for line, message in (*found, *located.faults)]
-    return Opened(path, text, data, None, tuple(capped(problems)))
+def _finding(error: ErrorDetails) -> Finding:
+    is_key = error["loc"][-1:] == ("[key]",)
+    loc: Loc = error["loc"][:-1] if is_key else error["loc"]
+    where = ".".join(map(str, loc)) or "the file"
+    what = _MESSAGES.get(error["type"], error["msg"].removeprefix("Value error, "))
+    return Finding(loc, f"{where}{' (the name)' if is_key else ''}: {what}")
 
 
 def _refused(path: Path, message: str, line: int | None = None) -> Opened[R]:
     """A file of which nothing can be used."""
     return Opened(path, "", {}, None, (Problem(path.as_posix(), line, message),))
-
-
-def _findings(errors: Sequence[ErrorDetails]) -> list[Finding]:
-    """What pydantic objects to; what its decoder cannot read stands among the faults of the text."""
-    found = []
-    for each in errors[:_MOST]:
-        is_key = each["loc"][-1:] == ("[key]",)
-        loc: Loc = each["loc"][:-1] if is_key else each["loc"]
-        where = ".".join(map(str, loc)) or "the file"
-        what = _MESSAGES.get(each["type"], each["msg"].removeprefix("Value error, "))
-        found.append(Finding(loc, f"{where}{' (the name)' if is_key else ''}: {what}"))
-    return found

@@ -1,4 +1,4 @@
-"""The JSON Schemas of what is put forward, for editors and other tools; made from the records."""
+"""The JSON Schemas of submissions and seals, for editors and other tools; made from the records."""
 
 from __future__ import annotations
 

@@ -20,12 +20,16 @@ from typing import Final
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.leaderboard.places import held, place
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.layout import SEALS, SUBMISSIONS, Folder, held, name_of
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submitting import merge
 from lm_eval_sts.records import UNKNOWN, Seal, Submission, load_record, save_record
 
 _TAG: Final = "lm-eval-sts seal 1"
+_FACTS: Final = {"predictor", "version", "category", "target"}
+_SEALED: Final = {"weights_hash", "content_hash", "dtype", "scores", "errors"}
+_NEWER: Final = {"tensors_hash", "config_hash"}
+"""Left out where not known, as in seals that are older than these hashes."""
 
 
 def new_salt() -> str:
@@ -55,27 +59,12 @@ def commitment(submission: Submission, names: Iterable[str], salt: str) -> str:
         names: Those of its settings that count.
         salt: 64 hex digits.
     """
-    kept = {name: submission.settings[name] for name in names}
-    settings = {
-        name: {
-            "weights_hash": each.weights_hash,
-            "content_hash": each.content_hash,
-            "dtype": each.dtype,
-            "scores": each.scores,
-            "errors": each.errors,
-            "fitted_on": sorted(submission.fitted_for(name)),
-            # left out where not known, as in seals that are older than these hashes
-            **{key: known for key in ("tensors_hash", "config_hash") if (known := getattr(each, key)) != UNKNOWN},
-        }
-        for name, each in kept.items()
-    }
-    facts = {
-        "predictor": submission.predictor,
-        "version": submission.version,
-        "category": submission.category,
-        "target": submission.target,
-    }
-    return hash_json([_TAG, salt, facts, settings])
+    settings = {}
+    for name in names:
+        told = submission.settings[name].model_dump(include=_SEALED | _NEWER)
+        known = {key: value for key, value in told.items() if key in _SEALED or value != UNKNOWN}
+        settings[name] = {**known, "fitted_on": sorted(submission.fitted_for(name))}
+    return hash_json([_TAG, salt, submission.model_dump(include=_FACTS), settings])
 
 
 def why_closed(submission: Submission, sealed: Seal) -> str | None:
@@ -114,7 +103,7 @@ def seal_file(path: Path, root: Path) -> Path:
     if late:
         raise RecordError(f"{path}: {late[0]} is registered: its outcome is known, and nothing is left to seal")
     with held(root):
-        where, shown = place(root, Seal, submission), place(root, Submission, submission)
+        where, shown = _file(root, SEALS, submission), _file(root, SUBMISSIONS, submission)
         if where.exists():
             _check_opens(submission, load_record(Seal, where), path)
             return where
@@ -138,12 +127,12 @@ def reveal_file(path: Path, root: Path) -> Path:
             contradicts it lies there already.
     """
     submission = load_record(Submission, path)
-    sealed = place(root, Seal, submission)
+    sealed = _file(root, SEALS, submission)
     if not sealed.exists():
         raise RecordError(f"there is no seal {sealed}: what was never sealed is not revealed but submitted")
     _check_opens(submission, load_record(Seal, sealed), path)
     with held(root):
-        where = place(root, Submission, submission)
+        where = _file(root, SUBMISSIONS, submission)
         if where.exists():
             submission = merge(load_record(Submission, where), submission)
             _check_opens(submission, load_record(Seal, sealed), where)
@@ -155,3 +144,7 @@ def _check_opens(submission: Submission, sealed: Seal, path: Path) -> None:
     closed = why_closed(submission, sealed)
     if closed:
         raise RecordError(f"{path}: {closed}")
+
+
+def _file(root: Path, folder: Folder, submission: Submission) -> Path:
+    return root / name_of(folder, submission.predictor, submission.version)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm_eval_sts.leaderboard.checked import Checked, check_seal_file, check_submission_file, check_together
-from lm_eval_sts.leaderboard.places import STRANGE, listed
+from lm_eval_sts.leaderboard.layout import STRANGE, listed
 from lm_eval_sts.leaderboard.problems import Problem, whole_file
-from lm_eval_sts.leaderboard.settings import Settings, read_settings, trainings
+from lm_eval_sts.leaderboard.registered import Settings, read_settings, trainings
 from lm_eval_sts.records import Seal, Submission
 
 
@@ -20,7 +20,7 @@ class Accepted:
     """A valid submission.
 
     Attributes:
-        submission: As it was put forward, with the predictions for registered settings only.
+        submission: As it was submitted, with the predictions for registered settings only.
         path: Its file.
         sealed: Settings whose predictions were sealed first, and open their seal; empty where there is no seal.
         seen: Those of its settings that it was fitted on, or that share base model and SFT set with one that it was
@@ -85,24 +85,24 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
         checked = [check_submission_file(path, root, known) for path in there.submissions.values()]
         seals = [check_seal_file(path, root) for path in there.seals.values()]
     problems = [whole_file(path, STRANGE) for path in there.strange.values()]
-    problems += [problem for each in checked for problem in each.problems]
+    problems += [problem for each in checked for problem in each.opened.problems]
     problems += [problem for each in seals for problem in each.problems]
-    warnings = [problem for each in checked if each.valid for problem in each.closed]
+    warnings = [problem for each in checked if each.opened.valid for problem in each.closed]
     accepted = [
         _accepted(submission, each, known)
         for each in checked
-        if (submission := each.valid) is not None and not submission.settings.keys().isdisjoint(known)
+        if (submission := each.opened.valid) is not None and not submission.settings.keys().isdisjoint(known)
     ]
     return ReadSubmissions(
         submissions=tuple(accepted),
-        seals=tuple(_sealed(checked, [each.opened.record for each in seals if not each.problems], known)),
+        seals=tuple(_sealed(checked, [each.valid for each in seals], known)),
         problems=tuple(problems),
         warnings=(*warnings, *check_together(checked)),
     )
 
 
 def _sealed(checked: Sequence[Checked], seals: Sequence[Seal | None], settings: Settings) -> Iterator[Sealed]:
-    opened = {(each.predictor, each.version) for one in checked if one.sealed and (each := one.valid)}
+    opened = {(each.predictor, each.version) for one in checked if one.sealed and (each := one.opened.valid)}
     for seal in filter(None, seals):
         revealed = (seal.predictor, seal.version) in opened
         yield Sealed(seal, revealed, due=not revealed and not settings.keys().isdisjoint(seal.settings))

@@ -11,12 +11,12 @@ from typing import Any, Final
 from lm_eval_sts.agreement.matching import differences
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.leaderboard.history import difference
-from lm_eval_sts.leaderboard.places import held
-from lm_eval_sts.leaderboard.settings import Settings
+from lm_eval_sts.leaderboard.layout import held
+from lm_eval_sts.leaderboard.registered import Settings
 from lm_eval_sts.records import (
-    Category,
     Cost,
     Prediction,
+    Record,
     Submission,
     load_record,
     parse_record,
@@ -31,7 +31,7 @@ _NEAREST: Final = 3
 
 @dataclass(frozen=True)
 class Origin:
-    """Who puts predictions forward, and what made them.
+    """Who submits predictions, and what made them.
 
     Attributes:
         name: The submitter.
@@ -48,20 +48,10 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a submission says of its predictor, beside its predictions.
+class Description(Record):
+    """What a submission says of its predictor beside its predictions, in its own fields; the submission checks them."""
 
-    Attributes:
-        category: How it is to be read.
-        title: One line.
-        description: What it does.
-        source: Paper, section and equation of its formula.
-        evidence: What was read.
-        cost: Of one setting; None where it is not known.
-    """
-
-    category: Category
+    category: str
     title: str
     description: str
     source: str
@@ -116,7 +106,7 @@ def make_submissions(
 def merge(old: Submission, new: Submission) -> Submission:
     """A submission with further settings, and with what else a newer one says.
 
-    Predictions that both have stay as they were first put forward.
+    Predictions that both have stay as they were first submitted.
 
     Raises:
         RecordError: The newer one says something else of a setting that both have, or has another target or category.
@@ -170,15 +160,10 @@ def _submission(
     data = {
         "predictor": first.predictor,
         "version": first.predictor_version,
-        "category": described.category,
         "target": first.target,
-        "title": described.title,
-        "description": described.description,
-        "source": described.source,
-        "evidence": described.evidence,
+        **described.model_dump(),
         "submitter": {"name": origin.name, "url": origin.url},
         "code": {"url": origin.code_url, "commit": origin.commit},
-        "cost": described.cost.model_dump() if described.cost else None,
         "settings": {name: _setting(prediction) for name, prediction in group.items()},
         "notes": [*origin.notes, *dict.fromkeys(note for p in group.values() for note in _notes(p))],
     }
@@ -198,13 +183,9 @@ def _without_paths(value: Any) -> Any:
 def _setting(prediction: Prediction) -> dict[str, Any]:
     """A prediction's raw scores as a submission holds them."""
     domains, setting = prediction.domains, prediction.setting
-    model = setting.model
     return {
-        "weights_hash": model.weights_hash,
+        **setting.model.model_dump(include={"weights_hash", "dtype", "tensors_hash", "config_hash"}),
         "content_hash": setting.sft_set.content_hash,
-        "dtype": model.dtype,
-        "tensors_hash": model.tensors_hash,
-        "config_hash": model.config_hash,
         "scores": {name: domain.score for name, domain in domains.items()},
         "errors": {name: domain.se for name, domain in domains.items() if domain.se is not None},
     }

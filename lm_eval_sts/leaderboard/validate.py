@@ -5,17 +5,17 @@ The same checks run before a pull request, in its continuous integration, and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from lm_eval_sts.leaderboard.checked import check_seal_file, check_submission_file, check_together
 from lm_eval_sts.leaderboard.history import History, changes
-from lm_eval_sts.leaderboard.places import STRANGE, Listed, listed, name_below
+from lm_eval_sts.leaderboard.layout import STRANGE, Listed, listed, name_below
 from lm_eval_sts.leaderboard.problems import Finding, Problem, whole_file
-from lm_eval_sts.leaderboard.settings import Settings, read_settings
+from lm_eval_sts.leaderboard.registered import Settings, read_settings
 
-_GONE: Final = "was taken out: what was put forward once stays"
+_GONE: Final = "was taken out: what was submitted once stays"
 _RESEALED: Final = "was changed: a seal never changes"
 
 
@@ -40,8 +40,7 @@ def validate(root: Path, paths: Sequence[Path] = (), base: str | None = None) ->
     problems += [whole_file(there.strange[name], STRANGE) for name in sorted(wanted & set(there.strange))]
     problems += [whole_file(root / name, _GONE) for name in sorted(wanted & gone)]
     problems += _seals(root, there, wanted, settings, history)
-    if wanted & set(there.submissions):
-        problems += _submissions(root, there, wanted, settings, history)
+    problems += _submissions(root, there, wanted, settings, history)
     return problems
 
 
@@ -66,33 +65,33 @@ def _wanted(root: Path, paths: Sequence[Path], names: Iterable[str]) -> tuple[fr
 
 def _seals(
     root: Path, there: Listed, wanted: frozenset[str], settings: Settings, history: History | None
-) -> list[Problem]:
-    problems: list[Problem] = []
+) -> Iterator[Problem]:
     for name in sorted(wanted & set(there.seals)):
-        checked = check_seal_file(there.seals[name], root)
-        problems += checked.problems
+        opened = check_seal_file(there.seals[name], root)
+        yield from opened.problems
         if history and name in history.changed:
-            problems.append(whole_file(there.seals[name], _RESEALED))
-        elif history and name not in history.files and checked.opened.record:
-            late = [each for each in checked.opened.record.settings if each in settings]
-            problems += checked.opened.located(
+            yield whole_file(opened.path, _RESEALED)
+        elif history and name not in history.files and opened.record:
+            yield from opened.located(
                 Finding(("settings",), f"{each} is registered: its outcome is known, and nothing is left to seal")
-                for each in late
+                for each in opened.record.settings
+                if each in settings
             )
-    return problems
 
 
 def _submissions(
     root: Path, there: Listed, wanted: frozenset[str], settings: Settings, history: History | None
 ) -> list[Problem]:
     """What is wrong with the submissions asked for: each alone, beside all others, and beside what it was."""
+    asked = [name for name in there.submissions if name in wanted]
+    if not asked:
+        return []
     old = history.files if history else frozenset()
     # Of two that clash the one is to blame that came later, or else the one that was asked for.
     order = sorted(there.submissions, key=lambda name: (name not in old, name in wanted, name))
     checked = {name: check_submission_file(there.submissions[name], root, settings) for name in order}
-    asked = [name for name in there.submissions if name in wanted]
     files = {there.submissions[name].as_posix() for name in asked}
-    problems = [problem for name in asked for problem in (*checked[name].problems, *checked[name].closed)]
+    problems = [problem for name in asked for problem in (*checked[name].opened.problems, *checked[name].closed)]
     problems += [problem for problem in check_together(checked.values()) if problem.file in files]
     for name in asked:
         opened = checked[name].opened

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.commands import board as commands
 from lm_eval_sts.errors import BusyError, RecordError, SettingsError, StsError
-from lm_eval_sts.leaderboard import places
+from lm_eval_sts.leaderboard import layout
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.entries import entry_records
 from lm_eval_sts.leaderboard.markdown import escaped, to_markdown
@@ -242,7 +242,7 @@ def test_two_builds_are_equal(tmp_path: Path) -> None:
 
 def test_a_build_waits_for_whoever_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = boards.write(tmp_path / "root")
-    monkeypatch.setattr(places, "_WAIT", 0.1)
+    monkeypatch.setattr(layout, "_WAIT", 0.1)
     command, pipe = [sys.executable, "-c", HOLDS, root], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
         assert holder.stdout.readline() == "held\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lm_eval_sts.leaderboard.publish import check
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.shipped import MICRO, PUBLISHED
 
 SETTINGS = Path(__file__).parents[2] / "leaderboard" / "settings"

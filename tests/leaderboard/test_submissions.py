@@ -8,7 +8,7 @@ import json
 import pytest
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.records import Submission
 from tests.leaderboard.made import OTHER, SETTING, leaderboard, submission, write

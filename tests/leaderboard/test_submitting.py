@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.settings import read_settings
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, merge, put
 from lm_eval_sts.leaderboard.validate import validate
@@ -24,7 +24,9 @@ from tests.verdict.test_results import result_json
 SCORES = {"law": 1.5, "math": 2.0, "physics": 0.25}
 KNOWN = {"weights": WEIGHTS, "content": CONTENT}
 ORIGIN = Origin(name="A", code_url="https://example.org/code", commit="abcdef0", notes=("hello",))
-WORDS = Description("predictor", "Title", "Describes.", "a paper", ("texts",))
+WORDS = Description(
+    category="predictor", title="Title", description="Describes.", source="a paper", evidence=("texts",)
+)
 OPTIONS = ("--name", "A", "--code_url", "https://example.org/code", "--commit", "abcdef0")
 
 
@@ -234,7 +236,13 @@ def test_no_path_of_the_machine_goes_out(root):
     origin = Origin(
         name="A", commit="abcdef0", url="https://example.org/~jane/x", notes=("see (/home/jane) and ~/notes",)
     )
-    words = Description("predictor", "T", f"Reads '{home}/x'.", r"C:\papers\p.pdf", ("file:///data/texts.json",))
+    words = Description(
+        category="predictor",
+        title="T",
+        description=f"Reads '{home}/x'.",
+        source=r"C:\papers\p.pdf",
+        evidence=("file:///data/texts.json",),
+    )
     (found,) = make_submissions([one], read_settings(root), origin, {"sts_icl": words})
     text = found.model_dump_json()
     assert (

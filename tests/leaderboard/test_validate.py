@@ -283,7 +283,7 @@ def test_what_may_change(committed):
 def test_what_is_taken_out(committed):
     shutil.rmtree(committed / "submissions")
     (problem,) = validate(committed, base="HEAD")
-    assert str(problem).endswith("submissions/mine/1.json: was taken out: what was put forward once stays")
+    assert str(problem).endswith("submissions/mine/1.json: was taken out: what was submitted once stays")
     assert validate(committed) == []
 
 

@@ -162,7 +162,7 @@ def link(root: Path) -> None:
     [
         (add, "nothing is wrong"),
         (change, "1.json:23: the predictions for a/one were changed"),
-        (take_out, "submissions/mine/1.json: was taken out: what was put forward once stays"),
+        (take_out, "submissions/mine/1.json: was taken out: what was submitted once stays"),
         (put_elsewhere, "submissions/mine.json: does not belong here"),
         (link, "leaderboard/submissions: does not belong here"),
     ],

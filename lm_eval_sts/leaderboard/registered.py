@@ -1,4 +1,4 @@
-"""Registered settings: the outcomes that submissions are held against.
+"""Registered settings: SFT runs whose measured outcomes are known, with which submissions are compared.
 
 They lie in ``leaderboard/settings/<folder>/<name>.json`` and are called ``<folder>/<name>``, for instance
 ``micro/add-home-short``.

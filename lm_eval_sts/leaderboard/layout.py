@@ -11,7 +11,6 @@ from typing import Final, Literal
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import LOCK, locked
-from lm_eval_sts.records import Seal, Submission
 
 Folder = Literal["submissions", "seals"]
 SUBMISSIONS: Final[Folder] = "submissions"
@@ -32,13 +31,8 @@ _RESERVED: Final = frozenset(
 """Names that are no files on Windows, whatever their ending."""
 
 
-def place(root: Path, kind: type[Submission] | type[Seal], of: Submission | Seal) -> Path:
-    """Where the submission, or the seal, of a predictor and version lies."""
-    return root / relative(SUBMISSIONS if kind is Submission else SEALS, of.predictor, of.version)
-
-
-def relative(folder: Folder, predictor: str, version: str) -> str:
-    """The same, from the leaderboard's folder."""
+def name_of(folder: Folder, predictor: str, version: str) -> str:
+    """Where the submission, or the seal, of a predictor and version lies, from the leaderboard's folder."""
     return f"{folder}/{predictor}/{version}.json"
 
 
@@ -106,15 +100,13 @@ def listed(root: Path) -> Listed:
     Raises:
         RecordError: A folder cannot be read.
     """
-    found = Listed({}, {}, {})
+    found: dict[Folder | None, dict[str, Path]] = {SUBMISSIONS: {}, SEALS: {}, None: {}}
     for path in sorted(path for folder in FOLDERS for path in _all(root / folder)):
         name = name_below(root, path)
         kind = kind_of(name)
-        if kind is not None:
-            (found.submissions if kind == SUBMISSIONS else found.seals)[name] = path
-        elif path.name not in _IGNORED or path.is_symlink():
-            found.strange[name] = path
-    return found
+        if kind is not None or path.name not in _IGNORED or path.is_symlink():
+            found[kind][name] = path
+    return Listed(found[SUBMISSIONS], found[SEALS], found[None])
 
 
 def _all(top: Path) -> Iterator[Path]:
