@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from lm_eval_sts.outcomes.runs import DomainFacts
 from lm_eval_sts.records import Change
 from lm_eval_sts.records.outcome import mcnemar_p
 
@@ -142,15 +143,7 @@ def _discordant(differences: Floats) -> tuple[int, int]:
     return int((differences > 0).sum()), int((differences < 0).sum())
 
 
-@dataclass(frozen=True)
-class Result:
-    """An aggregated result: a mean and its standard error (None where unknown)."""
-
-    value: float
-    error: float | None
-
-
-def unpaired_change(n: int, base: Result, tuned: Sequence[Result], seed_variance: float | None) -> Change:
+def unpaired_change(base: DomainFacts, tuned: Sequence[DomainFacts], seed_variance: float | None) -> Change:
     """The record of a domain's change where questions cannot be paired: too wide rather than too narrow.
 
     SE² = SE_base² + (mean over seeds of SE_tuned)² + seed variance / S. The runs answered the same questions, so
@@ -158,9 +151,8 @@ def unpaired_change(n: int, base: Result, tuned: Sequence[Result], seed_variance
     noise.
 
     Args:
-        n: Questions.
-        base: Result of the base model.
-        tuned: Results of the tuned models.
+        base: The domain under the base model.
+        tuned: The same under the tuned models.
         seed_variance: Variance between seeds of a domain's change, pooled over domains (its question part included,
             which cannot be told without samples); None for one seed.
     """
@@ -170,7 +162,7 @@ def unpaired_change(n: int, base: Result, tuned: Sequence[Result], seed_variance
         se = math.sqrt(base.error**2 + float(np.mean(errors)) ** 2 + (seed_variance or 0.0) / len(tuned))
     deltas = [t.value - base.value for t in tuned]
     return Change(
-        n=n,
+        n=base.n,
         base=base.value,
         tuned=float(np.mean([t.value for t in tuned])),
         delta=float(np.mean(deltas)),

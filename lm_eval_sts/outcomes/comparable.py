@@ -12,10 +12,17 @@ from lm_eval_sts.finetuning.tuned import TunedManifest
 from lm_eval_sts.outcomes.dependencies import Dependencies
 from lm_eval_sts.outcomes.lm_eval_options import other_args
 from lm_eval_sts.outcomes.questions import Questions
-from lm_eval_sts.outcomes.runs import Run
+from lm_eval_sts.outcomes.runs import Run, RunFacts
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
-_DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs")
+Pairs = dict[str, tuple[object, object]]
+"""What is compared, by what it is called: of base and tuned."""
+
+_DOMAIN_FACTS: Final = {
+    **{name: name for name in ("task", "version", "output_type", "metric", "filter", "num_fewshot")},
+    "generation_kwargs": "generation_kwargs",
+    "n": "the number of questions",
+}
 _OF_THE_MODEL: Final = {
     "weights": None,
     "tokenizer": "the tokenizer's content",
@@ -42,8 +49,9 @@ def check_comparable(base: Run, tuned: Sequence[Run]) -> list[str]:
         RecordError: A condition differs, the questions differ, or two runs have the same weights; names both sides.
     """
     for run in tuned:
-        _check_conditions(base, run)
-        _check_dependencies(base, run)
+        for what, values in _conditions(base.facts, run.facts).items():
+            if values[0] != values[1]:
+                raise _differ(what, base, run, values)
         _check_domains(base, run)
         for domain in base.facts.domains:
             if domain in base.questions and domain in run.questions:
@@ -59,28 +67,29 @@ def check_planned(run: Run, depends: Dependencies, tasks: Mapping[str, Mapping[s
     Args:
         run: The finished run.
         depends: What the answers will depend on.
-        tasks: What will be said of each task, by its name: fields of :class:`~.run_facts.DomainFacts`.
+        tasks: What will be said of each task, by its name: fields of :class:`~lm_eval_sts.outcomes.runs.DomainFacts`.
 
     Raises:
         RecordError: A condition differs; names both sides.
     """
     facts = run.facts
     there = {domain.task: domain for domain in facts.domains.values()}
-    compared: dict[str, tuple[object, object]] = {
-        "--limit": (facts.limit, depends.limit),
-        "the chat template's hash": (facts.chat_template_hash, depends.chat_template),
-        "the system instruction's hash": (facts.system_instruction_hash, depends.system_instruction),
-        "the set of tasks": (", ".join(sorted(there)), ", ".join(sorted(tasks))),
-    }
-    if None not in (depends.fewshot_as_multiturn, facts.fewshot_as_multiturn):
-        compared["fewshot_as_multiturn"] = facts.fewshot_as_multiturn, depends.fewshot_as_multiturn
+    asked = facts.model_copy(
+        update={
+            "limit": depends.limit,
+            "chat_template_hash": depends.chat_template,
+            "system_instruction_hash": depends.system_instruction,
+            "fewshot_as_multiturn": depends.fewshot_as_multiturn,
+            "depends": depends,
+        }
+    )
+    compared: Pairs = {"the set of tasks": (", ".join(sorted(there)), ", ".join(sorted(tasks)))}
     for task in sorted(there.keys() & tasks.keys()):
         compared |= {f"{name} of {task}": (getattr(there[task], name), v) for name, v in tasks[task].items()}
-    compared |= _dependencies(facts.depends, depends)
-    for what, (before, asked) in compared.items():
-        if before != asked:
+    for what, (before, now) in (compared | _conditions(facts, asked)).items():
+        if before != now:
             raise RecordError(
-                f"cannot pair: {what} is {_shown(before)} in {run.name}, and {_shown(asked)} is asked for: give the "
+                f"cannot pair: {what} is {_shown(before)} in {run.name}, and {_shown(now)} is asked for: give the "
                 "options that it was run with"
             )
 
@@ -133,9 +142,10 @@ def check_manifests(base: ModelRef, manifests: Sequence[TunedManifest], *, trust
     return [*notes, *(f"fine-tuning, seed {m.seed}: {note}" for m in manifests for note in m.notes)]
 
 
-def _differ(what: str, base: Run, run: Run, values: tuple[object, object], advice: str) -> RecordError:
+def _differ(what: str, base: Run, run: Run, values: tuple[object, object]) -> RecordError:
     return RecordError(
-        f"cannot pair: {what} is {_shown(values[0])} in {base.name} and {_shown(values[1])} in {run.name}: {advice}"
+        f"cannot pair: {what} is {_shown(values[0])} in {base.name} and {_shown(values[1])} in {run.name}: run both "
+        "alike, with the same options of lm-eval"
     )
 
 
@@ -143,38 +153,24 @@ def _shown(value: object) -> str:
     return "none" if value is None else value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
-def _check_conditions(base: Run, run: Run) -> None:
-    ours, theirs = base.facts, run.facts
-    conditions: dict[str, tuple[object, object]] = {
+def _conditions(ours: RunFacts, theirs: RunFacts) -> Pairs:
+    """What may not differ: lm-eval's options, and what this package itself wrote down, where it did of both."""
+    found: Pairs = {
         "--limit": (ours.limit, theirs.limit),
         "the chat template's hash": (ours.chat_template_hash, theirs.chat_template_hash),
         "the system instruction's hash": (ours.system_instruction_hash, theirs.system_instruction_hash),
     }
     turns = (ours.fewshot_as_multiturn, theirs.fewshot_as_multiturn)
     if ours.chat_template_hash is not None and None not in turns:
-        conditions["fewshot_as_multiturn"] = turns
-    for what, values in conditions.items():
-        if values[0] != values[1]:
-            raise _differ(what, base, run, values, "run lm-eval alike on both")
-
-
-def _check_dependencies(base: Run, run: Run) -> None:
-    """What this package itself wrote down of both runs."""
-    for what, values in _dependencies(base.facts.depends, run.facts.depends).items():
-        if values[0] != values[1]:
-            raise _differ(what, base, run, values, "measure both alike")
-
-
-def _dependencies(ours: Dependencies | None, theirs: Dependencies | None) -> dict[str, tuple[object, object]]:
-    """What may not differ, of both; nothing where one is not known."""
-    if ours is None or theirs is None:
-        return {}
-    tasks = {
-        f"the hash of task {task} (configuration, code and data)": (ours.tasks[task], theirs.tasks[task])
-        for task in sorted(ours.tasks.keys() & theirs.tasks.keys())
-    }
-    fields = sorted(Dependencies.model_fields.keys() - _OF_THE_MODEL.keys() - _OF_THE_TASKS)
-    return tasks | {field: (getattr(ours, field), getattr(theirs, field)) for field in fields}
+        found["fewshot_as_multiturn"] = turns
+    mine, other = ours.depends, theirs.depends
+    if mine is not None and other is not None:
+        for task in sorted(mine.tasks.keys() & other.tasks.keys()):
+            called = f"the hash of task {task} (configuration, code and data)"
+            found[called] = mine.tasks[task], other.tasks[task]
+        fields = sorted(Dependencies.model_fields.keys() - _OF_THE_MODEL.keys() - _OF_THE_TASKS)
+        found |= {field: (getattr(mine, field), getattr(other, field)) for field in fields}
+    return found
 
 
 def _check_domains(base: Run, run: Run) -> None:
@@ -185,16 +181,12 @@ def _check_domains(base: Run, run: Run) -> None:
             f"cannot pair: different tasks: only in {base.name}: {only[0]}; only in {run.name}: {only[1]}: "
             "run lm-eval with the same --tasks on both"
         )
-    for field in _DOMAIN_FACTS:
+    for field, called in _DOMAIN_FACTS.items():
         values = {d: (getattr(ours[d], field), getattr(theirs[d], field)) for d in ours}
         wrong = [d for d, (a, b) in values.items() if a != b]
         if wrong:
             more = f" (and of {len(wrong) - 1} more domains)" if len(wrong) > 1 else ""
-            raise _differ(f"{field} of {wrong[0]}{more}", base, run, values[wrong[0]], "run lm-eval alike on both")
-    for domain in ours:
-        if ours[domain].n != theirs[domain].n:
-            counts = ours[domain].n, theirs[domain].n
-            raise _differ(f"the number of questions of {domain}", base, run, counts, "run lm-eval alike on both")
+            raise _differ(f"{called} of {wrong[0]}{more}", base, run, values[wrong[0]])
 
 
 def _check_questions(base: Run, run: Run, domain: str) -> None:
@@ -245,7 +237,7 @@ def _check_distinct(first: Run, second: Run) -> str | None:
 def _differences(base: Run, run: Run) -> list[str]:
     """What differs between the runs beside the weights."""
     ours, theirs = base.facts, run.facts
-    pairs: dict[str, tuple[object, object]] = {
+    pairs: Pairs = {
         "lm-eval's version": (ours.lm_eval_version, theirs.lm_eval_version),
         "the model's dtype": (ours.model.dtype, theirs.model.dtype),
         "model arguments": (other_args(ours.model_args), other_args(theirs.model_args)),

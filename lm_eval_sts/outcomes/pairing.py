@@ -11,14 +11,7 @@ from lm_eval_sts.agreement.reliability import split_half
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import hash_json, this_command
 from lm_eval_sts.finetuning.tuned import TunedManifest
-from lm_eval_sts.outcomes.changes import (
-    Floats,
-    Paired,
-    Result,
-    paired_change,
-    pooled_seed_variance,
-    unpaired_change,
-)
+from lm_eval_sts.outcomes.changes import Floats, Paired, paired_change, pooled_seed_variance, unpaired_change
 from lm_eval_sts.outcomes.comparable import check_comparable, check_manifests
 from lm_eval_sts.outcomes.questions import Hashes, Questions
 from lm_eval_sts.outcomes.runs import Run
@@ -108,50 +101,40 @@ def pair(
 # ---- views: which numbers of the questions are compared
 
 
-def _scores(tables: Tables) -> Paired:
-    return _paired([t.score for t in tables])
+def _column(name: str) -> Callable[[Tables], Paired | None]:
+    """A number of every question, where every run tells it."""
+
+    def values(tables: Tables) -> Paired | None:
+        found = [getattr(t, name) for t in tables]
+        return None if any(v is None for v in found) else _paired(found)
+
+    return values
+
+
+def _unparsed(tables: Tables) -> Paired | None:
+    answered = [t.answered for t in tables if t.answered is not None]
+    return _paired([(~a).astype(np.float64) for a in answered]) if len(answered) == len(tables) else None
 
 
 def _answered(tables: Tables) -> Paired | None:
     """Scores over the questions from which an answer was extracted in every run."""
-    both = _all_of(t.answered for t in tables)
-    if both is None:
+    if (unparsed := _unparsed(tables)) is None:
         return None
-    mask = np.logical_and.reduce(both)
+    mask = (unparsed.base == 0) & (unparsed.tuned == 0).all(axis=0)
     return _paired([t.score[mask] for t in tables]) if mask.any() else None
-
-
-def _unparsed(tables: Tables) -> Paired | None:
-    answered = _all_of(t.answered for t in tables)
-    return None if answered is None else _paired([(~a).astype(np.float64) for a in answered])
-
-
-def _log_likelihood(tables: Tables) -> Paired | None:
-    values = _all_of(t.log_likelihood for t in tables)
-    return None if values is None else _paired(values)
-
-
-def _choice_log_likelihood(tables: Tables) -> Paired | None:
-    values = _all_of(t.choice_log_likelihood for t in tables)
-    return None if values is None else _paired(values)
-
-
-_VIEWS: Final[dict[str, Callable[[Tables], Paired | None]]] = {
-    "score": _scores,
-    "answered": _answered,
-    "unparsed": _unparsed,
-    "log_likelihood": _log_likelihood,
-    "choice_log_likelihood": _choice_log_likelihood,
-}
 
 
 def _paired(values: Sequence[Floats]) -> Paired:
     return Paired(values[0], np.stack(values[1:]))
 
 
-def _all_of(values: Iterable[Any]) -> list[Any] | None:
-    found = list(values)
-    return None if any(v is None for v in found) else found
+_VIEWS: Final[dict[str, Callable[[Tables], Paired | None]]] = {
+    "score": _column("score"),
+    "answered": _answered,
+    "unparsed": _unparsed,
+    "log_likelihood": _column("log_likelihood"),
+    "choice_log_likelihood": _column("choice_log_likelihood"),
+}
 
 
 class _Changes:
@@ -188,15 +171,9 @@ class _Changes:
         return {view: r for view, r in found.items() if r is not None}
 
     def _unpaired(self, domain: str) -> Change:
-        results = [self._result(run, domain) for run in self.runs]
-        seeds = [[self._result(run, d).value for run in self.runs[1:]] for d in self.unpaired]
-        variance = float(np.var(seeds, axis=1, ddof=1).mean()) if len(self.runs) > 2 else None
-        return unpaired_change(self.runs[0].facts.domains[domain].n, results[0], results[1:], variance)
-
-    @staticmethod
-    def _result(run: Run, domain: str) -> Result:
-        facts = run.facts.domains[domain]
-        return Result(facts.value, facts.error)
+        base, *tuned = (run.facts.domains[domain] for run in self.runs)
+        seeds = [[run.facts.domains[d].value for run in self.runs[1:]] for d in self.unpaired]
+        return unpaired_change(base, tuned, float(np.var(seeds, axis=1, ddof=1).mean()) if len(tuned) > 1 else None)
 
 
 # ---- the record

@@ -10,7 +10,6 @@ import pytest
 from benchmarks.seed_coverage import coverage
 from lm_eval_sts.outcomes.changes import (
     Paired,
-    Result,
     agresti_min_variance,
     between_seed_variance,
     paired_change,
@@ -18,6 +17,7 @@ from lm_eval_sts.outcomes.changes import (
     pooled_seed_variance,
     unpaired_change,
 )
+from lm_eval_sts.outcomes.runs import DomainFacts
 from lm_eval_sts.records.outcome import mcnemar_p
 
 
@@ -127,11 +127,17 @@ def test_pooling_over_domains():
 
 
 def test_unpaired_by_hand():
-    change = unpaired_change(50, Result(0.5, 0.03), [Result(0.6, 0.04)], None)
-    assert (change.delta, change.se, change.se_kind) == (pytest.approx(0.1), pytest.approx(0.05), "unpaired")
-    seeds = unpaired_change(50, Result(0.5, 0.03), [Result(0.6, 0.04), Result(0.7, 0.04)], 0.0032)
+    def result(value: float, error: float | None) -> DomainFacts:
+        told = {"task": "t", "version": "1", "output_type": "generate_until", "metric": "f1", "filter": "none"}
+        return DomainFacts(**told, num_fewshot=0, generation_kwargs=None, n=50, value=value, error=error)
+
+    base = result(0.5, 0.03)
+    change = unpaired_change(base, [result(0.6, 0.04)], None)
+    assert (change.n, change.delta, change.se) == (50, pytest.approx(0.1), pytest.approx(0.05))
+    assert change.se_kind == "unpaired"
+    seeds = unpaired_change(base, [result(0.6, 0.04), result(0.7, 0.04)], 0.0032)
     assert seeds.se == pytest.approx(math.sqrt(0.0009 + 0.0016 + 0.0016))
-    assert unpaired_change(50, Result(0.5, None), [Result(0.6, 0.04)], None).se is None
+    assert unpaired_change(result(0.5, None), [result(0.6, 0.04)], None).se is None
 
 
 @pytest.mark.parametrize("seed_spread", [0.0, 0.03])
