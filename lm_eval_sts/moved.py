@@ -31,7 +31,7 @@ _ROOMS: Final = {
     "evidence.tuned": "harness.tuned",
     "evidence.tuned_models": "harness.tuned_models",
     "features.answer_gradients": "features.response",
-    "finetuning.claims": "outcomes.claims",
+    "finetuning.output_folder": "finetuning.claims outcomes.claims",
     "finetuning.finetune": "outcomes.finetune",
     "finetuning.hardware": "outcomes.hardware",
     "finetuning.recipes": "outcomes.recipes",

@@ -19,7 +19,7 @@ from lm_eval_sts.features.identity import commit_of, model_ref
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
-from lm_eval_sts.finetuning.claims import Start, check_output, claim, hold, remove_checkpoints
+from lm_eval_sts.finetuning.output_folder import Start, check_output, claim, hold, remove_checkpoints
 from lm_eval_sts.finetuning.training_data import LongExamples, TrainingData, length_limit, tokenise
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
 from lm_eval_sts.records import UNKNOWN, ModelRef, Recipe, save_record

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError, described
 from lm_eval_sts.features.identity import load_whole
-from lm_eval_sts.finetuning.claims import COMPLETE
 from lm_eval_sts.finetuning.hardware import Devices
+from lm_eval_sts.finetuning.output_folder import COMPLETE
 from lm_eval_sts.finetuning.training_data import TrainingData
 from lm_eval_sts.records import Recipe
 

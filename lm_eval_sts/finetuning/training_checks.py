@@ -19,7 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.sft_trainer import SFTTrainer
 
 from lm_eval_sts.errors import TrainingError
-from lm_eval_sts.finetuning.claims import COMPLETE, checkpoint_step, mark_complete
+from lm_eval_sts.finetuning.output_folder import COMPLETE, checkpoint_step, mark_complete
 
 _CURVE_POINTS: Final = 50
 _REPORTS: Final = 10

@@ -10,10 +10,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
 
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described, did_you_mean
 from lm_eval_sts.outcomes.lm_eval_options import Conditions
@@ -115,8 +116,7 @@ def check_choice(tasks: Tasks, choice: MetricChoice) -> None:
                 raise SettingsError(f"--{kind} {asked}: task {name} has {', '.join(there)}")
 
 
-@contextmanager
-def _local_data_read_anew() -> Iterator[None]:
+def _local_data_read_anew() -> AbstractContextManager[Any]:
     """Has ``datasets`` read local files: of the same path and modification time it would take its cached copy."""
     import datasets
 
@@ -128,11 +128,7 @@ def _local_data_read_anew() -> Iterator[None]:
             options["download_mode"] = datasets.DownloadMode.REUSE_CACHE_IF_EXISTS
         return original(path, *args, **options)
 
-    datasets.load_dataset = load
-    try:
-        yield
-    finally:
-        datasets.load_dataset = original
+    return patch.object(datasets, "load_dataset", load)
 
 
 @contextmanager
@@ -143,13 +139,8 @@ def _local_code_read_anew(manager: TaskManager) -> Iterator[None]:
         return
     for name in [name for name, module in sys.modules.items() if "__mtime__" in vars(module)]:  # lm-eval's mark
         del sys.modules[name]
-    original = sys.pycache_prefix
-    with tempfile.TemporaryDirectory() as nothing:
-        sys.pycache_prefix = nothing
-        try:
-            yield
-        finally:
-            sys.pycache_prefix = original
+    with tempfile.TemporaryDirectory() as nothing, patch.object(sys, "pycache_prefix", nothing):
+        yield
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def run_lm_eval(
 
     tracker = EvaluationTracker(output_path=str(folder))
     try:
-        with _remembered_environment(), _responses_as_json():
+        with patch("torch.utils.collect_env.get_pretty_env_info", _environment), _responses_as_json():
             results = simple_evaluate(
                 model=lm,
                 model_args=dict(args),
@@ -225,22 +216,15 @@ def _folder_name(name: str) -> str:
     return f"{hashlib.sha256(whole).hexdigest()[:12]}-{whole[-_LONGEST_NAME // 2 :].decode(errors='ignore')}"
 
 
-@contextmanager
-def _responses_as_json() -> Iterator[None]:
+def _responses_as_json() -> AbstractContextManager[Any]:
     """lm-eval keeps responses as pickles, which may run any code when read; here they are JSON."""
     import sqlitedict  # type: ignore[import-untyped]
 
-    original = sqlitedict.SqliteDict
-
-    class Responses(original):  # type: ignore[misc, valid-type]  # sqlitedict is not typed
+    class Responses(sqlitedict.SqliteDict):  # type: ignore[misc]  # sqlitedict is not typed
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "encode": json.dumps, "decode": _response})
 
-    sqlitedict.SqliteDict = Responses
-    try:
-        yield
-    finally:
-        sqlitedict.SqliteDict = original
+    return patch.object(sqlitedict, "SqliteDict", Responses)
 
 
 def _response(stored: object) -> Any:
@@ -272,21 +256,9 @@ def write_files(finished: Finished, folder: Path) -> None:
         raise RecordError(f"lm-eval could not write its results below {folder}: is the disk full?")
 
 
-@contextmanager
-def _remembered_environment() -> Iterator[None]:
-    """lm-eval asks for the environment after every run, which takes a second; in one process it is always the same."""
-    from torch.utils import collect_env
-
-    original = collect_env.get_pretty_env_info
-    collect_env.get_pretty_env_info = _environment
-    try:
-        yield
-    finally:
-        collect_env.get_pretty_env_info = original
-
-
 @functools.cache
 def _environment() -> str:
+    """What lm-eval asks for after every run, which takes a second; in one process it is always the same."""
     from torch.utils.collect_env import get_env_info, pretty_str
 
     return str(pretty_str(get_env_info()))

@@ -13,6 +13,7 @@ from array import array
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lm_eval.api.instance import Instance
@@ -35,14 +36,10 @@ class WholeLM(HFLM):  # type: ignore[misc]  # lm-eval is not typed
     """``hf`` that refuses a model whose files lack weights; takes the arguments of ``HFLM``."""
 
     def _create_model(self, *args: Any, **kwargs: Any) -> None:
-        kind: Any = self.AUTO_MODEL_CLASS  # type: ignore[has-type]  # lm-eval is not typed
-        self.AUTO_MODEL_CLASS = SimpleNamespace(
-            from_pretrained=lambda name, **options: load_whole(kind, name, **options)
-        )
-        try:
+        kind: Any = self.AUTO_MODEL_CLASS
+        whole = SimpleNamespace(from_pretrained=lambda name, **options: load_whole(kind, name, **options))
+        with patch.object(self, "AUTO_MODEL_CLASS", whole):
             super()._create_model(*args, **kwargs)
-        finally:
-            self.AUTO_MODEL_CLASS = kind
 
 
 class SharedPrefixLM(WholeLM):

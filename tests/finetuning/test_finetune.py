@@ -26,8 +26,8 @@ from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.files import LOCK
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
-from lm_eval_sts.finetuning.claims import CLAIM
 from lm_eval_sts.finetuning.finetune import finetune
+from lm_eval_sts.finetuning.output_folder import CLAIM
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.finetuning.training_checks import summarise_losses
 from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, tokenise

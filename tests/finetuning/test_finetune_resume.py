@@ -21,7 +21,7 @@ from lm_eval_sts.errors import BusyError, SettingsError
 from lm_eval_sts.files import LOCK, locked
 from lm_eval_sts.finetuning import finetune as finetuning
 from lm_eval_sts.finetuning import trainer_setup as setup
-from lm_eval_sts.finetuning.claims import CLAIM, COMPLETE, check_output, claim, mark_complete
+from lm_eval_sts.finetuning.output_folder import CLAIM, COMPLETE, check_output, claim, mark_complete
 from lm_eval_sts.finetuning.training_checks import Checkpoints, FiniteSteps
 from lm_eval_sts.finetuning.tuned import MANIFEST, read_tuned
 from tests.finetuning.tuning import LORA, tune
