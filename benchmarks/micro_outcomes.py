@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.agreement.reliability import reliability
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import Outcome, View, load_record
 from lm_eval_sts.shipped import MICRO
+from microworld.split import read_split
 
 VIEWS: tuple[View, ...] = ("score", "log_likelihood", "choice_log_likelihood")
 DOSES = ("main", "strong", "lora")

@@ -33,8 +33,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from benchmarks.which_predictor.predict import RECIPE, load_model, predict
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.predictors.registry import get_predictor, names
+from microworld.split import read_split
 from microworld.sweep import DOSES, Job
 
 OUTPUT: Final = Path(__file__).parents[1] / "lm_eval_sts" / "predictors" / "costs.json"

@@ -52,8 +52,8 @@ _ROOMS: Final = {
     "verdict.results": "harness.results",
 }
 _GENERATOR: Final = (
-    "accuracy build corpus domains figures manifest packing questions sae sft_sets skills sweep task_files tokenizer "
-    "training world"
+    "accuracy build corpus domains figures manifest packing questions sae sft_sets skills split sweep task_files "
+    "tokenizer training world"
 )
 
 MODULES: Final = {

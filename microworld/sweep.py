@@ -23,10 +23,10 @@ from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.outcomes.runs import STORED
 from lm_eval_sts.records import ModelRef, Outcome, Recipe, load_record, with_hash
 from microworld.questions import TARGET_DELIMITER
+from microworld.split import read_split
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.runs import Run

@@ -10,7 +10,6 @@ import pytest
 
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.microworld.split import SPLIT_FILE, Split
 from lm_eval_sts.records import (
     Agreement,
     Bounds,
@@ -32,6 +31,7 @@ from lm_eval_sts.records import (
 )
 from lm_eval_sts.shipped import MICRO, PUBLISHED, load_outcome, load_outcomes
 from lm_eval_sts.verdict.results import read_predictions
+from microworld.split import SPLIT_FILE, Split
 from microworld.sweep import write_shipped
 from tests.agreement import made
 from tests.finetuning.test_tuned import manifest

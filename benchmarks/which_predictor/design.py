@@ -14,9 +14,9 @@ from benchmarks.which_predictor.evidence import Entry, Target, board_entries, er
 from lm_eval_sts.agreement.correlation import fisher_z
 from lm_eval_sts.agreement.panel import Panel
 from lm_eval_sts.agreement.reliability import reliability_of
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import Outcome, View
 from microworld.sft_sets import sft_specs
+from microworld.split import read_split
 from microworld.world import make_world
 
 APART: Final = ("oracle",)

@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.agreement_worlds import Array, write_cells
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.panel import Panel, double_centred
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import View
 from lm_eval_sts.shipped import load_outcome
+from microworld.split import read_split
 
 PAIRS = ((0.3, 0.3), (0.4, 0.3), (0.5, 0.3), (0.6, 0.3), (0.7, 0.3), (0.5, 0.1), (0.6, 0.5), (0.7, 0.6))
 """Correlations of the two predictors with the true double-centred changes; the first pair: the test's size."""

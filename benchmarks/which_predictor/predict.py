@@ -24,8 +24,8 @@ import torch
 from benchmarks.base_models import SAES, SHIPPED_MODEL, model_path
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.harness.discovery import our_tasks
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, names
+from microworld.split import read_split
 from microworld.sweep import DOSES
 
 PAPERS: Final = ("sts_act", "sts_icl")

@@ -20,9 +20,9 @@ from lm_eval_sts.commands.leaderboard import own_description, read_costs
 from lm_eval_sts.leaderboard.layout import SUBMISSIONS, name_of
 from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, put
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.predictors.costs import COSTS_FILE
 from lm_eval_sts.records import Outcome, Prediction, parse_record
+from microworld.split import read_split
 
 ROOT: Final = Path(__file__).parents[2] / "leaderboard"
 FOLDERS: Final = {"all": "micro", "all-model-seed1": "micro-seed1", "all-model-deep": "micro-deep"}

@@ -13,8 +13,8 @@ from benchmarks.which_predictor.analysis import centred, contrast, masked, poole
 from benchmarks.which_predictor.evidence import Entry, make_panel
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.ranking import rank
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.shipped import load_outcome
+from microworld.split import read_split
 
 SETS = tuple(f"micro/{name}" for name in read_split().development[:4])
 

@@ -13,11 +13,11 @@ from benchmarks.micro_outcomes import main
 from lm_eval_sts.agreement.reliability import reliability
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.microworld.paths import asset
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import save_record
 from lm_eval_sts.shipped import MICRO, load_outcome, outcome_names
 from microworld.data import SHIPPED
 from microworld.domains import DOMAINS
+from microworld.split import read_split
 from microworld.sweep import DOSES, jobs
 from tests.agreement import made
 from tests.test_cli import call, fails

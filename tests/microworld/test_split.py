@@ -1,8 +1,8 @@
 """The split: disjoint, with skills and surfaces in test that development has not."""
 
-from lm_eval_sts.microworld.split import read_split
 from microworld.domains import DOMAINS, MIXTURES, SKILLS
 from microworld.sft_sets import DEFAULT_SFT_SET, sft_specs
+from microworld.split import read_split
 from microworld.world import FOREIGN_SURFACES, make_world
 
 SPECS = sft_specs(make_world(0))

@@ -9,9 +9,9 @@ import pytest
 
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.harness.discovery import our_tasks
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import Outcome, load_record
 from microworld import sweep as sweeping
+from microworld.split import read_split
 from microworld.sweep import DOSES, Folders, Job, jobs, sweep
 
 SPLIT = read_split()

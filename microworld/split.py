@@ -7,12 +7,12 @@ domains are looked at to score a finished predictor.
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Final, Literal
 
+from lm_eval_sts.microworld.paths import ASSETS
 from lm_eval_sts.records import Document, load_record
 
-SPLIT_FILE: Final = Path(__file__).parent / "assets" / "split.json"
+SPLIT_FILE: Final = ASSETS / "split.json"
 
 
 class Split(Document):
