@@ -47,6 +47,7 @@ _ROOMS: Final = {
     "outcomes.runs": "outcomes.run_facts",
     "predictors.null": "predictors.development",
     "predictors.predict": "harness.report predictors.scoring",
+    "predictors.statistics": "predictors.resampling predictors.similarity",
     "predictors.trial_runs": "predictors.probing",
     "shipped": "harness.shipped outcomes.shipped",
     "verdict.results": "harness.results",

@@ -35,8 +35,8 @@ import numpy as np
 
 from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
-from lm_eval_sts.predictors.resampling import ratio
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain, mean_of
+from lm_eval_sts.predictors.statistics import ratio
 
 
 def size(sums: Callable[[Profile], Any], profile: Profile, *, root: bool) -> Measured:
@@ -56,13 +56,9 @@ def size(sums: Callable[[Profile], Any], profile: Profile, *, root: bool) -> Mea
 
 
 def _activation(name: str, sums: Callable[[Profile], Any], *, root: bool) -> Predictor:
-    def measure(evidence: Evidence) -> dict[str, Measured]:
-        profiles: Profiles = evidence["profiles"]
-        return {domain: size(sums, profile, root=root) for domain, profile in profiles.domains.items()}
-
     return Predictor(
         name=name,
-        measure=measure,
+        measure=by_domain("profiles", lambda profiles, domain: size(sums, profiles.domains[domain], root=root)),
         needs=frozenset({"profiles"}),
         source="Zhang et al., arXiv 2603.02908, Tables 5 and 13",
         cost="forward to the SAE's layer: questions",

@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_eval_sts.evidence.evidence import Array, Evidence
 from lm_eval_sts.moved import missing
-from lm_eval_sts.predictors.resampling import Statistic, ratio, standard_error
+from lm_eval_sts.predictors.statistics import Statistic, ratio, standard_error
 from lm_eval_sts.records import Category, DomainScore, Selection, Target
 
 
@@ -105,6 +105,11 @@ class Scores:
 
 Measure = Callable[[Evidence], Mapping[str, Measured]]
 """Evidence to what is measured on each domain."""
+
+
+def by_domain(kind: str, measure: Callable[[Any, str], Measured]) -> Measure:
+    """Measures one domain after the other in what was read of one kind of evidence: (what was read, domain)."""
+    return lambda evidence: {domain: measure(evidence[kind], domain) for domain in evidence.texts.domains}
 
 
 def _nothing(evidence: Evidence) -> tuple[str, ...]:

@@ -30,8 +30,7 @@ from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.evidence.evidence import Array, Evidence
 from lm_eval_sts.files import package_version
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, ratio_of
-from lm_eval_sts.predictors.resampling import ratio
-from lm_eval_sts.predictors.similarity import cosine_of_means, inner_products, mean_over_pairs
+from lm_eval_sts.predictors.statistics import cosine_of_means, inner_products, mean_over_pairs, ratio
 
 DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
 """Hub name of the default model, below ``sentence-transformers/``."""

@@ -40,7 +40,7 @@ import numpy as np
 
 from lm_eval_sts.evidence.evidence import Array, Evidence, Gradients
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
-from lm_eval_sts.predictors.similarity import cosine_of_mean
+from lm_eval_sts.predictors.statistics import cosine_of_mean
 from lm_eval_sts.records import Target
 
 

@@ -28,14 +28,14 @@ left of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import entr, softmax
 
-from lm_eval_sts.evidence.evidence import Array, Evidence, Losses
-from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
-from lm_eval_sts.predictors.resampling import ratio
-from lm_eval_sts.records import Target
+from lm_eval_sts.evidence.evidence import Array, Losses
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain, mean_of
+from lm_eval_sts.predictors.statistics import ratio
 
 
 def gold(losses: Losses, domain: str) -> Measured:
@@ -98,27 +98,9 @@ def margin(losses: Losses, domain: str) -> Measured:
     )
 
 
-def _loss(
-    name: str,
-    measure: Callable[[Losses, str], Measured],
-    cost: str,
-    source: str,
-    target: Target = "magnitude",
-    needed: str = "a question",
-) -> Predictor:
-    def of_domains(evidence: Evidence) -> dict[str, Measured]:
-        losses: Losses = evidence["losses"]
-        return {domain: measure(losses, domain) for domain in losses.options}
-
-    return Predictor(
-        name=name,
-        measure=of_domains,
-        needs=frozenset({"losses"}),
-        source=source,
-        cost=cost,
-        target=target,
-        needed=needed,
-    )
+def _loss(name: str, measure: Callable[[Losses, str], Measured], cost: str, source: str, **options: Any) -> Predictor:
+    needs = frozenset({"losses"})
+    return Predictor(name=name, measure=by_domain("losses", measure), needs=needs, source=source, cost=cost, **options)
 
 
 _OPTIONS = "forward: options after worked examples"

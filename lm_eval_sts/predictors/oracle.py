@@ -26,10 +26,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
+from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.predictors.base import Measured, Predictor, alone
-from lm_eval_sts.predictors.similarity import inner_products
+from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain
+from lm_eval_sts.predictors.statistics import inner_products
 from lm_eval_sts.predictors.sts import Rule, activation, squared_shift, sts
 
 _FEWEST = 3
@@ -96,14 +96,9 @@ def _sums(profile: Profile) -> tuple[Array, Array]:
 
 def _moved(name: str, distance: Callable[[Profile], Measured], source: str, needed: str) -> Predictor:
     """How far fine-tuning moved the representation of a domain's own questions."""
-
-    def measure(evidence: Evidence) -> dict[str, Measured]:
-        tuned: Profiles = evidence["tuned"]
-        return {domain: distance(profile) for domain, profile in tuned.domains.items()}
-
     return Predictor(
         name=name,
-        measure=measure,
+        measure=by_domain("tuned", lambda tuned, domain: distance(tuned.domains[domain])),
         needs=frozenset({"profiles", "tuned"}),
         source=source,
         cost="fine-tuning, then forward to the SAE's layer: questions alone by base and tuned model",

@@ -1,6 +1,6 @@
 """Predictors by name: those of this package, and those that other packages declare.
 
-Everything is looked up by name and imported when asked for, so that a broken package costs its own predictors only.
+The latter are imported when asked for, so that a broken package costs its own predictors only.
 """
 
 from __future__ import annotations
@@ -12,55 +12,38 @@ from importlib import import_module, metadata
 from typing import Final
 
 from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.predictors import (
+    activations,
+    embedding,
+    gradients,
+    lexical,
+    losses,
+    null,
+    oracle,
+    representation,
+    signed_sts,
+    sts,
+    trial_runs,
+)
 from lm_eval_sts.predictors.base import Predictor, PredictorLike, category_of
 from lm_eval_sts.records import CATEGORIES
 
 GROUP: Final = "lm_eval_sts.predictors"
 """Entry-point group of predictors in other packages."""
 
-_FAMILIES: Final = {
-    "sts": (
-        *("sts_act", "sts_icl", "sts_act_sq", "sts_act_share", "sts_icl_share", "sts_icl_relative"),
-        *("sts_icl_raw", "sts_icl_bottom", "sts_act_unaligned", "sts_icl_unaligned"),
-        *("sts_act_layers", "sts_icl_layers"),
-    ),
-    "activations": ("activation_raw_norm", "activation_sae_norm", "activation_sae_total", "activation_probe"),
-    "representation": (
-        *("representation_raw_cosine", "representation_sae_cosine"),
-        *("representation_raw_covariance", "representation_sae_covariance"),
-    ),
-    "lexical": ("tfidf_cosine", "ngram_overlap"),
-    "embedding": ("embedding_cosine", "embedding_pairwise", "embedding_mmd"),
-    "gradients": ("gradient_inner", "gradient_cosine", "gradient_question_cosine", "gradient_fisher"),
-    "signed_sts": ("sts_signed", "sts_signed_top", "sts_signed_raw"),
-    "losses": (
-        *("loss_gold", "loss_gap", "loss_rehearsal", "loss_rehearsal_alone"),
-        *("loss_entropy", "loss_margin"),
-    ),
-    "null": (
-        *("null_constant", "null_random", "null_question_length", "null_answer_length"),
-        *("null_n_questions", "null_base_accuracy", "null_domain_mean"),
-    ),
-    "trial_runs": ("probing_1", "probing_5", "probing_20"),
-    "oracle": (
-        *("oracle_sts_act", "oracle_sts_icl", "oracle_sts_shift"),
-        *("oracle_representation_cosine", "oracle_representation_cka"),
-    ),
-}
-"""Module of this folder to the names in its ``FAMILY``."""
-
-_MODULES: Final = {name: module for module, names in _FAMILIES.items() for name in names}
-
-_COSTLY_FAMILIES: Final = ("embedding", "gradients", "signed_sts", "trial_runs", "oracle")
-
-_COSTLY: Final = (
-    *("sts_act_unaligned", "sts_icl_unaligned", "sts_act_layers", "sts_icl_layers", "null_domain_mean"),
-    *(name for family in _COSTLY_FAMILIES for name in _FAMILIES[family]),
+_FAMILIES: Final = (
+    *(sts, activations, representation, lexical, embedding, gradients),
+    *(signed_sts, losses, null, trial_runs, oracle),
 )
-"""Those that need more than forward passes of one model, another package, or something that only the user has."""
+_OURS: Final[dict[str, Predictor]] = {predictor.name: predictor for family in _FAMILIES for predictor in family.FAMILY}
+_MODULES: Final = {p.name: family.__name__.rpartition(".")[2] for family in _FAMILIES for p in family.FAMILY}
 
-DEFAULT_PREDICTORS: Final = tuple(name for name in _MODULES if name not in _COSTLY)
-"""All that need no more than forward passes of the model that is scored."""
+_FORWARDS: Final = frozenset({"texts", "profiles", "losses"})
+"""Kinds of evidence that forward passes of one model give."""
+
+DEFAULT_PREDICTORS: Final = tuple(p.name for p in _OURS.values() if p.needs <= _FORWARDS and p.check is None)
+"""All that need no more than forward passes of the model that is scored: no other package, nothing that only the user
+has."""
 
 SHOWN: Final = ("sts_act", "sts_icl", "representation_raw_cosine", "tfidf_cosine")
 """Those of the default that stand in lm-eval's table: the paper's two, and the plainest baselines on the
@@ -72,13 +55,13 @@ logger = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
-    """Names of all predictors, this package's first; imports none."""
-    return [*_MODULES, *_declared()]
+    """Names of all predictors, this package's first; imports no other package."""
+    return [*_OURS, *_declared()]
 
 
 def is_ours(name: str) -> bool:
     """Whether this package brings the predictor."""
-    return name in _MODULES
+    return name in _OURS
 
 
 def get_predictor(name: str) -> PredictorLike:
@@ -88,9 +71,8 @@ def get_predictor(name: str) -> PredictorLike:
         SettingsError: There is none, naming near ones and all there are; or its package cannot be imported, or gives
             something that is no predictor.
     """
-    if name in _MODULES:
-        family: tuple[Predictor, ...] = import_module(_module_of(name)).FAMILY
-        return next(p for p in family if p.name == name)
+    if name in _OURS:
+        return _OURS[name]
     declared = _declared()
     if name in declared:
         return _load(declared[name])
@@ -112,7 +94,7 @@ def _declared() -> dict[str, metadata.EntryPoint]:
     """Entry points of other packages by name; a name that is taken is left out, with a warning."""
     found: dict[str, metadata.EntryPoint] = {}
     for entry in metadata.entry_points(group=GROUP):
-        taken = entry.name in _MODULES or entry.name in found
+        taken = entry.name in _OURS or entry.name in found
         if taken:
             logger.warning("predictor %s of package %s left out: the name is taken", entry.name, _package(entry))
         else:

@@ -32,7 +32,7 @@ from scipy import sparse
 from lm_eval_sts.evidence.evidence import Array, Profiles
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Measured, Predictor, alone
-from lm_eval_sts.predictors.similarity import Vectors, cosine_of_means, inner_products, mean_over_pairs
+from lm_eval_sts.predictors.statistics import Vectors, cosine_of_means, inner_products, mean_over_pairs
 
 _NOTHING = 1e-12
 """Below this share of the largest inner product all is rounding: vectors are float32, products have its square."""

@@ -44,7 +44,7 @@ import numpy.typing as npt
 from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Measured, Predictor, alone
-from lm_eval_sts.predictors.resampling import Statistic, ratio, resampled_weights
+from lm_eval_sts.predictors.statistics import Statistic, ratio, resampled_weights
 from lm_eval_sts.records import Category, SelectedFeatures, Selection
 
 Sums = Callable[[Profile, int], Any]

@@ -21,7 +21,7 @@ import numpy as np
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.evidence import Evidence
 from lm_eval_sts.predictors.base import Measured, Predictor
-from lm_eval_sts.predictors.resampling import ratio
+from lm_eval_sts.predictors.statistics import ratio
 
 
 def trial_run(steps: int) -> Predictor:

@@ -10,7 +10,7 @@ import numpy as np
 from lm_eval_sts.evidence.evidence import Evidence, Profiles, Question, Texts
 from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
-from lm_eval_sts.predictors.resampling import RESAMPLES, ratio, standard_error
+from lm_eval_sts.predictors.statistics import RESAMPLES, ratio, standard_error
 
 D_SAE, D_IN, DRAWS, N = 40, 12, 3, 6
 
@@ -96,7 +96,8 @@ def make_evidence(sft: Tokens = SFT, domains: Mapping[str, Tokens] = DOMAINS, **
         tuple((2 * k, 2 * k + 1) for k in range(len(sft.shown))),
         {name: tokens.profile(name) for name, tokens in domains.items()},
     )
-    made = Evidence(Texts((), {}, {}), N, 7, {"profiles": profiles, "unaligned": UNALIGNED})
+    asked = {name: (Question("", ""),) * len(tokens.h) for name, tokens in domains.items()}
+    made = Evidence(Texts((), asked, {}), N, 7, {"profiles": profiles, "unaligned": UNALIGNED})
     return changed(made, **changes)
 
 

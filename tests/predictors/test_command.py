@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from lm_eval_sts.commands import predictors as command
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.predictors.base import category_of
-from lm_eval_sts.predictors.registry import _MODULES, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
+from lm_eval_sts.predictors.registry import _OURS, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
 from tests.messages import says
 
 
@@ -38,7 +38,7 @@ def test_the_list_names_all_with_target_needs_and_default(run):
         assert predictor.cost.split()[0] in line and predictor.source.split()[0] in line
 
 
-@pytest.mark.parametrize("name", _MODULES)
+@pytest.mark.parametrize("name", _OURS)
 def test_one_is_described_with_its_formula(run, name):
     text = run(name)
     predictor = get_predictor(name)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lm_eval_sts.predictors.base import mean_of
-from lm_eval_sts.predictors.resampling import resampled_weights, standard_error
+from lm_eval_sts.predictors.statistics import resampled_weights, standard_error
 from tests.predictors.made import ratio_standard_error
 
 
