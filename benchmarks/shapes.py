@@ -171,23 +171,7 @@ def build_sae(shape: Shape, architecture: str, model: PreTrainedModel, point: Ho
     else:
         sae = StandardSAE(StandardSAEConfig(**sizes))
     sae.eval().requires_grad_(False)
-    loaded = LoadedSae(
-        sae=sae,
-        id=f"random {architecture}",
-        release=None,
-        sae_id=None,
-        hook_name=point.name,
-        d_in=point.width,
-        d_sae=shape.d_sae,
-        architecture=architecture,
-        model_name=None,
-        neuronpedia_id=None,
-        context_size=None,
-        prepend_bos=None,
-        centered=False,
-        center_input=False,
-        warnings=(),
-    )
+    loaded = LoadedSae(sae, f"random {architecture}", point.name)
     ids = build_queries(4, 0, model, seed=2)
     x = Reader(model, point, loaded).activations([q.plain for q in ids], Prefix(0, None)).flatten(0, 1).float()
     cut = (x @ sae.W_enc).topk(min(L0, shape.d_sae // 4), dim=-1).values[:, -1].mean()

@@ -32,6 +32,8 @@ _ROOMS: Final = {
     "evidence.tuned_models": "harness.tuned_models",
     "features.answer_gradients": "features.response",
     "finetuning.output_folder": "finetuning.claims outcomes.claims",
+    "features.sae_directory": "features.model_names",
+    "finetuning.claims": "outcomes.claims",
     "finetuning.finetune": "outcomes.finetune",
     "finetuning.hardware": "outcomes.hardware",
     "finetuning.recipes": "outcomes.recipes",

@@ -73,32 +73,18 @@ def run_sae(model: Model, settings: ReadSettings) -> RunSae:
         StsError: It cannot be found, or does not fit the model.
     """
     if settings.sae is not None:
-        return load_run_sae(model, settings.sae, settings.hook_name)
+        return attach(model, named_sae(settings.sae, settings.hook_name))
     choice = find_sae(model.name, model.n_layers, layer=settings.layer)
-    loaded = load_run_sae(model, f"{choice.release}/{choice.sae_id}", settings.hook_name)
-    return replace(loaded, chosen_because=choice.why)
-
-
-def load_run_sae(model: Model, spec: str, hook_name: str | None = None) -> RunSae:
-    """Loads an SAE for the model.
-
-    Args:
-        model: The model.
-        spec: ``release/sae_id`` of SAELens, a shipped name, or a local folder.
-        hook_name: Its hook point, where its metadata name none or a wrong one.
-
-    Raises:
-        StsError: It cannot be found, or does not fit the model.
-    """
-    return attach(model, named_sae(spec, hook_name))
+    loaded = named_sae(f"{choice.release}/{choice.sae_id}", settings.hook_name)
+    return replace(attach(model, loaded), chosen_because=choice.why)
 
 
 def named_sae(spec: str, hook_name: str | None = None) -> LoadedSae:
     """Loads an SAE under the name that records call it by.
 
     Args:
-        spec: As of :func:`load_run_sae`.
-        hook_name: As of :func:`load_run_sae`.
+        spec: ``release/sae_id`` of SAELens, a shipped name, or a local folder.
+        hook_name: Its hook point, where its metadata name none or a wrong one.
 
     Raises:
         SaeError: It cannot be found or used.

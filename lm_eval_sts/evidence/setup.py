@@ -11,7 +11,7 @@ from lm_eval_sts.data import SftSet
 from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.evidence.saes import RunSae, attach, load_run_sae, run_sae
+from lm_eval_sts.evidence.saes import RunSae, attach, named_sae, run_sae
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.queries import Query
@@ -78,7 +78,7 @@ class Setup:
         Raises:
             StsError: One cannot be found, or does not fit the model.
         """
-        return [load_run_sae(self.model, spec) for spec in self.settings.more_saes]
+        return [attach(self.model, named_sae(spec)) for spec in self.settings.more_saes]
 
     @cached_property
     def chat_template(self) -> str | None:

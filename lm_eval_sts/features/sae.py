@@ -1,16 +1,14 @@
 """Loading an SAE through SAELens, and encoding activations with it in float32.
 
-The SAE's own arithmetic is SAELens' (``SAE.encode``, with the activation
-normalisation that it applies there). What is added: float32, the mean-free
-stream for SAEs that were trained on it, and errors that say what to do.
+The SAE's own arithmetic is SAELens' (``SAE.encode``, with the activation normalisation that it applies there). What is
+added: float32, the mean-free stream for SAEs that were trained on it, and errors that say what to do.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +17,8 @@ from torch import Tensor
 
 from lm_eval_sts.errors import SaeError
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point, uses_layer_norm
-from lm_eval_sts.features.model_names import same_model
-from lm_eval_sts.features.sae_source import HubSource, load_from_source, parse_spec
+from lm_eval_sts.features.sae_directory import same_model
+from lm_eval_sts.features.sae_source import load_named
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -31,42 +29,52 @@ _ROWS_A_TIME = 4096
 
 @dataclass(frozen=True)
 class LoadedSae:
-    """An SAE ready to encode, and where it comes from.
+    """An SAE ready to encode.
 
     Attributes:
-        sae: SAELens' module, in float32, in eval mode.
+        sae: SAELens' module, in float32, in eval mode; its configuration and metadata are in ``sae.cfg``.
         id: what it was asked for by: ``release/sae_id``, or the folder.
-        release: SAELens release or hub repository; None for a local folder.
-        sae_id: the id in the release; None for a local folder.
         hook_name: the hook point whose activations it encodes.
-        d_in: width of those activations.
-        d_sae: number of features.
-        architecture: SAELens' word for its kind (``standard``, ``jumprelu``, ...).
-        model_name: the model it was trained on, by its metadata; None if unknown.
-        neuronpedia_id: its id on Neuronpedia; None if unknown.
-        context_size: tokens in the texts it was trained on; None if unknown.
-        prepend_bos: whether those texts began with BOS; None if unknown.
-        centered: whether it was trained on the mean-free stream of a LayerNorm model
-            (``center_writing_weights`` in its metadata).
         center_input: whether :meth:`encode` removes the mean; see :meth:`for_model`.
         warnings: what the user should know about this SAE, one sentence each.
     """
 
     sae: SAE[Any]
     id: str
-    release: str | None
-    sae_id: str | None
     hook_name: str
-    d_in: int
-    d_sae: int
-    architecture: str
-    model_name: str | None
-    neuronpedia_id: str | None
-    context_size: int | None
-    prepend_bos: bool | None
-    centered: bool
-    center_input: bool
-    warnings: tuple[str, ...]
+    center_input: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def d_in(self) -> int:
+        """Width of the activations."""
+        return int(self.sae.cfg.d_in)
+
+    @property
+    def d_sae(self) -> int:
+        """Number of features."""
+        return int(self.sae.cfg.d_sae)
+
+    @property
+    def architecture(self) -> str:
+        """SAELens' word for its kind (``standard``, ``jumprelu``, ...)."""
+        return str(self.sae.cfg.architecture())
+
+    @property
+    def model_name(self) -> str | None:
+        """The model it was trained on, by its metadata; None if unknown."""
+        return _text(self.sae.cfg.metadata.model_name)
+
+    @property
+    def neuronpedia_id(self) -> str | None:
+        """Its id on Neuronpedia; None if unknown."""
+        return _text(self.sae.cfg.metadata.neuronpedia_id)
+
+    @property
+    def centered(self) -> bool:
+        """Whether it was trained on the mean-free stream of a LayerNorm model (``center_writing_weights``)."""
+        trained_with = self.sae.cfg.metadata.model_from_pretrained_kwargs
+        return isinstance(trained_with, dict) and trained_with.get("center_writing_weights") is True
 
     @cached_property
     def content_hash(self) -> str:
@@ -87,7 +95,7 @@ class LoadedSae:
         LayerNorm models alone and on what is written to the stream: not on ``z``.
         """
         center = self.centered and not self.hook_name.endswith("hook_z") and uses_layer_norm(model)
-        return dataclasses.replace(self, center_input=center)
+        return replace(self, center_input=center)
 
     def encode(self, x: Tensor) -> Tensor:
         """Features of activations.
@@ -107,71 +115,43 @@ class LoadedSae:
             return features.to_dense() if features.is_sparse else features
 
 
-def load_sae(spec: str, *, device: str | torch.device = "cpu", hook_name: str | None = None) -> LoadedSae:
-    """Loads an SAE in float32.
+def load_sae(spec: str, *, hook_name: str | None = None) -> LoadedSae:
+    """Loads an SAE in float32, on the CPU.
 
     Args:
-        spec: ``release/sae_id`` as SAELens knows them (the release may be a hub repository), or
-            a local folder that ``SAE.load_from_disk`` takes.
-        device: where the SAE goes.
+        spec: ``release/sae_id`` as SAELens knows them (the release may be a hub repository), or a local folder that
+            ``SAE.load_from_disk`` takes.
         hook_name: the hook point, if its metadata has none or another is meant.
 
     Raises:
         SaeError: if it cannot be found, downloaded or used; the message says what to do.
     """
-    source = parse_spec(spec)
-    sae = load_from_source(source, str(device))
-    loaded = wrap_sae(sae, source.id, device=device, hook_name=hook_name)
-    if isinstance(source, HubSource):
-        return dataclasses.replace(loaded, release=source.release, sae_id=source.sae_id)
-    return loaded
+    return wrap_sae(*load_named(spec), hook_name=hook_name)
 
 
-def wrap_sae(
-    sae: SAE[Any], name: str, *, device: str | torch.device = "cpu", hook_name: str | None = None
-) -> LoadedSae:
-    """Makes an SAE of SAELens ready to encode, in float32.
+def wrap_sae(sae: SAE[Any], name: str, *, hook_name: str | None = None) -> LoadedSae:
+    """Makes an SAE of SAELens ready to encode, in float32, on the CPU.
 
     Args:
         sae: The SAE; it is moved and converted in place.
         name: What messages and records call it.
-        device: Where it goes.
         hook_name: The hook point, if its metadata has none or another is meant.
 
     Raises:
         SaeError: It cannot encode single tokens of raw activations, or names no hook point.
     """
-    sae = sae.to(device=str(device), dtype=torch.float32).eval().requires_grad_(False)
+    sae = sae.to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
     _check_finite(sae, name)
-    metadata = sae.cfg.metadata
-    hook = hook_name or metadata.hook_name
+    hook = hook_name or sae.cfg.metadata.hook_name
     if not hook:
         raise SaeError(
             f"SAE {name!r}: its metadata names no hook point: give the setting `hook_name`, "
             "for example blocks.25.hook_resid_post"
         )
-    architecture = sae.cfg.architecture()
     # The flattened z [tokens, heads * d_head] is what the reader gives; SAELens would ask for four axes.
     sae.turn_off_forward_pass_hook_z_reshaping()
-    trained_with = metadata.model_from_pretrained_kwargs
-    centered = isinstance(trained_with, dict) and trained_with.get("center_writing_weights") is True
-    return LoadedSae(
-        sae=sae,
-        id=name,
-        release=None,
-        sae_id=None,
-        hook_name=str(hook),
-        d_in=int(sae.cfg.d_in),
-        d_sae=int(sae.cfg.d_sae),
-        architecture=architecture,
-        model_name=_text(metadata.model_name),
-        neuronpedia_id=_text(metadata.neuronpedia_id),
-        context_size=metadata.context_size if isinstance(metadata.context_size, int) else None,
-        prepend_bos=metadata.prepend_bos if isinstance(metadata.prepend_bos, bool) else None,
-        centered=centered,
-        center_input=centered and not str(hook).endswith("hook_z"),
-        warnings=tuple(_usable(sae, name, architecture)),
-    )
+    loaded = LoadedSae(sae, name, str(hook), warnings=tuple(_usable(sae, name)))
+    return replace(loaded, center_input=loaded.centered and not loaded.hook_name.endswith("hook_z"))
 
 
 def _check_finite(sae: SAE[Any], name: str) -> None:
@@ -192,9 +172,9 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _usable(sae: SAE[Any], name: str, architecture: str) -> list[str]:
+def _usable(sae: SAE[Any], name: str) -> list[str]:
     """Refuses SAEs that cannot encode single tokens of raw activations; gives warnings."""
-    if architecture == "temporal":
+    if sae.cfg.architecture() == "temporal":
         raise SaeError(
             f"SAE {name!r} is temporal: it encodes whole texts, not single tokens; use an SAE of another kind"
         )
@@ -245,9 +225,9 @@ def check_sae(
     """
     point = point or resolve_hook_point(model, sae.hook_name)
     if point.width != sae.d_in:
-        trained_on = f" (trained on {sae.model_name})" if sae.model_name else ""
+        whose = f" (trained on {sae.model_name})" if sae.model_name else ""
         raise SaeError(
-            f"SAE {sae.id!r}{trained_on} takes activations of width {sae.d_in}, but {model_name} has width "
+            f"SAE {sae.id!r}{whose} takes activations of width {sae.d_in}, but {model_name} has width "
             f"{point.width} at {sae.hook_name}: take an SAE of this model, or correct the setting `hook_name`"
         )
     found = list(sae.warnings)
@@ -255,8 +235,9 @@ def check_sae(
         found.append(
             f"SAE {sae.id} was trained on {sae.model_name}, the model is {model_name}: its features may not fit"
         )
-    if sae.context_size is not None and longest is not None and longest > sae.context_size:
-        found.append(f"SAE {sae.id} was trained on texts of {sae.context_size} tokens, prompts here reach {longest}")
+    trained_on = sae.sae.cfg.metadata.context_size
+    if isinstance(trained_on, int) and longest is not None and longest > trained_on:
+        found.append(f"SAE {sae.id} was trained on texts of {trained_on} tokens, prompts here reach {longest}")
     if sae.centered and not uses_layer_norm(model):
         found.append(
             f"SAE {sae.id} says it was trained on centered activations, but {model_name} has no LayerNorm: "

@@ -1,4 +1,8 @@
-"""Which published SAE fits a model: a fixed rule over the directory that SAELens ships."""
+"""Which published SAE fits a model: a fixed rule over the directory that SAELens ships.
+
+Whether two names mean the same model (hub ids, TransformerLens aliases, cache folders) serves for warnings and for this
+look-up; nothing is computed from a name.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lm_eval_sts.errors import SaeError
-from lm_eval_sts.features.model_names import ModelName, name_parts, parse_model_name, same_model, tuning_of
 
 if TYPE_CHECKING:
     from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 
 _DEPTH = 0.75
-"""Where in the model to read, as a part of its layers. The paper reads at 0.76 to 0.93 (METHOD: layer 25 of
-32, 31 of 42, 25 of 28); three quarters is where released SAEs are to be found for most models."""
+"""Where in the model to read, as a part of its layers. The paper reads at 0.76 to 0.93 (layer 25 of 32, 31 of 42, 25 of
+28); three quarters is where released SAEs are to be found for most models."""
 
 _LEAST_WIDTH = 2.0**14
 
@@ -34,6 +37,26 @@ _WIDTH = (
     (re.compile(r"hook_resid_\w+_(\d{3,})"), float),
 )
 _L0 = re.compile(r"(?:^|[^a-z0-9])l0?[_-](\d+)(?:$|[^a-z0-9])")
+_CACHE_FOLDER = re.compile(r"models--(?:[^/\\]+--)?([^/\\]+)")
+_INSTRUCT = ("it", "instruct", "chat")
+_BASE = ("pt", "base")
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model's name in parts.
+
+    Attributes:
+        family: lower-case name without organisation and without ``-it``, ``-Instruct``, ``-pt``, ``-Base``.
+        tuning: ``instruct`` or ``base`` as far as the name says; "" where it says neither.
+    """
+
+    family: str
+    tuning: str
+
+    def __str__(self) -> str:
+        """The short name."""
+        return f"{self.family} ({self.tuning})" if self.tuning else self.family
 
 
 @dataclass(frozen=True)
@@ -199,3 +222,49 @@ def _no_match(model_name: str, wanted: ModelName, entries: list[_Entry]) -> str:
         f"SAELens' directory has no residual-stream SAE for {model_name} ({listed}): pass one with "
         '--metadata \'{"sts": {"sae": "release/sae_id"}}\' (or a local folder), or train one with SAELens'
     )
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    from transformer_lens.supported_models import MODEL_ALIASES
+
+    return {alias.lower(): official for official, aliases in MODEL_ALIASES.items() for alias in aliases}
+
+
+def name_parts(text: str) -> list[str]:
+    """Lower-case words and numbers of a name: ``gemma-scope-9b-it`` to ``gemma, scope, 9b, it``."""
+    return [part for part in re.split(r"[^a-z0-9.]+", text.lower()) if part]
+
+
+def tuning_of(text: str) -> str:
+    """``instruct`` or ``base`` if a part of a name says so, else ""."""
+    parts = name_parts(text)
+    if any(part in _INSTRUCT for part in parts):
+        return "instruct"
+    return "base" if any(part in _BASE for part in parts) else ""
+
+
+def parse_model_name(name: str) -> ModelName:
+    """Takes a model's name apart.
+
+    Args:
+        name: a hub id, a TransformerLens alias, a local folder or a folder of the hub cache.
+    """
+    folder = _CACHE_FOLDER.search(name)
+    short = folder[1] if folder else name.rstrip("/\\")
+    official = _aliases().get(short.lower(), short)
+    parts = name_parts(official.replace("\\", "/").rpartition("/")[2])
+    # Llama 3 is published both as Meta-Llama-3-8B and as Llama-3.1-8B.
+    if parts[:2] == ["meta", "llama"]:
+        parts = parts[1:]
+    family = [part for part in parts if part not in (*_INSTRUCT, *_BASE, "hf")]
+    return ModelName("-".join(family), tuning_of("-".join(parts)))
+
+
+def same_model(one: str, other: str) -> bool:
+    """Whether two names can mean the same model: ``gemma-2-9b-it`` and ``google/gemma-2-9b-it``."""
+    first, second = parse_model_name(one), parse_model_name(other)
+    # Gemma calls its base models both gemma-3-270m and gemma-3-4b-pt; Qwen3-8B is not Qwen3-8B-Base.
+    spelled_base = {tuning_of(one), tuning_of(other)} == {"", "base"}
+    says_pt = "pt" in name_parts(one) + name_parts(other)
+    return first.family == second.family and (first.tuning == second.tuning or (spelled_base and says_pt))

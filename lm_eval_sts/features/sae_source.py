@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_eval_sts.errors import SaeError
 
@@ -21,8 +20,7 @@ _HOW_TO_LIST = (
 )
 
 
-@dataclass(frozen=True)
-class HubSource:
+class HubSource(NamedTuple):
     """An SAE on the hub, downloaded or in the local hub cache.
 
     Attributes:
@@ -33,29 +31,8 @@ class HubSource:
     release: str
     sae_id: str
 
-    @property
-    def id(self) -> str:
-        """``release/sae_id``."""
-        return f"{self.release}/{self.sae_id}"
 
-
-@dataclass(frozen=True)
-class LocalSource:
-    """An SAE in a local folder.
-
-    Attributes:
-        folder: the folder with cfg.json and the weights.
-    """
-
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        """The folder as it was given."""
-        return str(self.folder)
-
-
-def parse_spec(spec: str) -> HubSource | LocalSource:
+def parse_spec(spec: str) -> HubSource | Path:
     """Reads what a user gives as an SAE.
 
     Args:
@@ -67,7 +44,7 @@ def parse_spec(spec: str) -> HubSource | LocalSource:
     spec = spec.strip()
     folder = Path(spec).expanduser()
     if spec and folder.is_dir():
-        return _local(spec, folder)
+        return _checked(spec, folder)
     if spec.startswith((".", "~", os.sep)) or folder.is_absolute():
         raise SaeError(f"SAE folder {spec!r} does not exist")
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
@@ -95,7 +72,7 @@ def _longest_prefix(spec: str, names: Iterable[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def _local(spec: str, folder: Path) -> LocalSource:
+def _checked(spec: str, folder: Path) -> Path:
     from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 
     for name in (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME):
@@ -103,7 +80,7 @@ def _local(spec: str, folder: Path) -> LocalSource:
             inside = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(SAE_CFG_FILENAME))
             hint = f" (there is one in {', '.join(inside[:3])})" if inside and name == SAE_CFG_FILENAME else ""
             raise SaeError(f"SAE folder {spec!r} has no {name}{hint}: give a folder written by SAELens' save_model")
-    return LocalSource(folder)
+    return folder
 
 
 def _in_release(release: str, sae_id: str, known: list[str]) -> HubSource:
@@ -137,38 +114,42 @@ def _in_repository(repository: str, path: str) -> HubSource:
     raise SaeError(f"repository {repository!r} has no SAE {path!r} that SAELens knows; near: {', '.join(near)}")
 
 
-def load_from_source(source: HubSource | LocalSource, device: str) -> SAE[Any]:
-    """Loads an SAE with SAELens, in float32.
+def load_named(spec: str) -> tuple[SAE[Any], str]:
+    """Loads an SAE with SAELens, in float32, on the CPU.
 
     Args:
-        source: where it is.
-        device: where it goes.
+        spec: as of :func:`parse_spec`.
+
+    Returns:
+        The SAE, and what it is called: ``release/sae_id``, or its folder.
 
     Raises:
         SaeError: if it cannot be loaded, for whatever reason.
     """
     from sae_lens import SAE
 
+    source = parse_spec(spec)
+    name = "/".join(source) if isinstance(source, HubSource) else str(source)
     try:
-        if isinstance(source, LocalSource):
-            return SAE.load_from_disk(source.folder, device=device, dtype="float32")
-        return SAE.from_pretrained(source.release, source.sae_id, device=device, dtype="float32")
+        if isinstance(source, HubSource):
+            return SAE.from_pretrained(*source, device="cpu", dtype="float32"), name
+        return SAE.load_from_disk(source, device="cpu", dtype="float32"), name
     except Exception as error:  # the loaders raise whatever their parsers and the network raise
-        raise SaeError(_explain(source, error)) from error
+        raise SaeError(_explain(name, error, is_folder=isinstance(source, Path))) from error
 
 
-def _explain(source: HubSource | LocalSource, error: Exception) -> str:
+def _explain(name: str, error: Exception, *, is_folder: bool) -> str:
     import httpx
     import requests
     from huggingface_hub import errors
 
     message = shorten(str(error), 300, placeholder=" …") or "no message"
     detail = f"{type(error).__name__}: {message}"
-    if isinstance(source, LocalSource):
-        return f"SAE folder {source.id!r} cannot be loaded ({detail}): is it one that SAELens' save_model wrote?"
+    if is_folder:
+        return f"SAE folder {name!r} cannot be loaded ({detail}): is it one that SAELens' save_model wrote?"
     if isinstance(error, errors.GatedRepoError):
         return (
-            f"SAE {source.id!r} is in a gated repository: accept its terms on the hub and log in with "
+            f"SAE {name!r} is in a gated repository: accept its terms on the hub and log in with "
             f"`hf auth login` ({detail})"
         )
     offline = (
@@ -181,14 +162,14 @@ def _explain(source: HubSource | LocalSource, error: Exception) -> str:
     )
     if isinstance(error, offline):
         return (
-            f"SAE {source.id!r} is not in the local hub cache and cannot be downloaded ({detail}): unset "
+            f"SAE {name!r} is not in the local hub cache and cannot be downloaded ({detail}): unset "
             "HF_HUB_OFFLINE or connect to the network, copy the repository into the cache (HF_HOME), or give "
             "a local folder written by SAELens' save_model"
         )
     missing = (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError)
     if isinstance(error, missing):
         return (
-            f"SAE {source.id!r} is not on the hub as a SAELens SAE ({detail}): give release/sae_id, "
+            f"SAE {name!r} is not on the hub as a SAELens SAE ({detail}): give release/sae_id, "
             f"org/repository/path, or a local folder; {_HOW_TO_LIST}"
         )
-    return f"SAE {source.id!r} cannot be loaded ({detail})"
+    return f"SAE {name!r} cannot be loaded ({detail})"

@@ -68,12 +68,7 @@ def test_standard(tmp_path, subtract):
     torch.testing.assert_close(features, relu(some(), w, subtract=subtract))
     assert (features.dtype, features.requires_grad) == (torch.float32, False)
     assert (sae.d_in, sae.d_sae, sae.architecture) == (WIDTH, D_SAE, "standard")
-    assert (sae.hook_name, sae.model_name, sae.release, sae.centered) == (
-        "blocks.2.hook_resid_post",
-        "tiny",
-        None,
-        False,
-    )
+    assert (sae.hook_name, sae.model_name, sae.centered) == ("blocks.2.hook_resid_post", "tiny", False)
 
 
 def test_topk(tmp_path):
@@ -188,8 +183,8 @@ def test_a_saelens_release(hub_cache):
     )
     sae = load_sae("llama-3-8b-it-res-jh/blocks.25.hook_resid_post")
     assert sae.id == "llama-3-8b-it-res-jh/blocks.25.hook_resid_post"
-    assert (sae.release, sae.sae_id) == ("llama-3-8b-it-res-jh", "blocks.25.hook_resid_post")
-    assert (sae.hook_name, sae.context_size, sae.prepend_bos) == ("blocks.25.hook_resid_post", 1024, True)
+    metadata = sae.sae.cfg.metadata
+    assert (sae.hook_name, metadata.context_size, metadata.prepend_bos) == ("blocks.25.hook_resid_post", 1024, True)
     torch.testing.assert_close(sae.encode(some()), relu(some(), w))
     # The same SAE by its repository: the release adds its metadata.
     by_repository = load_sae("Juliushanhanhan/llama-3-8b-it-res/blocks.25.hook_resid_post")
@@ -201,7 +196,7 @@ def test_a_repository_that_is_no_release(hub_cache):
     w = weights()
     write(hub_cache("someone/my-saes") / "layer_2" / "wide", w, architecture="topk", k=3)
     sae = load_sae("someone/my-saes/layer_2/wide")
-    assert (sae.release, sae.sae_id) == ("someone/my-saes", "layer_2/wide")
+    assert sae.id == "someone/my-saes/layer_2/wide"
     assert int((sae.encode(some()) > 0).sum(-1).max()) <= 3
 
 
@@ -249,7 +244,7 @@ def test_a_gemma_scope_release(hub_cache):
     # 2 · 1 + 0.25; then 2 - 2 + 0.25 and 3 · 1, both below their thresholds.
     assert features.nonzero().tolist() == [[0, 11]]
     assert float(features[0, 11]) == 2.25
-    assert (sae.sae_id, sae.d_in, sae.d_sae) == ("layer_19/width_16k/average_l0_137", d_in, d_sae)
+    assert (sae.d_in, sae.d_sae) == (d_in, d_sae)
     assert (sae.hook_name, sae.model_name, sae.centered) == ("blocks.19.hook_resid_post", "gemma-2-2b", False)
 
 
