@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -12,7 +12,7 @@ import numpy as np
 from lm_eval_sts.errors import PromptError, SettingsError
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.evidence.settings import ReadSettings
-from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
+from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer, within_budget
 from lm_eval_sts.features.sft_queries import DEMONSTRATION_SHARE
 from lm_eval_sts.records import BenchmarkRef
 
@@ -172,35 +172,33 @@ def domain_queries(
     notes: list[str] = []
     demonstrations = _fitting(domain, docs[0][1], options, tokenize, context, notes)
     draws = _orders(demonstrations, settings.demo_draws, seed)
-    queries: list[Query] = []
-    prompts: dict[int, Prompts] = {}
-    documents: list[Document] = []
-    total = over = 0
-    for number, doc in docs:
-        if total >= settings.domain_tokens:
-            break
-        text = Prompts(
-            f"{domain.name}/{doc.get('question_id', number)}",
-            domain.prompt(doc, options),
-            tuple(domain.prompt(doc, options, shown) for shown in draws),
-            domain.text(doc),
-        )
-        query = tokenize(text)
-        if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
-            over += 1
-            continue
-        queries.append(query)
-        prompts[number] = text
-        documents.append(doc)
-        total += len(query.scored)
+
+    def made() -> Iterator[tuple[tuple[int, Document], Prompts, Query]]:
+        for number, doc in docs:
+            text = Prompts(
+                f"{domain.name}/{doc.get('question_id', number)}",
+                domain.prompt(doc, options),
+                tuple(domain.prompt(doc, options, shown) for shown in draws),
+                domain.text(doc),
+            )
+            yield (number, doc), text, tokenize(text)
+
+    found, over = within_budget(made(), settings.domain_tokens, context)
     if over:
         notes.append(f"{domain.name}: {over} questions did not fit the model's {context}-token context: left out")
-    if not queries:
+    if not found:
         raise PromptError(
             f"{domain.label}: none of {len(docs)} questions fits the model's context of {context} tokens together "
             f"with {len(demonstrations)} demonstrations: lower domain_demos or use a model with a longer context"
         )
-    return DomainQueries(domain, queries, prompts, documents, demonstrations, tuple(notes))
+    return DomainQueries(
+        domain,
+        queries=[query for _, _, query in found],
+        prompts={number: text for (number, _), text, _ in found},
+        documents=[doc for (_, doc), _, _ in found],
+        demonstrations=demonstrations,
+        notes=tuple(notes),
+    )
 
 
 def _fitting(

@@ -1,23 +1,24 @@
 """Queries: one text without and with demonstrations, tokenised and aligned.
 
-A query's tokens are scored twice, once as the prompt's only content and once
-after demonstrations. Both readings must cover exactly the same tokens, so the
-scored tokens are taken from the longest token suffix that all prompts of the
-query share. (The paper leaves open which tokens; its reference code compares
-different ones, see :mod:`lm_eval_sts.features.unaligned`.)
+A query's tokens are scored twice, once as the prompt's only content and once after demonstrations. Both readings must
+cover exactly the same tokens, so the scored tokens are taken from the longest token suffix that all prompts of the
+query share. (The paper leaves open which; its reference code compares different ones, see
+:mod:`lm_eval_sts.features.unaligned`.)
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from lm_eval_sts.errors import PromptError
+
+T = TypeVar("T")
 
 TokensRule = Literal["suffix", "content", "last", "special"]
 """``suffix``: the aligned suffix without special tokens; ``content``: of these only the tokens of the
@@ -96,6 +97,27 @@ class Query:
         return spans
 
 
+def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:
+    """What an outsider needs to recompute a score: the prompts with demonstrations, and which tokens are scored.
+
+    For the domains' questions it stands in lm-eval's samples files, as the request's arguments. ``scored`` are
+    half-open ranges of positions in the plain prompt, special tokens included in the count; in context k the same
+    tokens stand ``context_tokens[k] - plain_tokens`` further on, but for the special tokens at the start
+    (``tokens: special``), which stand there in every prompt.
+    """
+    return {
+        "contexts": list(text.contexts),
+        "scored": query.scored_spans(),
+        "plain_tokens": len(query.plain),
+        "context_tokens": [len(ids) for ids in query.contexts],
+    }
+
+
+def prompt_line(text: Prompts, query: Query) -> dict[str, Any]:
+    """The same of one query of the SFT set: a line of ``prompts-….jsonl``, which the result file names."""
+    return {"name": text.name, "row_id": query.row_id, "plain": text.plain, **prompt_facts(text, query)}
+
+
 class QueryTokenizer:
     """Turns prompts into aligned queries.
 
@@ -171,6 +193,29 @@ class QueryTokenizer:
             )
         stop = start + len(prompts.content)
         return [p for p in scored if spans[p][0] < stop and spans[p][1] > start]
+
+
+def within_budget(
+    made: Iterable[tuple[T, Prompts, Query]], budget: int, context: int
+) -> tuple[list[tuple[T, Prompts, Query]], int]:
+    """What fits the context, until the budget is filled; and how many queries did not fit.
+
+    Args:
+        made: Queries with their prompts and what they are made of; taken only as far as the budget goes.
+        budget: Scored tokens.
+        context: The model's context length in tokens.
+    """
+    found, total, over = [], 0, 0
+    for item in made:
+        query = item[2]
+        if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
+            over += 1
+            continue
+        found.append(item)
+        total += len(query.scored)
+        if total >= budget:
+            break
+    return found, over
 
 
 def common_suffix(a: Sequence[int], b: Sequence[int]) -> int:

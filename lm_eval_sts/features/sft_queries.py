@@ -5,7 +5,7 @@ The demonstrations of a draw are the same for every query, and no query is a dem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import DatasetError, PromptError
 from lm_eval_sts.examples import Example, Message, fold_system, holds, shown
-from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer
+from lm_eval_sts.features.queries import Prompts, Query, QueryTokenizer, within_budget
 
 DEMONSTRATION_SHARE = 3 / 4
 """Share of the model's context that demonstrations may fill together."""
@@ -120,16 +120,24 @@ def sft_queries(
         )
     drawn = _draw(pool, demos, draws, generator)
     demonstrated = {row for rows in drawn for row in rows}
-    found, over = _fill_budget(
-        [row for row in order if row not in demonstrated],
-        examples,
-        drawn,
-        render_row,
-        tokenize,
-        budget,
-        context,
-        response,
-    )
+
+    def made() -> Iterator[tuple[int, Prompts, Query]]:
+        before = [conversation(examples[d] for d in rows) for rows in drawn]
+        for row in order:
+            if row in demonstrated:
+                continue
+            turns = _turns(examples[row])[:-1]
+            prompt = render_row(row, turns)
+            contexts = [render_row(row, [*shows, *turns]) for shows in before]
+            if response is None:
+                text = Prompts(f"sft/{row}", prompt, tuple(contexts), turns[-1].content)
+                yield row, text, tokenize(text)
+            else:
+                answer = response(examples[row])
+                text = Prompts(f"sft/{row}", prompt + answer, tuple(context + answer for context in contexts), answer)
+                yield row, text, tokenize(text).after(len(tokenize.encode(prompt)))
+
+    found, over = within_budget(made(), budget, context)
     if over:
         notes.append(
             f"{over} SFT queries did not fit the model's {context}-token context with their demonstrations: left out"
@@ -139,7 +147,7 @@ def sft_queries(
             f"no query of SFT set {sft_set.name} fits the model's context of {context} tokens together with {demos} "
             "demonstrations: lower sft_demos or use a model with a longer context"
         )
-    queries, prompts, rows = map(list, zip(*found, strict=True))
+    rows, prompts, queries = map(list, zip(*found, strict=True))
     notes += _incomplete(examples, rows, prompts, drawn)
     return SftQueries(queries, prompts, rows, drawn, tuple(notes))
 
@@ -177,38 +185,3 @@ def _draw(pool: list[int], demos: int, draws: int, generator: np.random.Generato
     if len(pool) >= demos * draws:
         return tuple(tuple(pool[k * demos : (k + 1) * demos]) for k in range(draws))
     return tuple(tuple(int(r) for r in generator.permutation(pool)[:demos]) for _ in range(draws))
-
-
-def _fill_budget(
-    rows: Sequence[int],
-    examples: Sequence[Example],
-    drawn: Sequence[Sequence[int]],
-    render: Callable[[int, Sequence[Message]], str],
-    tokenize: QueryTokenizer,
-    budget: int,
-    context: int,
-    response: Callable[[Example], str] | None,
-) -> tuple[list[tuple[Query, Prompts, int]], int]:
-    """What fits, with its row, until the budget is filled; and how many queries did not fit the context."""
-    found: list[tuple[Query, Prompts, int]] = []
-    total = over = 0
-    before = [conversation(examples[d] for d in rows) for rows in drawn]
-    for row in rows:
-        if total >= budget:
-            break
-        turns = _turns(examples[row])[:-1]
-        prompt = render(row, turns)
-        contexts = [render(row, [*demonstrations, *turns]) for demonstrations in before]
-        if response is None:
-            text = Prompts(f"sft/{row}", prompt, tuple(contexts), turns[-1].content)
-            query = tokenize(text)
-        else:
-            answer = response(examples[row])
-            text = Prompts(f"sft/{row}", prompt + answer, tuple(context + answer for context in contexts), answer)
-            query = tokenize(text).after(len(tokenize.encode(prompt)))
-        if max(len(query.plain), *(len(ids) for ids in query.contexts)) > context:
-            over += 1
-            continue
-        found.append((query, text, row))
-        total += len(query.scored)
-    return found, over

@@ -17,8 +17,8 @@ from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import check_names
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.read import read
-from lm_eval_sts.evidence.samples import prompt_facts
 from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.features.queries import prompt_facts
 from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
 from lm_eval_sts.harness.log import join_lm_eval_log
