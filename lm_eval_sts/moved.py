@@ -31,6 +31,7 @@ _ROOMS: Final = {
     "evidence.tuned_models": "harness.tuned_models",
     "features.answer_gradients": "features.response",
     "finetuning.output_folder": "finetuning.claims outcomes.claims",
+    "features.prefix_cache": "features.prefix_attention",
     "features.queries": "evidence.samples harness.samples",
     "features.sae_directory": "features.model_names",
     "finetuning.claims": "outcomes.claims",

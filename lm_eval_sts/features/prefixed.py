@@ -20,8 +20,7 @@ from transformers.cache_utils import Cache
 
 from lm_eval_sts.errors import ModelError, StsError
 from lm_eval_sts.features.adapters import inner_model
-from lm_eval_sts.features.prefix_attention import attending_apart, possible
-from lm_eval_sts.features.prefix_cache import repeat_cache, repeatable
+from lm_eval_sts.features.prefix_cache import attending_apart, possible, repeat_cache, repeatable
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +41,11 @@ class Prefix:
     Attributes:
         length: Number of shared tokens.
         cache: Their key/value cache with a batch of one; None where ``length`` is 0.
-        apart: Whether prompts attend to it apart from their own tokens
-            (:mod:`lm_eval_sts.features.prefix_attention`).
+        apart: Whether prompts attend to it apart from their own tokens (:mod:`lm_eval_sts.features.prefix_cache`).
     """
 
-    length: int
-    cache: Cache | None
+    length: int = 0
+    cache: Cache | None = None
     apart: bool = False
 
 
@@ -103,6 +101,27 @@ class PrefixedModel:
             inputs["past_key_values"] = repeat_cache(prefix.cache, len(rest))
         return self.run(**inputs)
 
+    def logits_at(self, ids: Sequence[Sequence[int]], firsts: Sequence[int], prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """A model's logits, of few more tokens than are wanted where it can leave out the others.
+
+        Args:
+            ids: As of :meth:`__call__`; ``run`` gives logits.
+            firsts: The position of each row from which on logits are wanted.
+            prefix: Ends before these.
+
+        Returns:
+            Logits [rows, columns, vocabulary], and row and column of each wanted position, row after row: [places, 2].
+        """
+        wanted = [(r, p - prefix.length) for r, first in enumerate(firsts) for p in range(first, len(ids[r]))]
+        kept = sorted({p for _, p in wanted})
+        options = {}
+        if self.takes("logits_to_keep"):
+            options = {"logits_to_keep": torch.tensor(kept, device=self.input_device)}
+            column = {p: i for i, p in enumerate(kept)}
+            wanted = [(r, column[p]) for r, p in wanted]
+        logits = self(ids, prefix, **options)
+        return logits, torch.tensor(wanted, device=logits.device)
+
     def prefix(self, ids: Sequence[int], probe: Sequence[int]) -> Prefix:
         """Runs shared tokens.
 
@@ -114,7 +133,7 @@ class PrefixedModel:
             ModelError: The device's memory does not hold them, or the model has no such token.
         """
         if len(ids) < _SHORT_PREFIX:
-            return Prefix(0, None)
+            return Prefix()
         self.check_known([ids])
         cache = DynamicCache(config=self.model.config)
         inputs: dict[str, Any] = {
@@ -146,14 +165,14 @@ class PrefixedModel:
                 "this model's cache cannot be shared between prompts: the %d shared tokens are read for every one",
                 len(ids),
             )
-            return Prefix(0, None)
+            return Prefix()
         apart = replace(prefix, apart=True)
         return apart if possible(self.model, cache) and self._attends_apart(apart, ids, probe) else prefix
 
     def _agrees_with_whole_prompts(self, prefix: Prefix, ids: Sequence[int], probe: Sequence[int]) -> bool:
         """Whether the model's cache serves; looked at again only for longer prefixes, since it costs one whole run."""
         if len(ids) > _AGREED.get(self.model, 0):
-            if not self._agree(prefix, Prefix(0, None), ids, probe):
+            if not self._agree(prefix, Prefix(), ids, probe):
                 return False
             _AGREED[self.model] = len(ids)
         return True

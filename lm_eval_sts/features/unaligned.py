@@ -23,8 +23,6 @@ from lm_eval_sts.features.reader import Reader
 REFERENCE_ROWS = 10_000
 """Rows of each run that the reference code compares."""
 
-_WHOLE = Prefix(0, None)
-
 
 def unaligned_shift(reader: Reader, queries: Sequence[Query], rows: int = REFERENCE_ROWS) -> npt.NDArray[np.float64]:
     """Mean over rows r of (h_r − h'_r)², h from the plain run, h' from the run with demonstrations.
@@ -66,7 +64,7 @@ def _rows(reader: Reader, prompts: Sequence[Sequence[int]], limit: int) -> Tenso
     for ids in prompts:
         if total >= limit:
             break
-        parts.append(reader.activations([ids], _WHOLE)[0].float())
+        parts.append(reader.activations([ids], Prefix())[0].float())
         total += len(ids)
     found = torch.cat(parts)[:limit]
     if not bool(torch.isfinite(found).all()):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AttentionInterface
 
-from lm_eval_sts.features import prefix_attention
+from lm_eval_sts.features import prefix_cache
 from lm_eval_sts.features.hooks import resolve_hook_point
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import load_sae
@@ -69,7 +69,7 @@ def test_refused_where_it_gives_another_result(broken, sae, monkeypatch):
     def wrong(module, query, key, value, attention_mask, scaling=None, **kwargs):
         if broken == "raises":
             raise RuntimeError("shapes")
-        out, _ = prefix_attention._fused(query, *(t.repeat_interleave(2, dim=1) for t in (key, value)), is_causal=True)
+        out, _ = prefix_cache._fused(query, *(t.repeat_interleave(2, dim=1) for t in (key, value)), is_causal=True)
         return out.transpose(1, 2), None
 
     monkeypatch.setitem(AttentionInterface._global_mapping, "sts_shared_prefix", wrong)
