@@ -38,7 +38,7 @@ class Flops:
 def count(model: PreTrainedModel, point: HookPoint, sae: LoadedSae, queries: Sequence[Query]) -> Flops:
     """The floor of reading these queries, whose demonstrations all share (``blocks.{i}.hook_resid_post`` only)."""
     assert point.layer is not None
-    assert point.kind == "resid_post"
+    assert point.name.endswith("resid_post")
     blocks = find_blocks(model)[1][: point.layer + 1]
     weights = sum(m.weight.numel() for b in blocks for m in b.modules() if isinstance(m, nn.Linear))
     windows = _windows(model, len(blocks))

@@ -129,6 +129,9 @@ def test_a_circle_is_seen() -> None:
         ("from lm_eval_sts.microworld.build import build", "microworld/"),
         ("from lm_eval_sts.predictors.base import Profiles", "lm_eval_sts.evidence.evidence.Profiles"),
         ("from lm_eval_sts.predictors.scoring import Scored", "lm_eval_sts.predictors.predict"),
+        ("from lm_eval_sts.evidence.rehearsal import Rehearsal", "lm_eval_sts.evidence.losses"),
+        ("from lm_eval_sts.features.answers import AnsweredQuery", "lm_eval_sts.features.likelihood"),
+        ("import lm_eval_sts.features.decoder", "lm_eval_sts.features.answer_gradients"),
     ],
 )
 def test_what_moved_says_where(statement: str, place: str) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedModel
 
 from lm_eval_sts.evidence.domain import DomainQueries, Options
+from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.setup import Setup
-from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
+from lm_eval_sts.evidence.store import Store
+from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
 from lm_eval_sts.features.queries import Prompts, Query
-from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, tokenise
 
 
@@ -64,7 +68,40 @@ def question_ids(domain: DomainQueries) -> list[str]:
     ]
 
 
-def training_pairs(setup: Setup, rows: Sequence[int]) -> list[TrainingPair]:
+def read_continuations(
+    setup: Setup,
+    label: str,
+    store: Store,
+    continuations: Sequence[Continuation],
+    model: Callable[[], PreTrainedModel] | None = None,
+) -> Reading[Array]:
+    """Log-likelihoods of continuations, all in one go: what many share is run once.
+
+    Args:
+        setup: Model and settings.
+        label: What they are.
+        store: Where they are kept.
+        continuations: The continuations.
+        model: Makes another model with the same tokenizer, under which they are read.
+    """
+
+    def start() -> Callable[[slice], Array]:
+        reader = setup.model.likelihood(setup.settings.token_budget, model and model())
+        return lambda part: reader.log_likelihoods(continuations[part])
+
+    return Reading(
+        label,
+        store,
+        [continuation.row_id for continuation in continuations],
+        start,
+        Rows(),
+        chunk=None,
+        tokens=[len(continuation) for continuation in continuations],
+        sizes=[8] * len(continuations),
+    )
+
+
+def training_pairs(setup: Setup, rows: Sequence[int]) -> list[Continuation]:
     """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
 
     Of a conversation it is the last response that fits.
@@ -89,10 +126,6 @@ def training_pairs(setup: Setup, rows: Sequence[int]) -> list[TrainingPair]:
         learned = [label != IGNORED for label in example.labels]
         end = len(learned) - learned[::-1].index(True)
         ahead = learned[:end][::-1]
-        pairs.append(TrainingPair(example.input_ids[:end], end - ahead.index(False)))
+        first = end - ahead.index(False)
+        pairs.append(Continuation(tuple(example.input_ids[:first]), tuple(example.input_ids[first:end])))
     return pairs
-
-
-def pair_ids(pairs: Sequence[TrainingPair]) -> list[str]:
-    """What decides the tokens of each pair: their hash."""
-    return [hash_json([pair.ids, pair.first]) for pair in pairs]

@@ -1,17 +1,18 @@
-"""Gradients of the frozen model's losses on the SFT set and on the domains, as sketches."""
+"""Gradients of the frozen model's losses: with respect to its weights, as sketches, and to the SAE's activation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lm_eval_sts.evidence.answers import answered_queries, pair_ids, question_ids, training_pairs
+from lm_eval_sts.evidence.answers import answered_queries, question_ids, training_pairs
 from lm_eval_sts.evidence.domain import SFT, DomainQueries
-from lm_eval_sts.evidence.evidence import Array, Gradients
+from lm_eval_sts.evidence.evidence import AnswerGradients, Array, Gradients
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.setup import Queries, Setup
-from lm_eval_sts.features.backward import Floats, as_pair, n_scored
+from lm_eval_sts.features.answer_gradients import AnswerGradientReader, Decoder
+from lm_eval_sts.features.backward import Floats
 from lm_eval_sts.features.sketch import GradientSketcher
 
 
@@ -44,7 +45,7 @@ class GradientsKind(Kind):
         # Of the SFT set only sums are kept: a row for every chunk.
         self._sft = self._reading(
             SFT,
-            pair_ids(self._pairs),
+            [pair.row_id for pair in self._pairs],
             lambda: lambda part: self._sketcher.sketch(self._pairs[part]).sum(axis=0, keepdims=True),
         )
         self._domains = {
@@ -54,7 +55,7 @@ class GradientsKind(Kind):
 
     def evidence(self) -> Gradients:
         """The gradients' inner products."""
-        sft = self._sft.load().sum(axis=0) / sum(n_scored(pair) for pair in self._pairs)
+        sft = self._sft.load().sum(axis=0) / sum(len(pair.ids) for pair in self._pairs)
         toward, among = {}, {}
         for name, reading in self._domains.items():  # one domain's sketches at a time are enough for the memory
             questions = reading.load()
@@ -63,8 +64,8 @@ class GradientsKind(Kind):
 
     def _domain(self, domain: DomainQueries) -> Reading[Array]:
         def start() -> Callable[[slice], Floats]:
-            pairs = [as_pair(query) for query in answered_queries(self.setup.model, domain)]
-            return lambda part: self._sketcher.sketch(pairs[part])
+            right = [query.answered for query in answered_queries(self.setup.model, domain)]
+            return lambda part: self._sketcher.sketch(right[part])
 
         return self._reading(domain.name, question_ids(domain), start)
 
@@ -76,3 +77,41 @@ class GradientsKind(Kind):
         }
         store = self.setup.store(f"gradients-{label}", key, label)
         return Reading(f"gradients of {label}", store, ids, start, Rows(), sizes=[4 * sketcher.k] * len(ids))
+
+
+class AnswerGradientsKind(Kind):
+    """Those of every domain's questions: an :class:`AnswerGradients`. They do not depend on the SFT set."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._decoder = Decoder(setup.sae.sae)
+        self._reader = AnswerGradientReader(
+            setup.model.backward(setup.settings.token_budget), setup.sae.point, self._decoder
+        )
+
+    def plan(self, queries: Queries) -> list[Reading[Array]]:
+        """One reading for each domain."""
+        self._readings = {domain.name: self._reading(domain) for domain in queries.domains}
+        return list(self._readings.values())
+
+    def evidence(self) -> AnswerGradients:
+        """The gradients."""
+        found = {name: reading.load() for name, reading in self._readings.items()}
+        plain, decoded = ({name: part[:, i] for name, part in found.items()} for i in (0, 1))
+        return AnswerGradients(plain, decoded, self._decoder.rows)
+
+    def _reading(self, domain: DomainQueries) -> Reading[Array]:
+        setup, sae = self.setup, self.setup.sae.sae
+        key = {
+            "max_length": setup.model.context,
+            "gradient_at": setup.sae.point.name,
+            "scale": {"by": sae.sae.cfg.normalize_activations, "centred": sae.center_input},
+        }
+
+        def start() -> Callable[[slice], Any]:
+            asked = answered_queries(setup.model, domain)
+            prefix = self._reader.prefix(asked)
+            return lambda part: self._reader.read(asked[part], prefix)
+
+        store = setup.store(f"answer-gradients-{domain.name}", key, domain.name)
+        return Reading(f"answer gradients of {domain.name}", store, question_ids(domain), start, Rows())

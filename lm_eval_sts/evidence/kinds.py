@@ -24,7 +24,7 @@ _KINDS: Final = {
     "unaligned": "profiles:UnalignedKind",
     "losses": "losses:LossesKind",
     "gradients": "gradients:GradientsKind",
-    "answer_gradients": "answer_gradients:AnswerGradientsKind",
+    "answer_gradients": "gradients:AnswerGradientsKind",
     "trial_runs": "trial_runs:TrialRunsKind",
     "tuned": "tuned:TunedKind",
     "layers": "profiles:LayersKind",

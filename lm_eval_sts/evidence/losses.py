@@ -1,22 +1,28 @@
-"""How well the frozen model answers: log-likelihoods of a domain's options, alone and after SFT demonstrations."""
+"""How well the frozen model answers: log-likelihoods of a domain's options, alone and after SFT demonstrations.
+
+With SFT demonstrations before a domain's questions, ICL is a rehearsal of SFT.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from lm_eval_sts.evidence.answers import answered_alone, answered_queries, training_pairs
+from lm_eval_sts.evidence.answers import answered_alone, answered_queries, read_continuations, training_pairs
+from lm_eval_sts.evidence.domain import Document, DomainQueries
 from lm_eval_sts.evidence.evidence import Array, Losses
 from lm_eval_sts.evidence.kinds import Kind
-from lm_eval_sts.evidence.reading import Reading, Rows
-from lm_eval_sts.evidence.rehearsal import Rehearsal
-from lm_eval_sts.evidence.rendering import Opening, opening_of
+from lm_eval_sts.evidence.model import Model
+from lm_eval_sts.evidence.reading import Reading
+from lm_eval_sts.evidence.rendering import Opening, PromptOptions, opening_of
 from lm_eval_sts.evidence.setup import Queries
-from lm_eval_sts.evidence.store import Store
-from lm_eval_sts.features.likelihood import Continuation
+from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
+from lm_eval_sts.features.queries import common_suffix
+
+_JUNCTION = 16
+"""Tokens after an opening on which, beside its own, the tokens where the two meet may depend."""
 
 Planned = list[list[Continuation | None]]
 """Each question's right option after the SFT demonstrations of each draw, None where none fits: [draws][questions]."""
@@ -39,19 +45,15 @@ class LossesKind(Kind):
             for rows in queries.sft.demonstrations
         ]
         self._answered = {domain.name: answered_queries(setup.model, domain) for domain in queries.domains}
-        self._pairs = [
-            Continuation(pair.ids[:first], pair.ids[first:])
-            for pair in training_pairs(setup, queries.sft.rows)
-            if (first := max(pair.first, 1)) < len(pair.ids)  # nothing predicts a sequence's first token
-        ]
-        self._sft = self._reading("SFT responses", self._after, self._pairs)
+        self._pairs = training_pairs(setup, queries.sft.rows)
+        self._sft = read_continuations(setup, "SFT responses", self._after, self._pairs)
         self._options: dict[str, Reading[Array]] = {}
         self._rehearsed: dict[str, tuple[Planned, Reading[Array]]] = {}
         self._alone: dict[str, tuple[Planned, Reading[Array]]] = {}
         for domain in queries.domains:
             name, answered = domain.name, self._answered[domain.name]
             options = [Continuation(query.context, option) for query in answered for option in query.options]
-            self._options[name] = self._reading(name, self._base, options)
+            self._options[name] = read_continuations(setup, name, self._base, options)
             after_own = Rehearsal(setup.model, domain, answered, domain.demonstrations, setup.options)
             instead = Rehearsal(setup.model, domain, answered_alone(setup.model, domain), (), setup.options)
             self._rehearsed[name] = self._rehearse(name, after_own, openings)
@@ -65,9 +67,7 @@ class LossesKind(Kind):
         return Losses(
             options={name: self._options_of(name) for name in answered},
             gold={name: np.array([query.gold for query in of], dtype=np.int64) for name, of in answered.items()},
-            gold_tokens={
-                name: np.array([len(query.answer) for query in of], dtype=np.int64) for name, of in answered.items()
-            },
+            gold_tokens={name: np.array([len(query.answered.ids) for query in of]) for name, of in answered.items()},
             rehearsed={name: _placed(*planned) for name, planned in self._rehearsed.items()},
             alone={name: _placed(*planned) for name, planned in self._alone.items()},
             sft=self._sft.load(),
@@ -90,36 +90,17 @@ class LossesKind(Kind):
             openings: Of each draw its demonstrations, then all but the first, all but the first two, and so on.
         """
         found = [rehearsal.after(draw) for draw in openings]
-        shorter = sum(question.left_out > 0 for draw in found for question in draw)
-        without = sum(question.continuation is None for draw in found for question in draw)
+        shorter = sum(left_out > 0 for draw in found for _, left_out in draw)
+        without = sum(continuation is None for draw in found for continuation, _ in draw)
         if shorter:
             none = f", all of them before {without}" if without else ""
             self.notes.append(
                 f"{name}: {shorter} of {sum(map(len, found))} rehearsed questions did not fit the model's "
                 f"{self.setup.model.context}-token context: SFT examples were left out before them{none}"
             )
-        planned = [[question.continuation for question in draw] for draw in found]
+        planned = [[continuation for continuation, _ in draw] for draw in found]
         shown = [continuation for draw in planned for continuation in draw if continuation is not None]
-        return planned, self._reading(f"{name} after SFT examples", self._after, shown)
-
-    def _reading(self, label: str, store: Store, continuations: Sequence[Continuation]) -> Reading[Array]:
-        """Log-likelihoods of continuations, all in one go: what many share is run once."""
-        setup = self.setup
-
-        def start() -> Callable[[slice], Array]:
-            reader = setup.model.likelihood(setup.settings.token_budget)
-            return lambda part: reader.log_likelihoods(continuations[part])
-
-        return Reading(
-            label,
-            store,
-            [_token_hash(continuation) for continuation in continuations],
-            start,
-            Rows(),
-            chunk=None,
-            tokens=[len(c.context) + len(c.ids) for c in continuations],
-            sizes=[8] * len(continuations),
-        )
+        return planned, read_continuations(self.setup, f"{name} after SFT examples", self._after, shown)
 
 
 def _placed(planned: Planned, reading: Reading[Array]) -> Array:
@@ -131,8 +112,88 @@ def _placed(planned: Planned, reading: Reading[Array]) -> Array:
     return found
 
 
-def _token_hash(continuation: Continuation) -> str:
-    digest = hashlib.sha256()
-    for ids in (continuation.context, continuation.ids):
-        digest.update(array("q", ids).tobytes() + b"|")
-    return digest.hexdigest()[:24]
+@dataclass(frozen=True)
+class _Head:
+    """Tokens of an opening, and of what stands before it.
+
+    Attributes:
+        ids: The tokens.
+        replaced: How many of a question's own first tokens they stand for (BOS, a system message).
+    """
+
+    ids: tuple[int, ...]
+    replaced: int
+
+
+class Rehearsal:
+    """Puts SFT demonstrations before the questions of a domain.
+
+    What stands before a domain's own worked examples is the same for all its questions. So it is tokenised once, with
+    the first question, and put before each question's own tokens; the last question is tokenised whole to see that they
+    join so. Where they do not (a tokenizer or a template that looks farther, a description that differs between
+    questions) each question is tokenised whole: the same tokens, in more time.
+
+    Args:
+        model: The model.
+        domain: The domain.
+        answered: Its questions after ``demonstrations``.
+        demonstrations: The domain's own worked examples that stay between the SFT demonstrations and a question.
+        prompts: How prompts are built.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        domain: DomainQueries,
+        answered: Sequence[AnsweredQuery],
+        demonstrations: Sequence[Document],
+        prompts: PromptOptions,
+    ) -> None:
+        self._model, self._domain, self._answered = model, domain, answered
+        self._demonstrations, self._prompts = demonstrations, prompts
+        self._options = domain.options()
+
+    def after(self, openings: Sequence[Opening]) -> list[tuple[Continuation | None, int]]:
+        """Each question's right option after the first of the openings that fits, and which of them it is.
+
+        Args:
+            openings: All demonstrations of a draw, then all but the first, all but the first two, and so on.
+        """
+        heads: dict[int, _Head | None] = {}
+        found: list[tuple[Continuation | None, int]] = []
+        for i in range(len(self._answered)):
+            for left_out, opening in enumerate(openings):
+                if left_out not in heads:
+                    heads[left_out] = self._head(opening)
+                continuation = self._joined(i, heads[left_out]) or self._whole(i, opening)
+                if len(continuation) <= self._model.context:
+                    found.append((continuation, left_out))
+                    break
+            else:
+                found.append((None, len(openings)))
+        return found
+
+    def _head(self, opening: Opening) -> _Head | None:
+        """An opening's tokens; None where questions cannot be joined to them."""
+        after, own = self._whole(0, opening).context, self._answered[0].context
+        shared = common_suffix(after, own)
+        head = _Head(after[: len(after) - shared], len(own) - shared)
+        last = len(self._answered) - 1
+        return head if self._joined(last, head) == self._whole(last, opening) else None
+
+    def _joined(self, i: int, head: _Head | None) -> Continuation | None:
+        """Question i after an opening, of tokens that are known; None where they need not meet as the first's do."""
+        if head is None:
+            return None
+        near = slice(head.replaced + _JUNCTION)
+        own = self._answered[i]
+        if own.context[near] != self._answered[0].context[near]:
+            return None
+        return Continuation(head.ids + own.context[head.replaced :], own.answered.ids)
+
+    def _whole(self, i: int, opening: Opening) -> Continuation:
+        """Question i after an opening, tokenised as one text."""
+        doc = self._domain.documents[i]
+        prompt = self._domain.domain.prompt(doc, self._prompts, self._demonstrations, opening)
+        options = self._options[i]
+        return Continuation(*self._model.encode_pair(prompt, options.texts[options.gold]))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.hooks import find_blocks
-from lm_eval_sts.features.identity import model_ref
+from lm_eval_sts.features.identity import load_whole, model_ref
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.records import UNKNOWN, ModelRef
@@ -157,6 +158,45 @@ class Model:
             f"{reason} loads {self.name} a second time, which cannot be done: it was given as an object, not by its "
             "name"
         )
+
+    def tuned(self, source: Source, folder: Path) -> PreTrainedModel:
+        """What fine-tuning made of the model, in its dtype and on its devices, in eval mode.
+
+        Args:
+            source: Where the model was loaded from.
+            folder: An adapter, or a whole model.
+
+        Raises:
+            ModelError: It cannot be loaded, or the model loaded again is not this one.
+        """
+        if not (folder / "adapter_config.json").is_file():
+            return self._loaded(str(folder), None)
+        from peft import PeftModel
+
+        base = self._loaded(source.path, source.revision)
+        if difference := self.reference.difference(model_ref(base, source.path, source.revision)):
+            raise ModelError(
+                f"{source.path} loaded again is not the model that lm-eval loaded ({difference}): its options "
+                "(subfolder, gguf_file, …) cannot be repeated here: save the model, and give that folder as pretrained"
+            )
+        # PEFT puts its layers into the base model itself, which then is the tuned model, without the wrapper's paths.
+        return cast(PreTrainedModel, PeftModel.from_pretrained(base, str(folder)).eval().get_base_model())
+
+    def _loaded(self, path: str, revision: str | None) -> PreTrainedModel:
+        """What lies in a folder or on the hub, as this model was loaded."""
+        like: Any = self.model
+        try:
+            found = load_whole(
+                AutoModelForCausalLM,
+                path,
+                revision=revision or "main",
+                dtype=like.dtype,
+                device_map=getattr(like, "hf_device_map", None) or {"": like.device},
+                attn_implementation=like.config._attn_implementation,
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(f"cannot load the model in {path}: {error}") from error
+        return cast(PreTrainedModel, found.eval().requires_grad_(False))
 
     def gather(self, value: Any) -> list[Any] | None:
         """Every rank's value on rank 0; None elsewhere."""

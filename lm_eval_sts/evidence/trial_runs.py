@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,16 +21,13 @@ import torch
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.evidence.answers import answered_queries
+from lm_eval_sts.evidence.answers import answered_queries, read_continuations
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.kinds import Kind
-from lm_eval_sts.evidence.reading import Reading, Rows
+from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.evidence.store import Store
-from lm_eval_sts.evidence.tuned_models import load_tuned
-from lm_eval_sts.features.likelihood import Continuation
-from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.finetuning.trainer_setup import load_tokenizer, require_trl
 from lm_eval_sts.records import Recipe
@@ -88,30 +86,19 @@ class TrialRunsKind(Kind):
         self._lengths = {domain.name: len(domain.queries) for domain in queries.domains}
         answered = {d.name: answered_queries(setup.model, d.first(settings.probing_questions)) for d in queries.domains}
         self._measured = {name: len(of) for name, of in answered.items()}
-        asked = [Continuation(query.context, query.answer) for of in answered.values() for query in of]
-
-        def reading(label: str, store: Store, model: Callable[[], PreTrainedModel]) -> Reading[Array]:
-            def start() -> Callable[[slice], Array]:
-                reader = setup.model.likelihood(settings.token_budget, model())
-                return lambda part: reader.log_likelihoods(asked[part])
-
-            ids = [hash_json([c.context, c.ids]) for c in asked]
-            tokens = [len(c.context) + len(c.ids) for c in asked]
-            return Reading(label, store, ids, start, Rows(), chunk=None, tokens=tokens)
+        asked = [query.answered for of in answered.values() for query in of]
 
         def store(key: dict[str, Any]) -> Store:
             measured = {"benchmark": setup.benchmark.source, "max_length": setup.model.context}
             return setup.store("trial-runs", {"trial_runs": {**measured, **key}})
 
-        self._before = reading("answers before trial runs", store({}), lambda: setup.model.model)
+        self._before = read_continuations(setup, "answers before trial runs", store({}), asked)
         self._after = {}
         for steps in settings.probing_steps:
             recipe = _recipe(settings.probing_recipe, steps)
-            self._after[steps] = reading(
-                f"answers after {steps} steps",
-                store(self._training_key(recipe)),
-                lambda recipe=recipe: self._trained(recipe),  # type: ignore[misc]
-            )
+            kept = store(self._training_key(recipe))
+            train = partial(self._trained, recipe)
+            self._after[steps] = read_continuations(setup, f"answers after {steps} steps", kept, asked, train)
         return [self._before, *self._after.values()]
 
     def evidence(self) -> dict[int, dict[str, Array]]:
@@ -152,7 +139,7 @@ class TrialRunsKind(Kind):
                     f"({difference}): save that model, and give its folder as pretrained"
                 )
             gc.collect()  # the trainer's reference cycles hold a model in the device's memory
-            return load_tuned(model, self._source, Path(folder))
+            return model.tuned(self._source, Path(folder))
 
     def _training_key(self, recipe: Recipe) -> dict[str, Any]:
         tokenizer = self.setup.model.tokenizer

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -20,15 +19,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
 from lm_eval_sts.features.batches import Batches
+from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.prefixed import Prefix, PrefixedModel, logits_of
 
 Floats = npt.NDArray[np.float32]
 
 Item = TypeVar("Item")
-
-NO_PREFIX = Prefix(0, None)
 
 _CPU_TOKENS = 2048
 """Tokens a forward pass on a CPU: enough for full speed."""
@@ -63,25 +60,14 @@ def frozen(model: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def as_pair(query: AnsweredQuery) -> TrainingPair:
-    """A question and its right option as one sequence, of which the option is learned."""
-    return TrainingPair(query.context + query.answer, len(query.context))
-
-
-def n_scored(pair: TrainingPair) -> int:
-    """Tokens whose log-likelihood is taken; the first of a sequence has none."""
-    return len(pair.ids) - max(pair.first, 1)
-
-
 class Backward:
     """Runs sequences through one model, in batches that its memory holds.
 
     Args:
         model: The model, in eval mode, on any device or split over several.
-        max_rows: Most sequences a forward pass; None: as many as the token budget allows.
-        token_budget: Most tokens a forward pass; None: from the memory that is free. Halved whenever the device runs
-            out of memory.
-        max_length: Most tokens of a sequence; of longer ones the beginning is cut off, as lm-eval does. None: no limit.
+        max_rows: As of :class:`~lm_eval_sts.features.likelihood.LikelihoodReader`, and so are the others.
+        token_budget: Most tokens a forward pass.
+        max_length: Most tokens of a sequence; whoever passes sequences cuts them.
         pad_id: A valid token id for padding.
     """
 
@@ -96,43 +82,25 @@ class Backward:
     ) -> None:
         self.model = model
         self.prefixed = PrefixedModel(model, partial(logits_of, model), pad_id)
-        self._few_logits = self.prefixed.takes("logits_to_keep")
-        self._device = self.prefixed.input_device
-        self._batches = Batches(token_budget or _default_token_budget(model, self._device), max_rows)
-        self._max_length = max_length
+        self._batches = Batches(token_budget or _default_token_budget(model, self.prefixed.input_device), max_rows)
+        self.max_length = max_length
 
-    def excess(self, pair: TrainingPair) -> int:
-        """Tokens that are cut off a sequence's beginning; its last token is not read."""
-        return 0 if self._max_length is None else max(0, len(pair.ids) - 1 - self._max_length)
-
-    def cut(self, pair: TrainingPair) -> TrainingPair:
-        """The sequence without its excess."""
-        excess = self.excess(pair)
-        return replace(pair, ids=pair.ids[excess:], first=max(0, pair.first - excess))
-
-    def log_likelihood(self, pairs: Sequence[TrainingPair], prefix: Prefix = NO_PREFIX) -> Tensor:
-        """Σ of the log-likelihoods of all scored tokens of all pairs, nats: a scalar with its graph.
+    def log_likelihood(self, continuations: Sequence[Continuation], prefix: Prefix | None = None) -> Tensor:
+        """Σ of the log-likelihoods of all continuations, nats: a scalar with its graph.
 
         Args:
-            pairs: Sequences that fit the model.
-            prefix: What they share, before their first scored token; no gradient flows into it.
+            continuations: Sequences that fit the model.
+            prefix: What their contexts share; no gradient flows into it.
 
         Raises:
             ModelError: It is not finite.
         """
-        places = [
-            (row, p - 1 - prefix.length, pair.ids[p])
-            for row, pair in enumerate(pairs)
-            for p in range(max(pair.first, 1), len(pair.ids))
-        ]
-        rows, columns, targets = torch.tensor(places, device=self._device).T
-        options = {}
-        if self._few_logits:
-            kept, columns = columns.unique(return_inverse=True)
-            options = {"logits_to_keep": kept}
-        self.prefixed.check_known([pair.ids for pair in pairs])
-        logits = self.prefixed([pair.ids[:-1] for pair in pairs], prefix, **options)
-        rows, columns, targets = (index.to(logits.device) for index in (rows, columns, targets))
+        whole = [given.whole for given in continuations]
+        self.prefixed.check_known(whole)
+        firsts = [len(given.context) - 1 for given in continuations]
+        logits, places = self.prefixed.logits_at([ids[:-1] for ids in whole], firsts, prefix or Prefix())
+        targets = torch.tensor([token for given in continuations for token in given.ids], device=logits.device)
+        rows, columns = places.T
         total = -functional.cross_entropy(logits[rows, columns].float(), targets, reduction="sum")
         if not bool(torch.isfinite(total)):
             raise ModelError(

@@ -1,27 +1,23 @@
 """Finds the parts of a decoder block by what they compute, on one tiny forward.
 
-No module name and no architecture is known here. A block is run on a few
-tokens, every tensor that enters or leaves one of its sub-modules is recorded,
-and the parts are those tensors for which the residual identities of the
-transformer hold up to rounding (Elhage et al., 2021, "A Mathematical Framework
-for Transformer Circuits"):
+No module name and no architecture is known here. A block is run on a few tokens, every tensor that enters or leaves one
+of its sub-modules is recorded, and the parts are those tensors for which the residual identities of the transformer
+hold up to rounding (Elhage et al., 2021, "A Mathematical Framework for Transformer Circuits"):
 
 - sequential: ``resid_mid = resid_pre + attn_out`` and ``resid_post = resid_mid + mlp_out``
 - parallel: ``resid_post = resid_pre + attn_out + mlp_out`` (there is no ``resid_mid``)
 
-Attention is told from the MLP by what only attention does: its output at one
-token depends on other tokens. For that the block is run a second time with
-every token but the last one changed. ``z`` is the input of the first affine map
-inside the attention module whose input already depends on other tokens: the
-output projection.
+Attention is told from the MLP by what only attention does: its output at one token depends on other tokens. For that
+the block is run a second time with every token but the last one changed. ``z`` is the input of the first affine map
+inside the attention module whose input already depends on other tokens: the output projection.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lm_eval_sts.errors import HookPointError, ModelError
 from lm_eval_sts.features.hook_taps import Call, Tap, is_stream, run_recorded, slots
@@ -34,12 +30,6 @@ _CLEAR = 0.3
 """Largest error of an identity relative to the part it identifies (a wrong part errs by about 1)."""
 _MIXED = 0.05
 """Relative change at the last token above which a tensor depends on the other tokens."""
-
-
-def _replace(call: Call, slot: int | str, tensor: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(slot, int):
-        return (*call.args[:slot], tensor, *call.args[slot + 1 :]), call.kwargs
-    return call.args, {**call.kwargs, slot: tensor}
 
 
 def _shortfall(total: Tensor, parts: list[Tensor], smallest: Tensor) -> float | None:
@@ -70,25 +60,21 @@ class BlockProbe:
     Attributes:
         taps: kind to where it passes, paths relative to the block; only the kinds
             that the block has.
-        widths: kind to the width of its tensor, in numbers a token.
-        devices: kind to where its tensor comes out.
     """
 
-    def __init__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+    def __init__(self, call: Call, name: str) -> None:
         """Runs the block and finds the stream's way in and out.
 
         Args:
-            block: the decoder block.
-            args: positional inputs of one call of it.
-            kwargs: keyword inputs of the same call.
+            call: one call of the block.
             name: what to call the block in messages.
 
         Raises:
             HookPointError: if the block does not map a [batch, tokens, width] tensor to another.
             ModelError: if the activations are not finite.
         """
-        self._block = block
-        self._plain = run_recorded(block, args, kwargs)
+        self._call = call
+        self._plain = run_recorded(call)
         outputs = [tap for tap in self._plain.tensors if tap.path == "" and tap.side == "output"]
         if not outputs:
             raise HookPointError(f"{name} does not return a [batch, tokens, width] tensor")
@@ -105,19 +91,21 @@ class BlockProbe:
                 f"the activations of {name} are not finite in {post.dtype}: load the model in bfloat16 or float32"
             )
         self.taps: dict[Kind, Tap] = {"resid_pre": inputs[0], "resid_post": outputs[0]}
-        self.widths: dict[Kind, int] = {"resid_pre": post.shape[-1], "resid_post": post.shape[-1]}
-        self.devices: dict[Kind, torch.device] = {kind: self._plain.devices[tap] for kind, tap in self.taps.items()}
+
+    def width(self, kind: Kind) -> int:
+        """Numbers a token of a kind's tensor."""
+        return self._plain.tensors[self.taps[kind]].shape[-1]
+
+    def device(self, kind: Kind) -> torch.device:
+        """Where a kind's tensor comes out."""
+        return self._plain.devices[self.taps[kind]]
 
     def find_parts(self) -> None:
         """Adds ``resid_mid``, ``attn_out``, ``mlp_out`` and ``z`` to :attr:`taps`, as far as they exist."""
-        call = self._plain.calls[""]
-        entry = self.taps["resid_pre"].slot
-        stream = self._plain.tensors[self.taps["resid_pre"]]
-        changed = stream.clone()
+        changed = self._plain.tensors[self.taps["resid_pre"]].clone()
         # Changed by sign, not by order: attention without positions would not notice an order.
         changed[:, :-1] *= -1
-        device = self._plain.devices[self.taps["resid_pre"]]
-        other = run_recorded(self._block, *_replace(call, entry, changed.to(device)))
+        other = run_recorded(self._call.changed(self.taps["resid_pre"].slot, changed.to(self.device("resid_pre"))))
         self._mixed = {
             tap: _last_token_moved(tensor, other.tensors[tap])
             for tap, tensor in self._plain.tensors.items()
@@ -128,8 +116,6 @@ class BlockProbe:
         if z is not None:
             found["z"] = z
         self.taps.update(found)
-        self.widths.update({kind: self._plain.tensors[tap].shape[-1] for kind, tap in found.items()})
-        self.devices.update({kind: self._plain.devices[tap] for kind, tap in found.items()})
 
     def _candidates(self) -> list[Tap]:
         """Taps inside the block in order of preference: outputs first, outer modules first."""
@@ -208,8 +194,7 @@ class BlockProbe:
         values = []
         with torch.no_grad():
             for scale in (0.0, 1.0, 2.0):
-                args, kwargs = _replace(call, tap.slot, scale * x)
-                outputs = slots(call.module(*args, **kwargs))
+                outputs = slots(call.changed(tap.slot, scale * x).run())
                 if not outputs or not is_stream(outputs[0][1]):
                     return False
                 values.append(outputs[0][1].double())

@@ -1,10 +1,11 @@
-"""Places in a module where tensors pass, and recording all of them in one run."""
+"""Where tensors pass in a module: hooks on one place, and recording all of them in one run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from lm_eval_sts.errors import HookPointError
 
 Side = Literal["input", "output"]
+Slot = int | str
+"""Which of a module's inputs or outputs: a position, or a keyword."""
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,29 @@ class Tap:
     Attributes:
         path: the module's path ("" is the module the tap was searched in).
         side: whether the tensor enters or leaves the module.
-        slot: which of the inputs or outputs it is: a position, or a keyword.
+        slot: which of the inputs or outputs it is.
     """
 
     path: str
     side: Side
-    slot: int | str
+    slot: Slot
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: what it was given."""
+    """One call of a module: what it was given, by position or keyword."""
 
     module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    inputs: dict[Slot, Any]
+
+    def changed(self, slot: Slot, tensor: Tensor) -> Call:
+        """The same call with another tensor."""
+        return replace(self, inputs={**self.inputs, slot: tensor})
+
+    def run(self) -> Any:
+        """What the module gives."""
+        positional = [value for slot, value in self.inputs.items() if isinstance(slot, int)]
+        return self.module(*positional, **{slot: v for slot, v in self.inputs.items() if isinstance(slot, str)})
 
 
 @dataclass
@@ -48,20 +59,12 @@ class Record:
     calls: dict[str, Call] = field(default_factory=dict)
 
 
-def slots(value: object) -> list[tuple[int | str, Tensor]]:
+def slots(value: object) -> list[tuple[Slot, Tensor]]:
     """The tensors directly in a module's inputs or output, each with its position or keyword."""
-    if isinstance(value, Tensor):
-        return [(0, value)]
     if isinstance(value, Mapping):
-        return [(str(key), item) for key, item in value.items() if isinstance(item, Tensor)]
-    if isinstance(value, tuple | list):
-        return [(i, item) for i, item in enumerate(value) if isinstance(item, Tensor)]
-    return []
-
-
-def at_slot(value: object, slot: int | str) -> Tensor | None:
-    """The tensor that :func:`slots` gives for ``slot``, or None if there is none."""
-    return dict(slots(value)).get(slot)
+        return [(key, item) for key, item in value.items() if isinstance(item, Tensor)]
+    values = value if isinstance(value, tuple | list) else (value,)
+    return [(i, item) for i, item in enumerate(values) if isinstance(item, Tensor)]
 
 
 def is_stream(tensor: Tensor) -> bool:
@@ -70,46 +73,47 @@ def is_stream(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def _recording(block: nn.Module) -> Iterator[Record]:
-    """Records every [batch, tokens, width] tensor entering or leaving the modules of ``block``."""
+def hooked(module: nn.Module, side: Side, catch: Callable[[Any], None]) -> Iterator[None]:
+    """Within, shows ``catch`` what enters a module (as :attr:`Call.inputs`) or leaves it."""
+    if side == "input":
+        handle = module.register_forward_pre_hook(
+            lambda _, args, kwargs: catch({**dict(enumerate(args)), **kwargs}), with_kwargs=True
+        )
+    else:
+        handle = module.register_forward_hook(lambda _, args, output: catch(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def run_recorded(call: Call) -> Record:
+    """Runs a block and records every [batch, tokens, width] tensor that enters or leaves its modules.
+
+    Raises:
+        HookPointError: The block cannot be run by itself.
+    """
     record = Record()
 
-    def keep(tap: Tap, tensor: Tensor) -> None:
-        if is_stream(tensor) and tap not in record.tensors:
-            record.tensors[tap] = tensor.detach().to("cpu", copy=True)
-            record.devices[tap] = tensor.device
+    def keep(path: str, side: Side, value: object) -> None:
+        for slot, tensor in slots(value):
+            tap = Tap(path, side, slot)
+            if is_stream(tensor) and tap not in record.tensors:
+                record.tensors[tap] = tensor.detach().to("cpu", copy=True)
+                record.devices[tap] = tensor.device
 
-    def before(path: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if path in record.calls:  # of a module called twice, only the first call can be hooked
-            return
-        record.calls[path] = Call(module, args, kwargs)
-        for slot, tensor in [*slots(args), *slots(kwargs)]:
-            keep(Tap(path, "input", slot), tensor)
+    def before(path: str, module: nn.Module, inputs: dict[Slot, Any]) -> None:
+        if path not in record.calls:  # of a module called twice, only the first call can be hooked
+            record.calls[path] = Call(module, inputs)
+            keep(path, "input", inputs)
 
-    def after(path: str, output: object) -> None:
-        for slot, tensor in slots(output):
-            keep(Tap(path, "output", slot), tensor)
-
-    with ExitStack() as stack:
-        for path, module in block.named_modules():
-            stack.callback(
-                module.register_forward_pre_hook(
-                    lambda module, args, kwargs, path=path: before(path, module, args, kwargs),
-                    with_kwargs=True,
-                ).remove
-            )
-            stack.callback(
-                module.register_forward_hook(lambda module, args, output, path=path: after(path, output)).remove
-            )
-        yield record
-
-
-def run_recorded(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Record:
-    """Runs a block on given inputs and records what enters and leaves its modules."""
-    with torch.no_grad(), _recording(block) as record:
+    with torch.no_grad(), ExitStack() as stack:
+        for path, module in call.module.named_modules():
+            stack.enter_context(hooked(module, "input", partial(before, path, module)))
+            stack.enter_context(hooked(module, "output", partial(keep, path, "output")))
         try:
-            block(*args, **kwargs)
+            call.run()
         except Exception as error:  # a block of whatever kind may raise anything
-            kind = type(block).__name__
+            kind = type(call.module).__name__
             raise HookPointError(f"a {kind} cannot be run by itself ({type(error).__name__}: {error})") from error
     return record

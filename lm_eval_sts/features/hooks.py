@@ -1,8 +1,7 @@
 """Hook points: where in a Hugging Face model an SAE reads, and how to read there.
 
-TransformerLens names (``blocks.25.hook_resid_post``) and plain module paths
-(``model.layers.25``, that module's output, as SAELens writes for SAEs trained on
-a Hugging Face model) are resolved on any decoder by structure and by numbers
+TransformerLens names (``blocks.25.hook_resid_post``) and plain module paths (``model.layers.25``, that module's output,
+as SAELens writes for SAEs trained on a Hugging Face model) are resolved on any decoder by structure and by numbers
 (:mod:`lm_eval_sts.features.hook_probe`), not by a table of architectures.
 """
 
@@ -10,23 +9,26 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lm_eval_sts.errors import HookPointError
 from lm_eval_sts.features.hook_probe import BlockProbe, Kind
-from lm_eval_sts.features.hook_taps import Side, at_slot, is_stream, slots
+from lm_eval_sts.features.hook_taps import Call, Side, Slot, hooked, is_stream, slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NAME = re.compile(r"blocks\.(\d+)\.(?:hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|(?:attn\.)?hook_(z))")
 _PROBE_TOKENS = 6
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,6 @@ class HookPoint:
 
     Attributes:
         name: the name it was asked for by.
-        kind: ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out``, ``mlp_out``, ``z``
-            (TransformerLens' words), or ``module`` for a plain module path.
         layer: index of the decoder block it lies in, from 0; None outside of the blocks.
         module: path of the module in the model it was resolved on.
         side: whether the tensor enters (``input``) or leaves (``output``) that module.
@@ -46,17 +46,16 @@ class HookPoint:
     """
 
     name: str
-    kind: Kind | Literal["module"]
     layer: int | None
     module: str
     side: Side
-    slot: int | str
+    slot: Slot
     width: int
     device: torch.device
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: ends a forward that has given what was wanted
-    """Raised inside a forward to leave it; never leaves this module."""
+class _Stop(BaseException):
+    """Ends a forward that has given what was wanted: no error, which a model might catch; never leaves this module."""
 
 
 def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -144,13 +143,12 @@ def _resolve_in_block(model: PreTrainedModel, name: str, match: re.Match[str]) -
     tap = probe.taps[kind]
     return HookPoint(
         name=name,
-        kind=kind,
         layer=layer,
         module=f"{path}.{layer}" + (f".{tap.path}" if tap.path else ""),
         side=tap.side,
         slot=tap.slot,
-        width=probe.widths[kind],
-        device=probe.devices[kind],
+        width=probe.width(kind),
+        device=probe.device(kind),
     )
 
 
@@ -170,52 +168,33 @@ def read_activation(model: PreTrainedModel, point: HookPoint, **model_inputs: ob
     Raises:
         HookPointError: if the forward ended without passing the hook point.
     """
-    caught: list[Tensor] = []
+    module = model.get_submodule(point.module)
+    tensor = _first(module, point.side, lambda value: dict(slots(value)).get(point.slot), lambda: model(**model_inputs))
+    if tensor is None:
+        raise never_fired(model, point)
+    return tensor.detach()
+
+
+def _first(module: nn.Module, side: Side, wanted: Callable[[Any], T | None], run: Callable[[], object]) -> T | None:
+    """The first that is wanted of what enters or leaves a module in a run, which ends there; None where nothing is."""
+    found: list[T] = []
 
     def catch(value: object) -> None:
-        tensor = at_slot(value, point.slot)
-        if tensor is not None:
-            caught.append(tensor)
+        if (here := wanted(value)) is not None:
+            found.append(here)
             raise _Stop
 
-    module = _submodule(model, point.module)
-    with torch.no_grad(), _hooked(module, point.side, catch):
-        try:
-            model(**model_inputs)
-        except _Stop:
-            return caught[0].detach()
-    raise HookPointError(
+    with torch.no_grad(), hooked(module, side, catch), suppress(_Stop):
+        run()
+    return found[0] if found else None
+
+
+def never_fired(model: nn.Module, point: HookPoint) -> HookPointError:
+    """The error where a forward ended without passing a hook point."""
+    return HookPointError(
         f"hook point {point.name!r} never fired: the forward of {type(model).__name__} "
         f"passes no tensor at the {point.side} of {point.module}"
     )
-
-
-@contextmanager
-def _hooked(module: nn.Module, side: Side, catch: Callable[[object], None]) -> Iterator[None]:
-    """Shows ``catch`` what enters (positional, then keyword inputs) or leaves a module."""
-
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        catch(args)
-        catch(kwargs)
-
-    def after(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        catch(output)
-
-    if side == "input":
-        handle = module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-        handle = module.register_forward_hook(after)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _submodule(model: nn.Module, path: str) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError as error:
-        raise HookPointError(f"{type(model).__name__} has no module {path!r}") from error
 
 
 def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
@@ -232,29 +211,18 @@ def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
 def _probe(model: PreTrainedModel, path: str, name: str) -> BlockProbe:
     """Runs the model up to a block and that block alone."""
     name = f"{name} of {describe(model)}"
-    block = _submodule(model, path)
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def catch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, kwargs))
-        raise _Stop
-
-    handle = block.register_forward_pre_hook(catch, with_kwargs=True)
-    try:
-        _run_probe(model)
-    finally:
-        handle.remove()
-    if not calls:
+    block = model.get_submodule(path)
+    call = _first(block, "input", partial(Call, block), partial(_run_probe, model))
+    if call is None:
         raise HookPointError(f"{name} ({path}) is not called in its forward")
-    return BlockProbe(block, *calls[0], name)
+    return BlockProbe(call, name)
 
 
 def _run_probe(model: PreTrainedModel) -> None:
-    """Runs the model on a few tokens, until a hook stops it."""
+    """Runs the model on a few tokens."""
     inputs = _probe_inputs(model)
     try:
-        with torch.no_grad(), suppress(_Stop):
-            model(**inputs)
+        model(**inputs)
     except Exception as error:  # a model of whatever kind may raise anything
         raise HookPointError(
             f"{describe(model)} does not run on token ids alone ({type(error).__name__}: {error}): only decoder models "
@@ -313,25 +281,20 @@ def _resolve_module(model: PreTrainedModel, name: str) -> HookPoint:
         raise HookPointError(
             f"hook point {name!r} {wrong} on {describe(model)}{hint}: {_available(len(blocks), probe)}"
         )
-    seen: list[tuple[int | str, Tensor]] = []
 
-    def catch(value: object) -> None:
-        seen.extend((slot, tensor) for slot, tensor in slots(value) if is_stream(tensor))
-        if seen:
-            raise _Stop
+    def stream(value: object) -> tuple[Slot, Tensor] | None:
+        return next(((slot, tensor) for slot, tensor in slots(value) if is_stream(tensor)), None)
 
-    with _hooked(_submodule(model, matches[0]), side, catch):
-        _run_probe(model)
-    if not seen:
+    seen = _first(model.get_submodule(matches[0]), side, stream, partial(_run_probe, model))
+    if seen is None:
         raise HookPointError(
             f"hook point {name!r}: no [batch, tokens, width] tensor passes at the {side} of {matches[0]} in "
             f"{describe(model)}"
         )
-    slot, tensor = seen[0]
+    slot, tensor = seen
     inside = re.match(re.escape(prefix) + r"\.(\d+)(?:\.|$)", matches[0])
     return HookPoint(
         name=name,
-        kind="module",
         layer=int(inside[1]) if inside else None,
         module=matches[0],
         side=side,

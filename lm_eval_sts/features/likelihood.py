@@ -7,6 +7,8 @@ once (:mod:`lm_eval_sts.features.prefixed`). Logits are taken where a continuati
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +20,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.answers import AnsweredQuery
 from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
@@ -29,15 +30,65 @@ _LOGITS = 2**27
 
 @dataclass(frozen=True)
 class Continuation:
-    """A sequence of tokens and what stands before it.
+    """A sequence of tokens and what stands before it: an answer after its question, a response after its prompt.
 
     Attributes:
-        context: Token ids, at least one.
+        context: Token ids, at least one: nothing predicts a sequence's first token.
         ids: Token ids of the continuation, at least one.
     """
 
     context: tuple[int, ...]
     ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.ids)
+
+    @property
+    def whole(self) -> tuple[int, ...]:
+        """Context and continuation."""
+        return self.context + self.ids
+
+    @property
+    def row_id(self) -> str:
+        """Content hash: 24 hex digits."""
+        digest = hashlib.sha256()
+        for ids in (self.context, self.ids):
+            digest.update(array("q", ids).tobytes() + b"|")
+        return digest.hexdigest()[:24]
+
+    def excess(self, max_length: int | None) -> int:
+        """Tokens to cut off the beginning where so many can be read; as in lm-eval, the last token is not read."""
+        return 0 if max_length is None else max(0, len(self) - 1 - max_length)
+
+    def cut(self, max_length: int | None) -> Continuation:
+        """The sequence without its excess."""
+        whole = self.whole[self.excess(max_length) :]
+        first = max(1, len(whole) - len(self.ids))
+        return Continuation(whole[:first], whole[first:])
+
+
+@dataclass(frozen=True)
+class AnsweredQuery:
+    """A question in its prompt, with its options as continuations.
+
+    Attributes:
+        name: As of its query.
+        context: Token ids of the prompt, worked examples included.
+        question: Positions in ``context`` of the question's own tokens, ascending: those that are scored.
+        options: Token ids of each option, as they follow the context.
+        gold: Index of the right option.
+    """
+
+    name: str
+    context: tuple[int, ...]
+    question: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    gold: int
+
+    @property
+    def answered(self) -> Continuation:
+        """The question with its right option."""
+        return Continuation(self.context, self.options[self.gold])
 
 
 @dataclass(frozen=True)
@@ -96,10 +147,9 @@ class LikelihoodReader:
         dtype: torch.dtype | None = torch.float32,
     ) -> None:
         self._prefixed = PrefixedModel(model, run or partial(logits_of, model), pad_id)
-        self._few_logits = self._prefixed.takes("logits_to_keep")
-        self._device = self._prefixed.input_device
-        self._batches = Batches(token_budget or default_token_budget(model, self._device), max_rows)
-        self._own_tokens = own_tokens(self._device)
+        device = self._prefixed.input_device
+        self._batches = Batches(token_budget or default_token_budget(model, device), max_rows)
+        self._own_tokens = own_tokens(device)
         self._max_length, self._dtype = max_length, dtype
 
     def read(self, continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
@@ -109,8 +159,9 @@ class LikelihoodReader:
             ModelError: The model has no such token, or one sequence alone does not fit the device's memory.
         """
         self._prefixed.check_known([continuation.ids for continuation in continuations])
-        for rows in self._groups(self._rows(continuations)):
-            yield from self._read_group(rows, continuations)
+        whole = [continuation.cut(self._max_length) for continuation in continuations]
+        for rows in self._groups(_distinct(whole)):
+            yield from self._read_group(rows, whole)
 
     def log_likelihoods(self, continuations: Sequence[Continuation]) -> npt.NDArray[np.float64]:
         """The log-likelihood of each continuation, in nats: [continuations].
@@ -127,16 +178,6 @@ class LikelihoodReader:
                 "that is not finite: load it with dtype=bfloat16 or dtype=float32"
             )
         return found
-
-    def _rows(self, continuations: Sequence[Continuation]) -> list[_Row]:
-        """Distinct sequences in lexicographic order."""
-        found: dict[tuple[tuple[int, ...], int], list[int]] = {}
-        for i, given in enumerate(continuations):
-            whole = given.context + given.ids
-            if self._max_length is not None:
-                whole = whole[-(self._max_length + 1) :]
-            found.setdefault((whole[:-1], len(whole) - 1 - len(given.ids)), []).append(i)
-        return [_Row(ids, first, tuple(members)) for (ids, first), members in sorted(found.items())]
 
     def _groups(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """Cuts ordered rows into groups that share enough; those of groups too small to gain by it come last, together.
@@ -187,11 +228,7 @@ class LikelihoodReader:
 
     @torch.inference_mode()
     def _read_rows(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:
-        wanted = sorted({p - prefix.length for row in rows for p in range(row.first, len(row.ids))})
-        options = {"logits_to_keep": torch.tensor(wanted, device=self._device)} if self._few_logits else {}
-        logits = self._prefixed([row.ids for row in rows], prefix, **options)
-        column = {p + prefix.length: i for i, p in enumerate(wanted if self._few_logits else range(logits.shape[1]))}
-        places = [(r, column[p]) for r, row in enumerate(rows) for p in range(row.first, len(row.ids))]
+        logits, places = self._prefixed.logits_at([row.ids for row in rows], [row.first for row in rows], prefix)
         # Each token of each continuation: the place whose logits tell it, its id, and whose it is.
         tokens: list[tuple[int, int, int]] = []
         members: list[int] = []
@@ -202,7 +239,7 @@ class LikelihoodReader:
                 members.append(i)
             start += len(row.ids) - row.first
         place, token, member = torch.tensor(tokens, device=logits.device).T
-        chosen, greedy = self._at_places(logits, torch.tensor(places, device=logits.device), place, token)
+        chosen, greedy = self._at_places(logits, places, place, token)
         sums = torch.zeros(len(members), dtype=torch.float64).index_add_(0, member.cpu(), chosen)
         misses = torch.zeros(len(members), dtype=torch.int64).index_add_(0, member.cpu(), (~greedy).long())
         return [
@@ -232,32 +269,12 @@ class LikelihoodReader:
         return chosen.cpu(), greedy.cpu()
 
 
-def gold_log_likelihoods(
-    model: PreTrainedModel,
-    answered: Sequence[AnsweredQuery],
-    *,
-    max_rows: int | None = None,
-    token_budget: int | None = None,
-    max_length: int | None = None,
-    pad_id: int = 0,
-) -> npt.NDArray[np.float64]:
-    """Log-likelihood of each question's right option after its context, in nats, summed over tokens: [questions].
-
-    Questions that share their worked examples should be given together: they are run once.
-
-    Args:
-        model: As of :class:`LikelihoodReader`, and so are the others.
-        answered: The questions.
-        max_rows: Most sequences a forward pass.
-        token_budget: Most tokens a forward pass.
-        max_length: Most tokens of a sequence.
-        pad_id: A valid token id for padding.
-
-    Raises:
-        ModelError: A log-likelihood is not finite, or one sequence alone does not fit the device's memory.
-    """
-    reader = LikelihoodReader(model, max_rows=max_rows, token_budget=token_budget, max_length=max_length, pad_id=pad_id)
-    return reader.log_likelihoods([Continuation(query.context, query.answer) for query in answered])
+def _distinct(continuations: Sequence[Continuation]) -> list[_Row]:
+    """Distinct sequences in lexicographic order."""
+    found: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for i, given in enumerate(continuations):
+        found.setdefault((given.whole[:-1], len(given.context) - 1), []).append(i)
+    return [_Row(ids, first, tuple(members)) for (ids, first), members in sorted(found.items())]
 
 
 def _shared(a: _Row, b: _Row) -> int:

@@ -34,11 +34,11 @@ from transformers.pytorch_utils import Conv1D
 
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.features.adapters import base_layer, in_adapted_layer
-from lm_eval_sts.features.answers import TrainingPair
 from lm_eval_sts.features.backward import Backward, Floats
 from lm_eval_sts.features.hooks import find_blocks
+from lm_eval_sts.features.likelihood import Continuation
 
-_PROBE = TrainingPair((5, 6, 7, 8, 9, 10), 1)
+_PROBE = Continuation((5,), (6, 7, 8, 9, 10))
 """A text of a few tokens that tells which maps see every token of every text."""
 
 _ENTRIES = 2**25
@@ -99,8 +99,7 @@ class GradientSketcher:
             )
         n_weights = sum(d_in * d_out for d_in, d_out in sizes.values())
         self.k = min(width, n_weights)
-        place = _drawn(self.k, seed) if self.k < n_weights else _one_after_another()
-        self._maps = {name: place(name, candidates[name], d_in, d_out) for name, (d_in, d_out) in sizes.items()}
+        self._maps = _placed(self.k, seed, candidates, sizes)
         covered = n_weights / _n_weights(backward.model, layers)
         self.error = 1.0 / self.k if self.k < n_weights else 0.0
         self.notes: list[str] = []
@@ -120,22 +119,22 @@ class GradientSketcher:
         """Names of the maps that are in the sketches."""
         return list(self._maps)
 
-    def sketch(self, pairs: Sequence[TrainingPair]) -> Floats:
-        """Sketches of the gradient of each text's loss, summed over its scored tokens: [pairs, k].
+    def sketch(self, texts: Sequence[Continuation]) -> Floats:
+        """Sketches of the gradient of each text's loss, summed over its continuation's tokens: [texts, k].
 
         Raises:
             ModelError: A gradient is not finite, or one text alone does not fit the device's memory.
         """
-        return self._backward.in_batches([self._backward.cut(p) for p in pairs], lambda p: len(p.ids), self._sketch)
+        return self._backward.in_batches([text.cut(self._backward.max_length) for text in texts], len, self._sketch)
 
-    def _sketch(self, pairs: list[TrainingPair]) -> Tensor:
-        sketches = torch.zeros(len(pairs), self.k)
+    def _sketch(self, texts: list[Continuation]) -> Tensor:
+        sketches = torch.zeros(len(texts), self.k)
 
         def capture(name: str, given: Tensor, output: Tensor) -> None:
-            x = _by_row(given.detach(), len(pairs))
+            x = _by_row(given.detach(), len(texts))
             if not output.requires_grad:  # the first maps: no gradient is needed before them
                 output.requires_grad_()
-            output.register_hook(lambda delta: add(self._maps[name], _by_row(delta, len(pairs)), x))
+            output.register_hook(lambda delta: add(self._maps[name], _by_row(delta, len(texts)), x))
 
         def add(m: _Map, delta: Tensor, x: Tensor) -> None:
             nonlocal sketches
@@ -143,17 +142,17 @@ class GradientSketcher:
             self._add(sketches, m, delta, x)
 
         with _on_call({name: m.module for name, m in self._maps.items()}, capture):
-            (-self._backward.log_likelihood(pairs)).backward()
+            (-self._backward.log_likelihood(texts)).backward()
         return sketches
 
     def _add(self, sketches: Tensor, m: _Map, delta: Tensor, x: Tensor) -> None:
         """Adds a map's part.
 
         Args:
-            sketches: Of the texts, [pairs, k], float32.
+            sketches: Of the texts, [texts, k], float32.
             m: The map.
-            delta: Gradients with respect to its outputs, [pairs, tokens, d_out].
-            x: Its inputs, [pairs, tokens, d_in].
+            delta: Gradients with respect to its outputs, [texts, tokens, d_out].
+            x: Its inputs, [texts, tokens, d_in].
         """
         delta = (delta * m.signs_out.to(delta)).transpose(1, 2)
         x = x * m.signs_in.to(x)
@@ -168,7 +167,7 @@ class GradientSketcher:
     def _sizes(self, maps: Mapping[str, nn.Module]) -> dict[str, tuple[int, int]]:
         """d_in and d_out of every map that is called with all tokens of all texts."""
         found: dict[str, tuple[int, int]] = {}
-        tokens = 2 * (len(_PROBE.ids) - 1)
+        tokens = 2 * (len(_PROBE) - 1)
 
         def note(name: str, given: Tensor, output: Tensor) -> None:
             if given.numel() == tokens * given.shape[-1]:
@@ -229,30 +228,20 @@ def _by_row(tensor: Tensor, rows: int) -> Tensor:
     return tensor.reshape(rows, -1, tensor.shape[-1])
 
 
-_Place = Callable[[str, nn.Module, int, int], _Map]
-"""Name, module, d_in and d_out of a map to where it stands in a sketch."""
-
-
-def _drawn(k: int, seed: int) -> _Place:
-    """Shifts and signs that a map's name and the seed decide."""
-
-    def place(name: str, module: nn.Module, d_in: int, d_out: int) -> _Map:
-        digest = hashlib.sha256(f"{seed}|{name}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-        signs = 2.0 * torch.randint(2, (d_out + d_in,), generator=generator) - 1.0
-        return _Map(name, module, torch.randint(k, (d_out,), generator=generator), signs[:d_out], signs[d_out:])
-
-    return place
-
-
-def _one_after_another() -> _Place:
-    """Every entry of every map at a place of its own."""
-    start = 0
-
-    def place(name: str, module: nn.Module, d_in: int, d_out: int) -> _Map:
-        nonlocal start
-        shift = start + d_in * torch.arange(d_out)
+def _placed(
+    k: int, seed: int, modules: Mapping[str, nn.Module], sizes: Mapping[str, tuple[int, int]]
+) -> dict[str, _Map]:
+    """Shifts and signs of each map, drawn by its name and the seed; where all entries have room, one after another."""
+    start, found = 0, {}
+    whole = k == sum(d_in * d_out for d_in, d_out in sizes.values())
+    for name, (d_in, d_out) in sizes.items():
+        if whole:
+            signs, shift = torch.ones(d_out + d_in), start + d_in * torch.arange(d_out)
+        else:
+            digest = hashlib.sha256(f"{seed}|{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+            signs = 2.0 * torch.randint(2, (d_out + d_in,), generator=generator) - 1.0
+            shift = torch.randint(k, (d_out,), generator=generator)
+        found[name] = _Map(name, modules[name], shift, signs[:d_out], signs[d_out:])
         start += d_in * d_out
-        return _Map(name, module, shift, torch.ones(d_out), torch.ones(d_in))
-
-    return place
+    return found

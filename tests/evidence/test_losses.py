@@ -10,8 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_sts.evidence.losses import LossesKind
-from lm_eval_sts.evidence.rehearsal import Rehearsal
+from lm_eval_sts.evidence.losses import LossesKind, Rehearsal
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate, make_world
@@ -176,7 +175,7 @@ def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, optio
     assert len(law) == 2 and len(law[0]) == len(own) > 2
     for after, query in zip(law[0], own, strict=True):
         text, alone = tokenizer.decode(after.context), tokenizer.decode(query.context)
-        assert after.ids == query.answer
+        assert after.ids == query.answered.ids
         assert text.startswith(start)
         assert text.count("Solve: ") == 2 and text.count("So ") == 2
         first_question = text.index("Which law", text.rindex("So "))
@@ -196,8 +195,8 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
     (draw,), own = kinds[0]._rehearsed["law"][0], kinds[0]._answered["law"]
-    longest = max(len(c.context) + len(c.ids) for c in draw)
-    alone = max(len(query.context) + len(query.answer) for query in own)
+    longest = max(len(c) for c in draw)
+    alone = max(len(query.answered) for query in own)
     between = (longest + alone) // 2
     shorter = evaluate(
         world,
@@ -208,7 +207,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
     (cut,) = kinds[1]._rehearsed["law"][0]
     left = [len(a.context) - len(b.context) for a, b in zip(draw, cut, strict=True) if b is not None]
     assert left and all(n >= 0 for n in left) and any(left)
-    assert all(len(c.context) + len(c.ids) <= between for c in cut if c is not None)
+    assert all(len(c) <= between for c in cut if c is not None)
     for before, after in zip(draw, cut, strict=True):
         if after is not None and len(after.context) < len(before.context):
             assert before.context[-len(after.context) + 1 :] == after.context[1:], "BOS, then the end of the same"
@@ -220,7 +219,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
 def test_no_example_fits(world, tmp_path, kinds):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    alone = max(len(query.context) + len(query.answer) for query in kinds[0]._answered["law"])
+    alone = max(len(query.answered) for query in kinds[0]._answered["law"])
     results = evaluate(
         world,
         TASKS[:1],

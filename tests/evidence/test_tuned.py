@@ -164,7 +164,6 @@ def test_a_model_that_cannot_be_loaded_again_is_refused(world, adapter):
 
 
 def test_another_model_than_lm_evals_is_not_taken_for_it(world, adapter):
-    from lm_eval_sts.evidence.tuned_models import load_tuned
     from tests.evidence.setups import setup
 
     given = setup(world, tuned=str(adapter))
@@ -172,6 +171,6 @@ def test_another_model_than_lm_evals_is_not_taken_for_it(world, adapter):
     with torch.no_grad():
         given.model.model.lm_head.weight[VOCAB - 1] += 1.0
     with says(ModelError, "is not the model that lm-eval loaded"):
-        load_tuned(given.model, source, adapter)
+        given.model.tuned(source, adapter)
     with says(ModelError, "cannot load the model in", "/nowhere"):
-        load_tuned(given.model, replace(source, path="/nowhere"), Path("/nowhere"))
+        given.model.tuned(replace(source, path="/nowhere"), Path("/nowhere"))

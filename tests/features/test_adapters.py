@@ -22,7 +22,6 @@ from peft import (
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.adapters import check_adapter, inner_model
-from lm_eval_sts.features.answers import TrainingPair
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.hooks import resolve_hook_point
 from lm_eval_sts.features.likelihood import Continuation, LikelihoodReader
@@ -71,12 +70,12 @@ def test_equals_the_merged_model(config, tmp_path):
     check_adapter(model, "it")
     sae = load_sae(str(save_tiny_sae(tmp_path, d_in=48)))
     queries = make_queries(4, draws=1)
-    pairs = [TrainingPair(tuple(range(5, 25)), 9), TrainingPair(tuple(range(60, 72)), 3)]
+    pairs = [Continuation(tuple(range(5, 14)), tuple(range(14, 25))), Continuation((60, 61, 62), tuple(range(63, 72)))]
     found = []
     for each in (inner_model(model), copy.deepcopy(model).merge_and_unload(), llama()):
         reader = Reader(each, resolve_hook_point(each, sae.hook_name), sae)
         profile = reader.read(queries, reader.prefixes(queries))
-        likelihoods = LikelihoodReader(each).log_likelihoods([Continuation(p.ids[:8], p.ids[8:]) for p in pairs])
+        likelihoods = LikelihoodReader(each).log_likelihoods(pairs)
         sketches = GradientSketcher(Backward(each), width=512).sketch(pairs)
         found.append([profile.shifts[0].squares.toarray(), profile.stream.sum, likelihoods, sketches])
     for ours, merged, plain in zip(*found, strict=True):

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from lm_eval_sts.errors import HookPointError, SaeError
-from lm_eval_sts.features.answer_gradients import AnswerGradientReader
-from lm_eval_sts.features.answers import AnsweredQuery
+from lm_eval_sts.features.answer_gradients import AnswerGradientReader, Decoder
 from lm_eval_sts.features.backward import Backward
-from lm_eval_sts.features.decoder import Decoder
 from lm_eval_sts.features.hooks import resolve_hook_point
+from lm_eval_sts.features.likelihood import AnsweredQuery
 from lm_eval_sts.features.sae import load_sae
 from tests.messages import says
 from tests.tiny_models import ARCHITECTURES, WIDTH
@@ -83,12 +82,12 @@ def log_likelihood(model, query: AnsweredQuery, move=None, at: str = "") -> floa
         else:
             handles.append(module.register_forward_hook(lambda m, a, out: add(out)))
     with torch.no_grad():
-        logits = model(input_ids=torch.tensor([query.context + query.answer]), use_cache=False).logits[0]
+        logits = model(input_ids=torch.tensor([query.answered.whole]), use_cache=False).logits[0]
     for handle in handles:
         handle.remove()
     log_p = torch.log_softmax(logits.double(), dim=-1)
     first = len(query.context) - 1
-    return sum(float(log_p[first + i, token]) for i, token in enumerate(query.answer))
+    return sum(float(log_p[first + i, token]) for i, token in enumerate(query.answered.ids))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2", "gpt_neox", "mistral"])
@@ -184,7 +183,7 @@ def test_scaled_gradients_weigh_each_token(tmp_path):
     (whole,) = reader.read(QUERIES[:1], prefix)
     query, total = QUERIES[0], np.zeros(WIDTH)
     with torch.no_grad():
-        ids = torch.tensor([query.context + query.answer])
+        ids = torch.tensor([query.answered.whole])
         states = model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[3][0]
     for position in query.question:  # one token at a time
         one = AnsweredQuery("one", query.context, (position,), query.options, 1)

@@ -251,7 +251,7 @@ def test_reads_in_inference_mode_and_gives_no_gradient():
 def test_plain_module_paths():
     model, tokens = build("llama"), ids()
     point = resolve_hook_point(model, "model.layers.2")
-    assert (point.kind, point.layer, point.side, point.width) == ("module", 2, "output", WIDTH)
+    assert (point.layer, point.side, point.width) == (2, "output", WIDTH)
     torch.testing.assert_close(
         read_activation(model, point, input_ids=tokens), read(model, "blocks.2.hook_resid_post", tokens)
     )

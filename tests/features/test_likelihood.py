@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.answers import AnsweredQuery
-from lm_eval_sts.features.likelihood import Continuation, LikelihoodReader, gold_log_likelihoods
+from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation, LikelihoodReader
 from tests.messages import says
 from tests.tiny_models import ARCHITECTURES, VOCAB
 
@@ -77,12 +76,15 @@ def test_a_long_sequence_loses_its_beginning():
     (found,) = LikelihoodReader(model, max_length=20).log_likelihoods([long])
     # As in lm-eval the limit counts what is run, so not the last token.
     assert found == pytest.approx(direct(model, long.context[-19:], long.ids), rel=1e-4)
+    rest = Continuation((4,), tuple(range(5, 25)))
+    (found,) = LikelihoodReader(model, max_length=20).log_likelihoods([Continuation((1, 2), (3, *rest.whole))])
+    assert found == pytest.approx(direct(model, rest.context, rest.ids), rel=1e-4), "more than the model holds"
 
 
-def test_gold_log_likelihoods():
+def test_right_options():
     model = ARCHITECTURES["llama"]()
     answered = [AnsweredQuery("q", (5, 6, 7, i), (3,), ((1,), (2, 3)), i % 2) for i in range(3)]
-    found = gold_log_likelihoods(model, answered)
+    found = LikelihoodReader(model).log_likelihoods([query.answered for query in answered])
     expected = [direct(model, query.context, query.options[query.gold]) for query in answered]
     assert found == pytest.approx(expected, rel=1e-4)
 

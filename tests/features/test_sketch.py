@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.features.answers import AnsweredQuery, TrainingPair
-from lm_eval_sts.features.backward import Backward, as_pair, n_scored
+from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.hooks import find_blocks
+from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
 from lm_eval_sts.features.sketch import GradientSketcher
 from tests.messages import says
 from tests.tiny_models import ARCHITECTURES
@@ -17,23 +17,24 @@ from tests.tiny_models import ARCHITECTURES
 EVERYTHING = 10**9
 
 
-def make_pairs(*shapes: tuple[int, int], seed: int = 0) -> list[TrainingPair]:
+def make_pairs(*shapes: tuple[int, int], seed: int = 0) -> list[Continuation]:
     rng = np.random.default_rng(seed)
-    return [TrainingPair(tuple(int(i) for i in rng.integers(0, 250, n)), first) for n, first in shapes]
+    texts = [(tuple(int(i) for i in rng.integers(0, 250, n)), first) for n, first in shapes]
+    return [Continuation(ids[:first], ids[first:]) for ids, first in texts]
 
 
-PAIRS = make_pairs((12, 5), (30, 20), (7, 0), (25, 24))
+PAIRS = make_pairs((12, 5), (30, 20), (7, 1), (25, 24))
 
 
-def autograd(model, maps: list[str], pair: TrainingPair) -> np.ndarray:
+def autograd(model, maps: list[str], pair: Continuation) -> np.ndarray:
     """The gradient of the summed loss with respect to the maps' weights, by transformers' own loss."""
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.zero_grad()
-    ids = torch.tensor([pair.ids])
+    ids = torch.tensor([pair.whole])
     labels = ids.clone()
-    labels[0, : pair.first] = -100
-    loss = model(input_ids=ids, labels=labels, use_cache=False).loss * n_scored(pair)
+    labels[0, : len(pair.context)] = -100
+    loss = model(input_ids=ids, labels=labels, use_cache=False).loss * len(pair.ids)
     loss.backward()
     path, _ = find_blocks(model)
     weights = [model.get_submodule(f"{path}.{name}") for name in maps]
@@ -123,15 +124,16 @@ def test_bfloat16_is_near(llama):
 def test_long_texts_lose_their_beginning(llama):
     sketcher = GradientSketcher(Backward(llama, max_length=10), width=512)
     (pair,) = make_pairs((30, 25))
-    cut = TrainingPair(pair.ids[19:], 6)
+    cut = Continuation(pair.context[19:], pair.ids)
     np.testing.assert_allclose(sketcher.sketch([pair]), sketcher.sketch([cut]), atol=1e-6)
-    assert sketcher.sketch([TrainingPair(pair.ids, 3)]).shape == (1, 512), "more response than the model holds"
+    assert sketcher.sketch([Continuation(pair.whole[:3], pair.whole[3:])]).shape == (1, 512), (
+        "more response than the model holds"
+    )
 
 
 def test_a_question_is_learned_as_its_right_option():
     query = AnsweredQuery("q", (1, 2, 3), (1, 2), ((7,), (8, 9)), 1)
-    assert as_pair(query) == TrainingPair((1, 2, 3, 8, 9), 3) and n_scored(as_pair(query)) == 2
-    assert n_scored(TrainingPair((1, 2, 3), 0)) == 2
+    assert query.answered == Continuation((1, 2, 3), (8, 9)) and len(query.answered) == 5
 
 
 def test_out_of_memory_halves_the_batch(llama, monkeypatch):
