@@ -89,6 +89,8 @@ class Study:
         shared_errors: Share of a predictor's error variance that is the same.
         shared_noise: Share of the measurement error that is the same: the base model's run.
         effects: Distribution of the true changes.
+        common_errors: Correlation of the errors of any two predictors.
+        scales: σ of the lognormal scale of each domain's changes, true and measured, and errors: 0 where all are alike.
     """
 
     r: tuple[float, ...]
@@ -99,6 +101,8 @@ class Study:
     shared_errors: float = 0.5
     shared_noise: float = 0.5
     effects: Literal["normal", "lognormal"] = "normal"
+    common_errors: float = 0.0
+    scales: float = 0.0
 
 
 def draw_study(study: Study, generator: np.random.Generator) -> tuple[Array, Array]:
@@ -112,10 +116,15 @@ def draw_study(study: Study, generator: np.random.Generator) -> tuple[Array, Arr
     if study.effects == "lognormal":
         effect = _lognormal(effect, 0.5)
     errors = np.stack([_mixed(generator, shape, study.shared_errors) for _ in range(count)])
+    if study.common_errors:
+        common = _mixed(generator, shape, study.shared_errors)
+        errors = np.sqrt(study.common_errors) * common + np.sqrt(1 - study.common_errors) * errors
     r = np.array(study.r)[:, None, None]
     predicted = r * effect + np.sqrt(1 - r**2) * errors
     noise = standard_errors(study.domains) * _mixed(generator, shape, study.shared_noise)
-    return predicted, effect * np.sqrt(study.reliability / (1 - study.reliability)) + noise
+    measured = effect * np.sqrt(study.reliability / (1 - study.reliability)) + noise
+    scale = np.exp(study.scales * generator.standard_normal(study.domains)) if study.scales else 1.0
+    return scale * predicted, scale * measured
 
 
 def _mixed(generator: np.random.Generator, shape: tuple[int, int], shared: float) -> Array:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.agreement.correlation import pearson, spearman
-from lm_eval_sts.agreement.differences import Tested, compare_all, holm, places
+from lm_eval_sts.agreement.differences import Tested, compare_all, holm
+from lm_eval_sts.agreement.leading import places
 from lm_eval_sts.agreement.panel import Panel, double_centred, mean_interval, mean_z
+from lm_eval_sts.agreement.permutation import permutation_p
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -27,8 +29,9 @@ class Row:
         high: 95% interval of ``r``.
         spearman: Mean of Spearman's correlation.
         n_settings: Settings in which it is defined.
-        best: 1 + number of predictors that are significantly better (Holm).
+        best: 1 where it is not ruled out as the best; None for oracles, which have no place.
         worst: Number of predictors − number that are significantly worse.
+        leading: Whether it is not ruled out, no null, and significantly associated.
     """
 
     predictor: str
@@ -39,6 +42,7 @@ class Row:
     n_settings: int
     best: int | None
     worst: int | None
+    leading: bool
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,18 @@ def masked(panel: Panel, cells: Mask) -> Panel:
     return replace(panel, measured=np.where(cells, panel.measured, np.nan))
 
 
-def rows(panel: Panel, apart: Sequence[str] = ()) -> list[Row]:
-    """Every predictor, highest mean correlation first.
-
-    Args:
-        panel: Predictions and changes.
-        apart: Predictors that get no place, and do not count in the others'.
-    """
+def rows(panel: Panel) -> list[Row]:
+    """Every predictor, highest mean correlation first."""
     found = mean_z(panel)
     low, high = mean_interval(found)
-    ranked = [i for i, name in enumerate(panel.predictors) if name not in apart]
-    placed = _places(replace(panel, predictors=_names(panel, ranked), predicted=panel.predicted[ranked]))
+    placed = places(panel, found.mean, compare_all(panel, found), partial(permutation_p, panel))
+    where = {place.predictor: place for place in placed}
     rank = spearman(panel.predicted, panel.measured)
     table = []
     for i in np.argsort(-np.nan_to_num(found.mean, nan=-np.inf), kind="stable"):
         name = panel.predictors[i]
         defined = np.isfinite(found.each[i])
-        place = placed.get(name)
+        place = where.get(name)
         table.append(
             Row(
                 predictor=name,
@@ -97,8 +96,9 @@ def rows(panel: Panel, apart: Sequence[str] = ()) -> list[Row]:
                 high=_tanh(high[i]),
                 spearman=float(np.mean(rank[i][defined])) if defined.any() else None,
                 n_settings=int(defined.sum()),
-                best=place[0] if place else None,
-                worst=place[1] if place else None,
+                best=place.best if place else None,
+                worst=place.worst if place else None,
+                leading=place is not None and place.leading,
             )
         )
     return table
@@ -133,16 +133,6 @@ def separable_pairs(panel: Panel) -> tuple[int, int]:
     """How many pairs of predictors can be told apart (Holm), of how many."""
     p = holm(compare_all(panel).p)
     return int(np.sum(p <= 0.05)), int(np.sum(np.isfinite(p)))
-
-
-def _places(panel: Panel) -> dict[str, tuple[int, int]]:
-    tested = compare_all(panel)
-    found = places(panel.predictors, mean_z(panel).mean, tested, holm(tested.p))
-    return {place.predictor: (place.best, place.worst) for place in found}
-
-
-def _names(panel: Panel, chosen: Sequence[int]) -> tuple[str, ...]:
-    return tuple(panel.predictors[i] for i in chosen)
 
 
 def _tanh(z: float) -> float | None:

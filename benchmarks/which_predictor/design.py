@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.which_predictor.analysis import Mask, Row, centred, masked, rows
-from benchmarks.which_predictor.evidence import Entry, Target, board_entries, errors, make_panel, settings
+from benchmarks.which_predictor.evidence import Entry, Target, board_entries, errors, panel_of, settings
 from lm_eval_sts.agreement.correlation import fisher_z
 from lm_eval_sts.agreement.panel import Panel
 from lm_eval_sts.agreement.reliability import reliability_of
@@ -18,9 +18,6 @@ from lm_eval_sts.records import Outcome, View
 from microworld.sft_sets import sft_specs
 from microworld.split import read_split
 from microworld.world import make_world
-
-APART: Final = ("oracle",)
-"""Categories that are ranked apart."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,6 @@ class Study:
         """What each SFT set holds, by its name."""
         return sft_specs(make_world(0))
 
-    @property
-    def apart(self) -> tuple[str, ...]:
-        """Predictors that are ranked apart."""
-        return tuple(e.name for e in self.entries if e.category in APART)
-
     def sets(self, half: str, base: str = "micro") -> tuple[str, ...]:
         """Registered settings of one half at the main dose."""
         return tuple(f"{base}/{name}" for name in getattr(self.split, half))
@@ -75,14 +67,14 @@ class Study:
         self, chosen: Sequence[str], kind: Against, cells: Mask | None = None, entries: Sequence[Entry] | None = None
     ) -> list[Row]:
         """All predictors over the given settings, and optionally some of their cells only."""
-        return rows(self.panel(chosen, kind, cells, entries), self.apart)
+        return rows(self.panel(chosen, kind, cells, entries))
 
     def panel(
         self, chosen: Sequence[str], kind: Against, cells: Mask | None = None, entries: Sequence[Entry] | None = None
     ) -> Panel:
         """The panel behind a table; of the predictors those that have scores for all the settings."""
         given = [e for e in (entries or self.entries) if all(name in e.scores for name in chosen)]
-        panel = centred(make_panel(given, self.outcomes, chosen, kind.view, kind.target), kind.centre)
+        panel = centred(panel_of(given, self.outcomes, chosen, kind.view, kind.target), kind.centre)
         return panel if cells is None else masked(panel, cells)
 
     def cells(self, chosen: Sequence[str]) -> dict[str, Mask]:
@@ -109,7 +101,7 @@ class Study:
         """Expected correlation of a predictor that knows every true signed change, tanh of the mean z over settings."""
         if kind.target != "delta":
             return None
-        delta = make_panel([], self.outcomes, chosen, kind.view, "delta").measured
+        delta = panel_of([], self.outcomes, chosen, kind.view, "delta").measured
         se = errors(self.outcomes, chosen, kind.view)
         if kind.centre:
             k, n = delta.shape

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.agreement.panel import Column, Panel, make_panel
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
@@ -105,7 +105,7 @@ def settings() -> dict[str, Outcome]:
     return read_settings(ROOT)
 
 
-def make_panel(
+def panel_of(
     entries: Sequence[Entry], outcomes: Mapping[str, Outcome], chosen: Sequence[str], view: View, target: Target
 ) -> Panel:
     """Predictions and changes of some settings, which must share their domains.
@@ -117,18 +117,19 @@ def make_panel(
         view: Whose change.
         target: Size of the change, or signed change; for sizes, a signed prediction's size counts.
     """
-    domains = tuple(outcomes[chosen[0]].domains)
-    changes = [outcomes[name].changes(view) for name in chosen]
-    measured = np.array([[change[d].delta for d in domains] for change in changes])
-    predicted = np.array(
-        [[[e.scores.get(s, {}).get(d, np.nan) for d in domains] for s in chosen] for e in entries], dtype=np.float64
-    ).reshape(len(entries), len(chosen), len(domains))
-    if target == "magnitude":
-        measured = np.abs(measured)
-        signed = [i for i, entry in enumerate(entries) if entry.target == "delta"]
-        predicted[signed] = np.abs(predicted[signed])
-    groups = tuple(outcomes[name].model.weights_hash for name in chosen)
-    return Panel(tuple(e.name for e in entries), tuple(chosen), domains, predicted, measured, groups)
+    columns = []
+    signed = np.array([entry.target == "delta" for entry in entries], dtype=bool)[:, None]
+    for name in chosen:
+        outcome, changes = outcomes[name], outcomes[name].changes(view)
+        measured = np.array([change.delta for change in changes.values()])
+        scores = [[e.scores.get(name, {}).get(d, np.nan) for d in changes] for e in entries]
+        predicted = np.array(scores, dtype=np.float64).reshape(len(entries), len(measured))
+        if target == "magnitude":
+            measured, predicted = np.abs(measured), np.where(signed, np.abs(predicted), predicted)
+        tasks, group = outcome.measurement.tasks, outcome.model.weights_hash
+        columns.append(Column(name, tasks, group, tuple(changes), predicted, measured))
+    nulls, oracles = ([e.name for e in entries if e.category == kind] for kind in ("null", "oracle"))
+    return make_panel([e.name for e in entries], columns, nulls, oracles)
 
 
 def errors(outcomes: Mapping[str, Outcome], chosen: Sequence[str], view: View) -> Array:

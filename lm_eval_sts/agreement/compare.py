@@ -9,7 +9,7 @@ from lm_eval_sts.agreement.matching import Match, match
 from lm_eval_sts.agreement.panel import double_centred
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.agreement.reliability import deltas, reliability_of
-from lm_eval_sts.agreement.selection import ALL, PAPER8, can_be_centred, choose_domains, make_panel, pairing
+from lm_eval_sts.agreement.selection import ALL, PAPER8, can_be_centred, choose_domains, pairing, panel_of
 from lm_eval_sts.agreement.single import Ceilings, Pairing, expected, setting_agreement
 from lm_eval_sts.agreement.warnings import (
     Caution,
@@ -77,7 +77,7 @@ def compare(
     measured = list({m.outcome.name: m.outcome for m in matches}.values())
     chosen = {outcome.name: choose_domains(outcome, rules.view, rules.domains) for outcome in measured}
     pairs = [pairing(m, chosen[m.outcome.name], rules.view) for m in matches]
-    panel = make_panel(pairs, measured, target)
+    panel = panel_of(pairs, measured, target)
     return Agreement(
         target=target,
         view=rules.view,

@@ -7,7 +7,6 @@ independent reject far too often when settings share domains (benchmarks/).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,9 +16,10 @@ from scipy.stats import t as student
 from lm_eval_sts.agreement.correlation import Array, pearson
 from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL
 from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, domain_error, mean_z
-from lm_eval_sts.records import Place
 
 LEVEL: Final = 0.95
+_ROUNDING: Final = 1e-9
+"""A difference of mean z below this, with an error below this, is rounding: the two rank domains alike."""
 _BATCH: Final = 500
 """Pairs worked on at once where each has settings and domains of its own: bounds memory."""
 
@@ -104,44 +104,16 @@ def holm(p: npt.ArrayLike) -> Array:
     return adjusted
 
 
-def places(predictors: Sequence[str], mean: Array, tested: Tested, p_holm: Array) -> list[Place]:
-    """Where each predictor stands, highest mean z first.
-
-    Args:
-        predictors: Labels.
-        mean: Mean z, [predictors]; those with NaN have no place.
-        tested: All pairs.
-        p_holm: Adjusted p of each pair, [pairs].
-    """
-    count = len(predictors)
-    beats = np.zeros((count, count), dtype=bool)
-    clear = p_holm <= 1 - LEVEL
-    up = clear & (tested.difference > 0)
-    down = clear & (tested.difference < 0)
-    beats[tested.first[up], tested.second[up]] = True
-    beats[tested.second[down], tested.first[down]] = True
-    ranked = [int(i) for i in np.argsort(-mean, kind="stable") if np.isfinite(mean[i])]
-    better, worse = np.sum(beats[ranked], axis=0), np.sum(beats[:, ranked], axis=1)
-    return [
-        Place(
-            predictor=predictors[i],
-            best=1 + int(better[i]),
-            worst=len(ranked) - int(worse[i]),
-            leading=not (beats[ranked[0], i] or beats[i, ranked[0]]),
-        )
-        for i in ranked
-    ]
-
-
 def _differences(first: MeanZ, second: MeanZ, a: Indices, b: Indices) -> _Differences:
     """Differences of rows ``a`` of one and ``b`` of the other, which see the same settings and domains."""
     counted = first.counted[a] & second.counted[b]
     n_domains = np.sum(counted, axis=-1)
-    error = domain_error(first.without[a] - second.without[b], counted)
+    difference, error = first.mean[a] - second.mean[b], domain_error(first.without[a] - second.without[b], counted)
+    alike = (np.abs(difference) < _ROUNDING) & (error < _ROUNDING)
     both = np.isfinite(first.each).astype(np.float64) @ np.isfinite(second.each).astype(np.float64).T
     return _Differences(
-        difference=first.mean[a] - second.mean[b],
-        error=np.where(n_domains < MIN_FOR_INTERVAL, np.nan, error),
+        difference=np.where(alike, 0.0, difference),
+        error=np.where(n_domains < MIN_FOR_INTERVAL, np.nan, np.where(alike, 0.0, error)),
         n_settings=both[a, b].astype(np.int64),
         n_domains=n_domains,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ class Panel:
         predicted: [predictors, settings, domains].
         measured: [settings, domains].
         groups: For each setting a name of what shares its units: base model and benchmark.
+        nulls: Those of the predictors that know nothing, and are never called leading.
+        oracles: Those that saw the tuned model, and are not ranked.
     """
 
     predictors: tuple[str, ...]
@@ -39,6 +42,8 @@ class Panel:
     predicted: Array
     measured: Array
     groups: tuple[str, ...]
+    nulls: frozenset[str] = frozenset()
+    oracles: frozenset[str] = frozenset()
 
     def usable(self, each: Array | None = None) -> Mask:
         """Where a correlation has something to work with, [predictors, settings, domains].
@@ -59,6 +64,51 @@ class Panel:
             predictors=tuple(self.predictors[i] for i in predictors),
             predicted=np.where(shown, self.predicted[list(predictors)], np.nan),
         )
+
+
+class Column(NamedTuple):
+    """One setting of a panel, over domains of its own.
+
+    Attributes:
+        setting: Name of the outcome.
+        benchmark: The lm-eval tasks that measured it.
+        group: Name of what shares its units: base model and benchmark.
+        domains: Names.
+        predicted: What is correlated of the predictions, [predictors, domains]; NaN where not predicted.
+        measured: What is correlated of the changes, [domains].
+    """
+
+    setting: str
+    benchmark: str
+    group: str
+    domains: Sequence[str]
+    predicted: Array
+    measured: Array
+
+
+def make_panel(
+    predictors: Sequence[str], columns: Sequence[Column], nulls: Iterable[str] = (), oracles: Iterable[str] = ()
+) -> Panel:
+    """All settings as arrays; where several benchmarks are measured, a domain's name holds its benchmark."""
+    several = len({column.benchmark for column in columns}) > 1
+    names = [[f"{c.benchmark}/{d}" if several else d for d in c.domains] for c in columns]
+    at = {name: i for i, name in enumerate(dict.fromkeys(chain(*names)))}
+    predicted = np.full((len(predictors), len(columns), len(at)), np.nan)
+    measured = np.full(predicted.shape[1:], np.nan)
+    for s, (column, some) in enumerate(zip(columns, names, strict=True)):
+        cells = [at[name] for name in some]
+        predicted[:, s, cells] = column.predicted
+        measured[s, cells] = column.measured
+    return Panel(
+        predictors=tuple(predictors),
+        settings=tuple(column.setting for column in columns),
+        domains=tuple(at),
+        predicted=predicted,
+        measured=measured,
+        groups=tuple(column.group for column in columns),
+        nulls=frozenset(nulls),
+        oracles=frozenset(oracles),
+    )
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lm_eval_sts.agreement.correlation import Array
-from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, places, williams_p
+from lm_eval_sts.agreement.differences import LEVEL, Tested, compare_all, holm, williams_p
 from lm_eval_sts.agreement.intervals import bounds_of, finite
+from lm_eval_sts.agreement.leading import needed, places
 from lm_eval_sts.agreement.panel import MeanZ, Panel, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import permutation_p
 from lm_eval_sts.records import Difference, Mean, Ranking
@@ -24,10 +25,12 @@ def rank(panel: Panel, seed: int = 0) -> Ranking:
     p_holm = holm(tested.p)
     means = _means(panel, found, seed)
     order = np.argsort(-np.nan_to_num(found.mean, nan=-np.inf), kind="stable")
+    placed = places(panel, found.mean, tested, lambda i: means[i].permutation_p)
     return Ranking(
         means=tuple(means[i] for i in order),
         differences=tuple(_differences(panel, tested, p_holm)),
-        places=tuple(places(panel.predictors, found.mean, tested, p_holm)),
+        places=tuple(placed),
+        needed=needed(panel, found.mean, placed),
     )
 
 

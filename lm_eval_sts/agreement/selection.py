@@ -9,11 +9,11 @@ from typing import Final
 import numpy as np
 
 from lm_eval_sts.agreement.matching import Match
-from lm_eval_sts.agreement.panel import Panel
+from lm_eval_sts.agreement.panel import Column, Panel, make_panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
 from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
-from lm_eval_sts.records import VIEWS, Change, Outcome, Target, View, grouped
+from lm_eval_sts.records import PREFIXES, VIEWS, Category, Change, Outcome, Target, View, grouped
 
 ALL: Final = "all"
 PAPER8: Final = "paper8"
@@ -89,26 +89,26 @@ def pairing(pair: Match, chosen: tuple[str, ...], view: View) -> Pairing:
     )
 
 
-def make_panel(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Target) -> Panel:
-    """All pairs as arrays; where several benchmarks are measured, a domain's name holds its benchmark."""
-    tasks = {outcome.name: outcome.measurement.tasks for outcome in outcomes}
-    several = len(set(tasks.values())) > 1
-
-    def named(outcome: str, domain: str) -> str:
-        return f"{tasks[outcome]}/{domain}" if several else domain
-
+def panel_of(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Target) -> Panel:
+    """All pairs as a panel; nulls and oracles are known by their names."""
     labels = {label: i for i, label in enumerate(dict.fromkeys(pair.label for pair in pairs))}
-    names = dict.fromkeys(named(pair.outcome, name) for pair in pairs for name in pair.domains)
-    domains = {name: i for i, name in enumerate(names)}
-    settings = {outcome.name: i for i, outcome in enumerate(outcomes)}
-    predicted = np.full((len(labels), len(settings), len(domains)), np.nan)
-    measured = np.full(predicted.shape[1:], np.nan)
-    for pair in pairs:
-        places = [domains[named(pair.outcome, name)] for name in pair.domains]
-        predicted[labels[pair.label], settings[pair.outcome], places] = pair.x(target)
-        measured[settings[pair.outcome], places] = pair.y(target)
-    groups = panel_groups(outcomes)
-    return Panel(tuple(labels), tuple(settings), tuple(domains), predicted, measured, groups)
+    columns = []
+    for outcome, group in zip(outcomes, panel_groups(outcomes), strict=True):
+        those = [pair for pair in pairs if pair.outcome == outcome.name]
+        at = {name: i for i, name in enumerate(dict.fromkeys(name for pair in those for name in pair.domains))}
+        predicted, measured = np.full((len(labels), len(at)), np.nan), np.full(len(at), np.nan)
+        for pair in those:
+            cells = [at[name] for name in pair.domains]
+            predicted[labels[pair.label], cells] = pair.x(target)
+            measured[cells] = pair.y(target)
+        columns.append(Column(outcome.name, outcome.measurement.tasks, group, tuple(at), predicted, measured))
+    nulls, oracles = ([label for label in labels if category_of(label) == kind] for kind in ("null", "oracle"))
+    return make_panel(tuple(labels), columns, nulls, oracles)
+
+
+def category_of(label: str) -> Category | None:
+    """The category that a predictor's name tells; None where it tells none."""
+    return next((category for prefix, category in PREFIXES.items() if label.startswith(prefix)), None)
 
 
 def panel_groups(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

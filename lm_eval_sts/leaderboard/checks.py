@@ -14,13 +14,12 @@ from lm_eval_sts.leaderboard.json_lines import MAX_DEPTH
 from lm_eval_sts.leaderboard.layout import SEALS, SUBMISSIONS, Folder, name_of, portable
 from lm_eval_sts.leaderboard.problems import Finding, Loc
 from lm_eval_sts.leaderboard.registered import Settings, nearest
-from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome
+from lm_eval_sts.records import PREFIXES, UNKNOWN, ModelRef, Outcome
 from lm_eval_sts.texts import local_path, why_no_name
 
 _SHOWN: Final = 8
 _MOST: Final = 500
 """Most findings of one file: looking for near names takes time."""
-_PREFIXES: Final = {"null_": "null", "oracle_": "oracle"}
 PUBLISHED: Final = "published"
 
 
@@ -126,7 +125,7 @@ def _other_model(raw: Mapping[str, Any], measured: ModelRef) -> str:
 
 def _category(data: Mapping[str, Any]) -> Iterator[Finding]:
     predictor, category = data.get("predictor"), data.get("category")
-    for prefix, belongs in _PREFIXES.items():
+    for prefix, belongs in PREFIXES.items():
         if isinstance(predictor, str) and predictor.startswith(prefix) and category != belongs:
             yield Finding(("category",), f"category: a predictor named {prefix}… belongs to the category {belongs!r}")
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.agreement.correlation import Array
-from lm_eval_sts.agreement.panel import Mask, Panel
+from lm_eval_sts.agreement.panel import Column as PanelColumn
+from lm_eval_sts.agreement.panel import Mask, Panel, make_panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.selection import panel_groups
 from lm_eval_sts.leaderboard.submissions import Accepted
-from lm_eval_sts.records import Outcome, Target, View
+from lm_eval_sts.records import Category, Outcome, Target, View
 
 Indices = npt.NDArray[np.intp]
 
@@ -46,6 +47,10 @@ class Column:
         """Where a domain was predicted, [entries, domains]."""
         return np.isfinite(self.predicted)
 
+    def y(self, target: Target) -> Array:
+        """What is correlated of the changes, [domains]."""
+        return np.abs(self.delta) if target == "magnitude" else self.delta
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -54,13 +59,13 @@ class Grid:
     Attributes:
         entries: Names.
         signed: Which of them declare a signed change, [entries].
-        oracle: Which of them saw the tuned model, [entries].
+        categories: What each is.
         columns: The settings.
     """
 
     entries: tuple[str, ...]
     signed: Mask
-    oracle: Mask
+    categories: tuple[Category, ...]
     columns: tuple[Column, ...]
 
     def has(self) -> Mask:
@@ -77,24 +82,16 @@ class Grid:
         return np.asarray(np.all(whole & ~self.seen(), axis=1))
 
     def panel(self, target: Target) -> Panel:
-        """Predictions and changes under one target; a domain of several benchmarks' names holds its benchmark."""
-        several = len({column.benchmark for column in self.columns}) > 1
-        names = [[f"{c.benchmark}/{d}" if several else d for d in c.domains] for c in self.columns]
-        places = {name: i for i, name in enumerate(dict.fromkeys(name for some in names for name in some))}
-        predicted = np.full((len(self.entries), len(self.columns), len(places)), np.nan)
-        measured = np.full(predicted.shape[1:], np.nan)
-        for s, (column, some) in enumerate(zip(self.columns, names, strict=True)):
-            at = [places[name] for name in some]
-            predicted[:, s, at] = self.x(column, target)
-            measured[s, at] = np.abs(column.delta) if target == "magnitude" else column.delta
-        return Panel(
-            predictors=self.entries,
-            settings=tuple(column.setting for column in self.columns),
-            domains=tuple(places),
-            predicted=predicted,
-            measured=measured,
-            groups=tuple(column.group for column in self.columns),
+        """Predictions and changes under one target."""
+        columns = [
+            PanelColumn(c.setting, c.benchmark, c.group, c.domains, self.x(c, target), c.y(target))
+            for c in self.columns
+        ]
+        nulls, oracles = (
+            [name for name, one in zip(self.entries, self.categories, strict=True) if one == kind]
+            for kind in ("null", "oracle")
         )
+        return make_panel(self.entries, columns, nulls, oracles)
 
     def x(self, column: Column, target: Target) -> Array:
         """What is correlated of the predictions, [entries, domains]: for magnitudes the size of signed ones."""
@@ -107,7 +104,7 @@ class Grid:
         return Grid(
             entries=tuple(self.entries[i] for i in entries),
             signed=self.signed[entries],
-            oracle=self.oracle[entries],
+            categories=tuple(self.categories[i] for i in entries),
             columns=tuple(_rows(self.columns[s], entries) for s in settings),
         )
 
@@ -136,7 +133,7 @@ def make_grid(
     return Grid(
         entries=tuple(map(entry_name, entries)),
         signed=np.array([entry.submission.target == "delta" for entry in entries], dtype=bool),
-        oracle=np.array([entry.submission.category == "oracle" for entry in entries], dtype=bool),
+        categories=tuple(entry.submission.category for entry in entries),
         columns=tuple(
             _column(entries, name, settings[name], group, view, domains)
             for name, group in zip(names, panel_groups([settings[name] for name in names]), strict=True)

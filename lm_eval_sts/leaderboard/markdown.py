@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from lm_eval_sts.agreement.leading import what_is_needed, who_leads
 from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Sealer, Standing, Table
 
 MOST_ROWS: Final = 60
@@ -15,7 +16,7 @@ _TARGETS: Final = {"magnitude": "size of the change |Δ|", "delta": "signed chan
 _NONE: Final = "–"
 _GROUPS: Final[Mapping[Group, str]] = {
     "ranked": "",
-    "oracle": "Oracles, ranked among themselves",
+    "oracle": "Oracles (saw the tuned model): no place",
     "partial": "Partial entries (settings or domains are missing): no place",
     "seen": "Fitted on these settings: no test, no place",
 }
@@ -25,8 +26,10 @@ Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`
 - **r**: Pearson's correlation of predicted with measured change over domains, as tanh of the mean of Fisher's z over
   settings, with its 95% interval; **double-centred**: without what a domain has in common over settings.
 - **perfect**: what is expected for a perfect predictor, given the errors of the measured changes; no maximum.
-- **place**: from 1 + number of significantly better entries to number of entries − number of significantly worse ones
-  (Holm over all pairs); bold for the leading group, which is not separable from the best.
+- **place**: the best is among those whose place starts at 1 (95%, step-down multiple comparison with the best): they
+  are not ruled out. Other places start at 1 + number of significantly better entries; all end at number of entries −
+  number of significantly worse ones. Bold: *leading*, which is not ruled out, no null, and significantly associated
+  with the changes. Oracles have no place. See docs/agreement.md.
 - *≠* marks an entry that declares the other target; *tokens* are token equivalents a setting.
 - *=* marks an entry that puts the domains into the same order as another (Spearman above .999 in more than half of the
   shared settings): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
@@ -52,7 +55,7 @@ def to_markdown(board: Board) -> str:
     if same:
         parts += ["## Same order\n", *map(_same, same), ""]
     parts.append("## Problems\n")
-    problems = "\n".join(map(_problem, board.problems)) or "None: every file that was put forward is valid."
+    problems = "\n".join(map(_problem, board.problems)) or "None: every file that was submitted is valid."
     return "\n".join([*parts, problems, ""])
 
 
@@ -88,8 +91,24 @@ def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
     centred = {table.target: table for table in scope.tables if table.values == "double_centred"}
     for table in scope.tables:
         if table.values == "raw" and table.rows:
-            yield f"### Held against the {escaped(_TARGETS[table.target])}\n"
+            yield f"### Compared with the {escaped(_TARGETS[table.target])}\n"
+            yield from _verdict(table, entries, len(scope.settings))
+            if table.target in centred:
+                yield from _verdict(centred[table.target], entries, len(scope.settings))
             yield from _table(table, centred.get(table.target), entries)
+
+
+def _verdict(table: Table, entries: Mapping[str, Entry], settings: int) -> Iterator[str]:
+    """Who leads, and what would tell more."""
+    ranked = [row for row in table.rows if row.best is not None]
+    if not ranked:
+        return
+    more = [entries[row.entry].category for row in ranked if row.best == 1 and not row.leading]
+    lead = who_leads(sum(row.leading for row in ranked), len(more), more.count("null"))
+    domains = max(row.domains for row in ranked)
+    found = table.needed and table.needed.model_copy(update={"best": escaped(table.needed.best)})
+    wanted = f" {what_is_needed(found, domains, settings)}." if found else ""
+    yield f"{'Raw' if table.values == 'raw' else 'Double-centred'}: {lead}.{wanted}\n"
 
 
 def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> Iterator[str]:

@@ -55,9 +55,11 @@ def singles(grid: Grid, target: Target) -> list[Single]:
     """All entries that predict a grid's only setting, in their order."""
     (column,) = grid.columns
     x = grid.x(column, target)
-    y = np.abs(column.delta) if target == "magnitude" else column.delta
     domains = np.sum(column.present(), axis=1)
-    found = {statistic: _correlations(statistic, x, y, Ceilings(grid, target, statistic)) for statistic in _CORRELATE}
+    found = {
+        statistic: _correlations(statistic, x, column.y(target), Ceilings(grid, target, statistic))
+        for statistic in _CORRELATE
+    }
     return [
         Single(name, int(domains[i]), bool(column.seen[i]), found["pearson"][i], found["spearman"][i])
         for i, name in enumerate(grid.entries)

@@ -1,21 +1,24 @@
 """Where every entry stands in a scope.
 
-Complete entries are ranked together, oracles among themselves. An entry that lacks settings or domains, and the
-settings that an entry was fitted on, have a value without a place: it would be one among other predictions.
+Complete entries are ranked together. Oracles, an entry that lacks settings or domains, and the settings that an entry
+was fitted on, have a value without a place: it would be one among other predictions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
 
 from lm_eval_sts.agreement.ceiling import ceiling
 from lm_eval_sts.agreement.correlation import Array
-from lm_eval_sts.agreement.differences import compare_all, holm, places
+from lm_eval_sts.agreement.differences import compare_all
+from lm_eval_sts.agreement.leading import needed, places
 from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, double_centred, mean_interval, mean_z
+from lm_eval_sts.agreement.permutation import permutation_p
 from lm_eval_sts.agreement.ranking import why_undefined
 from lm_eval_sts.agreement.selection import can_be_centred
 from lm_eval_sts.leaderboard.grid import Grid, Indices
@@ -80,17 +83,28 @@ def tables(grid: Grid) -> tuple[Table, ...]:
 
 def _table(grid: Grid, target: Target, values: Values) -> Table:
     rows: list[Standing] = []
+    wanted = None
     for group, entries, settings in _blocks(grid):
-        rows += _standings(grid.rows(entries, settings), target, values, group)
-    return Table(target=target, values=values, rows=tuple(_ordered(rows)))
+        if len(entries) == 0:
+            continue
+        part = grid.rows(entries, settings)
+        panel = part.panel(target) if values == "raw" else double_centred(part.panel(target))
+        found = mean_z(panel)
+        placed: list[Place] = []
+        if group == "ranked":
+            placed = places(panel, found.mean, compare_all(panel, found), partial(permutation_p, panel, seed=SEED))
+            wanted = needed(panel, found.mean, placed)
+        rows += _standings(panel, found, group, Ceilings(part, target) if values == "raw" else None, placed)
+    return Table(target=target, values=values, rows=tuple(_ordered(rows)), needed=wanted)
 
 
 def _blocks(grid: Grid) -> Iterator[tuple[Group, Indices, Indices]]:
     """Entries that are worked on together, and the settings that count for them."""
     complete, has, seen = grid.complete(), grid.has(), grid.seen()
+    oracle = np.array([category == "oracle" for category in grid.categories], dtype=bool)
     everything = np.arange(len(grid.columns))
-    yield "ranked", np.flatnonzero(complete & ~grid.oracle), everything
-    yield "oracle", np.flatnonzero(complete & grid.oracle), everything
+    yield "ranked", np.flatnonzero(complete & ~oracle), everything
+    yield "oracle", np.flatnonzero(complete & oracle), everything
     incomplete = np.flatnonzero(~complete)
     parts: tuple[tuple[Group, Mask], ...] = (("partial", has & ~seen), ("seen", has & seen))
     for group, masks in parts:
@@ -101,26 +115,17 @@ def _blocks(grid: Grid) -> Iterator[tuple[Group, Indices, Indices]]:
                 yield group, alike, np.flatnonzero(mask)
 
 
-def _standings(grid: Grid, target: Target, values: Values, group: Group) -> list[Standing]:
+def _standings(
+    panel: Panel, found: MeanZ, group: Group, limits: Ceilings | None, placed: Sequence[Place]
+) -> list[Standing]:
     """Entries with the same settings."""
-    if not grid.entries:
-        return []
-    raw = grid.panel(target)
-    panel = raw if values == "raw" else double_centred(raw)
-    found = mean_z(panel)
-    where = _places(panel, found) if group in ("ranked", "oracle") else {}
-    limits = Ceilings(grid, target) if values == "raw" else None
+    where = {place.predictor: place for place in placed}
     interval = mean_interval(found)
     low, high = np.tanh(interval.low), np.tanh(interval.high)
     return [
         _standing(panel, found, i, group, bounds(low[i], high[i]), limits, where.get(name))
-        for i, name in enumerate(grid.entries)
+        for i, name in enumerate(panel.predictors)
     ]
-
-
-def _places(panel: Panel, found: MeanZ) -> dict[str, Place]:
-    tested = compare_all(panel, found)
-    return {place.predictor: place for place in places(panel.predictors, found.mean, tested, holm(tested.p))}
 
 
 def _standing(

@@ -11,6 +11,7 @@ from lm_eval_sts.records.agreement import (
     Influence as Influence,
     IntervalTarget as IntervalTarget,
     Mean as Mean,
+    Needed as Needed,
     OutcomeSummary as OutcomeSummary,
     Place as Place,
     Point as Point,
@@ -77,6 +78,7 @@ from lm_eval_sts.records.prediction import (
 )
 from lm_eval_sts.records.submission import (
     CATEGORIES as CATEGORIES,
+    PREFIXES as PREFIXES,
     Category as Category,
     Code as Code,
     Cost as Cost,

@@ -188,15 +188,40 @@ class Difference(Record):
 
 
 class Place(Record):
-    """Where a predictor stands, as far as that can be told."""
+    """Where a predictor stands, as far as that can be told; the ends hold for one predictor at a time (95%)."""
 
     predictor: str
     best: int = Field(ge=1)
-    """1 + number of predictors that are significantly better."""
+    """1 where it is not ruled out as the best: the best is among those (95%, step-down multiple comparison with the
+    best). Otherwise 1 + number of predictors that are significantly better, and at least 2."""
     worst: int = Field(ge=1)
     """Number of predictors − number that are significantly worse."""
     leading: bool
-    """Not separable from the predictor with the highest mean z."""
+    """Not ruled out as the best, no null, mean z above 0 and permutation p ≤ .05."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.best > self.worst:
+            raise ValueError(f"best place {self.best} is behind the worst, {self.worst}")
+        if self.leading and self.best > 1:
+            raise ValueError(f"leading, and ruled out as the best: place {self.best}")
+        return self
+
+
+class Needed(Record):
+    """What would rule out half of the predictors that cannot be told apart from the best, in four studies of five.
+
+    An estimate for differences as they were measured: ``lm_eval_sts.agreement.leading.needed``.
+    """
+
+    best: str
+    """The predictor with the highest mean z."""
+    rivals: int = Field(ge=1)
+    """How many others are not ruled out."""
+    domains: int | None
+    """Domains like these, in as many settings; None: above 1,000."""
+    settings: int | None
+    """Settings with these domains; None: no number below 1,000 would do, or it cannot be told from one setting."""
 
 
 class Ranking(Record):
@@ -206,12 +231,18 @@ class Ranking(Record):
     """Highest mean z first; those without one last."""
     differences: tuple[Difference, ...]
     places: tuple[Place, ...]
-    """Of the predictors with a mean z, in the order of ``means``."""
+    """Of the predictors with a mean z, without oracles, in the order of ``means``."""
+    needed: Needed | None
+    """None where the best is alone, or nothing can be tested."""
 
 
 class Agreement(Document):
-    """How well predictions matched outcomes."""
+    """How well predictions matched outcomes.
 
+    Format 1 had places by Holm over all pairs, and as leading what was not separable from the highest mean z.
+    """
+
+    format_version: Literal[2] = 2
     kind: Literal["agreement"] = "agreement"
     target: Target
     view: View

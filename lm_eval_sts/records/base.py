@@ -53,7 +53,8 @@ class Record(BaseModel):
 class Document(Record):
     """A record that stands alone, in a file or in lm-eval's results, and carries a hash of its content there."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = FORMAT_VERSION
+    """What a kind of record is at, where its meaning changed; only that one is read."""
 
 
 class ModelRef(Record):
@@ -184,10 +185,11 @@ def parse_record(kind: type[R], data: object, where: str) -> R:
         RecordError: The data is of another format version, was changed since it was written, or is not valid; says
             which field and why.
     """
-    version = data.get("format_version", FORMAT_VERSION) if isinstance(data, dict) else FORMAT_VERSION
-    if type(version) is not int or version != FORMAT_VERSION:
+    known = kind.model_fields["format_version"].default if "format_version" in kind.model_fields else FORMAT_VERSION
+    version = data.get("format_version", FORMAT_VERSION) if isinstance(data, dict) else known
+    if type(version) is not int or version != known:
         raise RecordError(
-            f"{where}: format version {version!r} is not known to this release (it reads {FORMAT_VERSION}): "
+            f"{where}: format version {version!r} is not known to this release (it reads {known}): "
             "upgrade lm-eval-sts, or write the record again"
         )
     content = _checked_content(data, where) if issubclass(kind, Document) else data

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from lm_eval_sts.records.agreement import Bounds, Ceiling, Target, Unit
+from lm_eval_sts.records.agreement import Bounds, Ceiling, Needed, Target, Unit
 from lm_eval_sts.records.base import FORMAT_VERSION, Finite, Record
 from lm_eval_sts.records.outcome import View
 from lm_eval_sts.records.submission import Category, Cost, Line, Sha256, Slug, Text
@@ -114,11 +114,11 @@ class Standing(Record):
     """Mean over these settings of what is expected for a perfect predictor; None for double-centred values, for which
     no ceiling is known, and where the errors of the measured changes are not known."""
     best: int | None = None
-    """1 + number of entries of its group that are significantly better; None where there is no place."""
+    """As in ``Place``, among ranked entries: 1 where it is not ruled out as the best; None where there is no place."""
     worst: int | None = None
-    """Number of entries of its group with a place − number that are significantly worse."""
+    """Number of ranked entries with a place − number that are significantly worse."""
     leading: bool = False
-    """Not separable from the entry of its group with the highest mean z."""
+    """Not ruled out as the best, no null, mean z above 0 and permutation p ≤ .05."""
     undefined: str | None = None
     """Why there is no value."""
 
@@ -130,6 +130,8 @@ class Table(Record):
     values: Values
     rows: tuple[Standing, ...]
     """By group, and within a group the highest value first."""
+    needed: Needed | None
+    """What would tell more of the ranked entries apart; None where one is alone, or nothing can be tested."""
 
 
 class ScopeBoard(Record):
@@ -158,9 +160,12 @@ class BoardProblem(Record):
 
 
 class Board(Record):
-    """The whole leaderboard; it holds no time, so that the same files give the same board."""
+    """The whole leaderboard; it holds no time, so that the same files give the same board.
 
-    format_version: Literal[1] = FORMAT_VERSION
+    Format 1 had places by Holm over all pairs, and as leading what was not separable from the highest mean z.
+    """
+
+    format_version: Literal[2] = 2
     kind: Literal["board"] = "board"
     scopes: tuple[ScopeBoard, ...]
     settings: tuple[BoardSetting, ...]

@@ -5,6 +5,7 @@ A submission holds no agreement: every score on the board is computed from the r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
@@ -18,6 +19,9 @@ nothing of the model or the SFT set; ``oracle`` saw the tuned model and is ranke
 from a paper."""
 
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
+
+PREFIXES: Final[Mapping[str, Category]] = {"null_": "null", "oracle_": "oracle"}
+"""How the name of a predictor of some categories begins; where only a name is known, it tells."""
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}$")]
 """A name that is also a file name everywhere."""

@@ -52,7 +52,7 @@ def test_the_paper_s_correlations(name):
         assert one.pearson.value == pytest.approx(r, abs=0.02)
         assert one.r_squared == pytest.approx(r_squared, abs=0.02)
     (pair,) = found.raw.differences
-    assert not pair.separable and all(place.leading for place in found.raw.places)
+    assert not pair.separable and all(place.best == 1 for place in found.raw.places)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Differences between predictors: the jackknife done by hand, Holm, places, error rates."""
+"""Differences between predictors: the jackknife done by hand, Holm, error rates."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.agreement_differences import FIELD, family, type_one
 from benchmarks.agreement_worlds import Study
-from lm_eval_sts.agreement.differences import compare_all, holm, places, t_test, williams_p
-from lm_eval_sts.agreement.panel import mean_z
+from lm_eval_sts.agreement.differences import compare_all, holm, t_test, williams_p
 from tests.agreement.made import drawn, panel
 
 
@@ -87,16 +86,14 @@ def test_nothing_in_common_and_undefined():
     made = drawn(predictors=3, settings=2)
     made.predicted[0, 0] = made.predicted[1, 1] = np.nan
     made.predicted[2] = 1.0
-    tested = compare_all(made)
-    assert len(tested.p) == 0
-    assert [p.predictor for p in places(made.predictors, mean_z(made).mean, tested, holm(tested.p))] == ["0", "1"]
+    assert len(compare_all(made).p) == 0
 
 
 def test_the_same_predictor_in_another_unit_is_not_separable():
     made = drawn(predictors=1)
     twice = panel(np.concatenate([made.predicted, 5 * made.predicted + 3]), made.measured)
     tested = compare_all(twice)
-    assert tested.p[0] == pytest.approx(1, abs=1e-3) or tested.difference[0] == 0
+    assert (tested.p[0], tested.difference[0], tested.low[0], tested.high[0]) == (1, 0, 0, 0)
     assert t_test(2.0, 2.0, 1) == t_test(-2.0, 2.0, 0) == pytest.approx(0.5)
     assert t_test(0.0, 0.0, 5) == 1 and t_test(1.0, 0.0, 5) == 0 and np.isnan(t_test(1.0, np.nan, 5))
 
@@ -125,21 +122,6 @@ def test_holm_is_what_it_is_defined_as(p):
     assert {i for i in range(len(p)) if found[i] <= 0.05 - 1e-12} <= rejected
 
 
-def test_places():
-    made = drawn(predictors=4)
-    tested = compare_all(made)
-    # only (0, 2) and (0, 3) differ significantly, and (2, 1) the other way round
-    tested = tested._replace(difference=np.array([1.0, 1.0, 1.0, -1.0, 0.1, 0.1]))
-    p_holm = np.array([0.5, 0.01, 0.01, 0.04, 0.9, 0.9])
-    found = {p.predictor: p for p in places(made.predictors, np.array([0.9, 0.2, 0.8, np.nan]), tested, p_holm)}
-    assert [(p.best, p.worst, p.leading) for p in (found["0"], found["2"], found["1"])] == [
-        (1, 2, True),
-        (2, 2, False),
-        (2, 3, True),
-    ]
-    assert "3" not in found
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([0.01, 1.0, 1e5]))
 def test_units_and_order_do_not_matter(seed, factor):
@@ -157,9 +139,8 @@ def test_equal_predictors_are_rarely_told_apart(settings_):
         assert found["t_over_settings"] > 0.2
 
 
-def test_the_best_is_in_the_leading_group():
-    found = family(Study(FIELD[:9], 3), 200)
-    assert found["best_leads"] >= 0.95 and found["family_wise"] <= 0.09
+def test_equals_among_many_are_rarely_told_apart():
+    assert family(Study(FIELD[:9], 3), 200)["family_wise"] <= 0.09
 
 
 def with_correlations(r_a, r_b, r_ab, n):

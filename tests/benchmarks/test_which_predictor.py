@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.which_predictor import evidence, markdown, study
 from benchmarks.which_predictor.analysis import centred, contrast, masked, pooled, rows
-from benchmarks.which_predictor.evidence import Entry, make_panel
+from benchmarks.which_predictor.evidence import Entry, panel_of
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.ranking import rank
 from lm_eval_sts.shipped import load_outcome
@@ -48,7 +48,7 @@ def test_the_page_is_what_the_evidence_gives():
 
 
 def test_rows_are_those_of_the_agreement_package(outcomes):
-    panel = make_panel([entry(outcomes, "a", 1, 1.0), entry(outcomes, "b", 2, 0.0)], outcomes, SETS, "score", "delta")
+    panel = panel_of([entry(outcomes, "a", 1, 1.0), entry(outcomes, "b", 2, 0.0)], outcomes, SETS, "score", "delta")
     for centre in (False, True):
         expected = rank(centred(panel, centre))
         for row, mean, place in zip(rows(centred(panel, centre)), expected.means, expected.places, strict=True):
@@ -62,13 +62,13 @@ def test_rows_are_those_of_the_agreement_package(outcomes):
 
 def test_sizes_of_signed_predictions_count(outcomes):
     signed, size = entry(outcomes, "signed", 3, 1.0), entry(outcomes, "size", 3, 1.0, "magnitude")
-    panel = make_panel([signed, size], outcomes, SETS, "score", "magnitude")
+    panel = panel_of([signed, size], outcomes, SETS, "score", "magnitude")
     assert np.array_equal(panel.predicted[0], np.abs(panel.predicted[1]))
     assert (panel.measured >= 0).all()
 
 
 def test_masked_cells_do_not_count(outcomes):
-    panel = make_panel([entry(outcomes, "a", 4, 1.0)], outcomes, SETS, "score", "delta")
+    panel = panel_of([entry(outcomes, "a", 4, 1.0)], outcomes, SETS, "score", "delta")
     cells = np.ones(panel.measured.shape, dtype=bool)
     cells[:, 0] = False
     changed = panel.predicted.copy()
@@ -100,7 +100,7 @@ def test_a_table_needs_its_place():
 
 
 def test_pooled_correlation_is_over_all_cells_at_once(outcomes):
-    panel = make_panel([entry(outcomes, "a", 5, 1.0)], outcomes, SETS, "score", "delta")
+    panel = panel_of([entry(outcomes, "a", 5, 1.0)], outcomes, SETS, "score", "delta")
     shifted = replace(panel, predicted=panel.predicted + 100 * np.arange(len(SETS))[None, :, None])
     expected = np.corrcoef(shifted.predicted.ravel(), panel.measured.ravel())[0, 1]
     assert pooled(shifted) == {"a": pytest.approx(expected)}
