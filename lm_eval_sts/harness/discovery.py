@@ -123,9 +123,8 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     def __init__(self: TaskManager, *args: object, **kwargs: object) -> None:
         nonlocal native
         given = signature.bind(self, *args, **kwargs)
-        include_path = given.arguments.get("include_path")
-        one = include_path and isinstance(include_path, (str, Path))
-        wanted = [include_path] if one else list(include_path or [])
+        include_path = given.arguments.get("include_path") or None
+        wanted = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or [])
         resolved = {Path(path).resolve() for path in wanted}
         installed = [] if native or not enabled() else plugin_task_paths()
         folders = [path for path in installed if path not in resolved]
