@@ -28,6 +28,7 @@ _ROOMS: Final = {
     "evidence.trial_runs": "harness.probing",
     "evidence.tuned": "features.pair_reader harness.tuned",
     "features.answer_gradients": "features.decoder features.response",
+    "features.block_parts": "features.hook_probe",
     "features.likelihood": "features.answers",
     "features.prefix_cache": "features.prefix_attention",
     "features.queries": "evidence.samples harness.samples",

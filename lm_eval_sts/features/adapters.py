@@ -12,7 +12,7 @@ import torch
 
 from lm_eval_sts.errors import ModelError
 
-_PROBE_TOKENS = 8
+_FEW_TOKENS = 8
 
 
 def inner_model(model: Any) -> Any:
@@ -64,7 +64,7 @@ def _agree(model: Any) -> bool:
     """Whether the wrapped model and the one underneath give the same on a few tokens."""
     inner = inner_model(model)
     device = inner.get_input_embeddings().weight.device
-    ids = torch.arange(_PROBE_TOKENS, device="cpu" if device.type == "meta" else device).unsqueeze(0)
+    ids = torch.arange(_FEW_TOKENS, device="cpu" if device.type == "meta" else device).unsqueeze(0)
     with torch.no_grad():
         try:
             return torch.equal(model(input_ids=ids).logits, inner(input_ids=ids).logits)

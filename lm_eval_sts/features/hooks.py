@@ -2,7 +2,7 @@
 
 TransformerLens names (``blocks.25.hook_resid_post``) and plain module paths (``model.layers.25``, that module's output,
 as SAELens writes for SAEs trained on a Hugging Face model) are resolved on any decoder by structure and by numbers
-(:mod:`lm_eval_sts.features.hook_probe`), not by a table of architectures.
+(:mod:`lm_eval_sts.features.block_parts`), not by a table of architectures.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from lm_eval_sts.errors import HookPointError
-from lm_eval_sts.features.hook_probe import BlockProbe, Kind
+from lm_eval_sts.features.block_parts import BlockParts, Kind
 from lm_eval_sts.features.hook_taps import Call, Side, Slot, hooked, is_stream, slots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _NAME = re.compile(r"blocks\.(\d+)\.(?:hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|(?:attn\.)?hook_(z))")
-_PROBE_TOKENS = 6
+_FEW = 6
 
 T = TypeVar("T")
 
@@ -111,9 +111,8 @@ def resolve_hook_point(model: PreTrainedModel, name: str) -> HookPoint:
 
     Args:
         model: the model, on any device or devices, in any dtype, wrapped or not.
-        name: ``blocks.{i}.hook_resid_pre|resid_mid|resid_post|attn_out|mlp_out``,
-            ``blocks.{i}.attn.hook_z``, or the path of a module of the model, whose output is
-            meant (with ``.input`` or ``.output`` behind it: that side).
+        name: ``blocks.{i}.hook_resid_pre|resid_mid|resid_post|attn_out|mlp_out``, ``blocks.{i}.attn.hook_z``, or the
+            path of a module of the model, whose output is meant (with ``.input`` or ``.output`` behind it: that side).
 
     Raises:
         HookPointError: if it does not exist on this model; the message lists what does.
@@ -133,22 +132,22 @@ def _resolve_in_block(model: PreTrainedModel, name: str, match: re.Match[str]) -
         raise HookPointError(
             f"hook point {name!r}: the model has {len(blocks)} layers, blocks.0 to blocks.{len(blocks) - 1}"
         )
-    probe = _probe(model, f"{path}.{layer}", f"blocks.{layer}")
-    if kind not in probe.taps:
-        probe.find_parts()
-    if kind not in probe.taps:
+    parts = _parts_of(model, f"{path}.{layer}", f"blocks.{layer}")
+    if kind not in parts.taps:
+        parts.find_parts()
+    if kind not in parts.taps:
         raise HookPointError(
-            f"hook point {name!r} does not exist on {describe(model)}: {_available(len(blocks), probe)}"
+            f"hook point {name!r} does not exist on {describe(model)}: {_available(len(blocks), parts)}"
         )
-    tap = probe.taps[kind]
+    tap = parts.taps[kind]
     return HookPoint(
         name=name,
         layer=layer,
         module=f"{path}.{layer}" + (f".{tap.path}" if tap.path else ""),
         side=tap.side,
         slot=tap.slot,
-        width=probe.width(kind),
-        device=probe.device(kind),
+        width=parts.width(kind),
+        device=parts.device(kind),
     )
 
 
@@ -197,30 +196,30 @@ def never_fired(model: nn.Module, point: HookPoint) -> HookPointError:
     )
 
 
-def _probe_inputs(model: PreTrainedModel) -> dict[str, Any]:
+def _few_tokens(model: PreTrainedModel) -> dict[str, Any]:
     config = model.config.get_text_config(decoder=True)
     if getattr(model.config, "is_encoder_decoder", False):
         raise HookPointError(f"{describe(model)} is an encoder-decoder: only decoder models can be read")
     device = model.device if model.device.type != "meta" else torch.device("cpu")
     # Distinct tokens, away from the ends of the vocabulary where special tokens tend to be.
-    ids = torch.arange(_PROBE_TOKENS, device=device) * 7 + int(config.vocab_size) // 3
+    ids = torch.arange(_FEW, device=device) * 7 + int(config.vocab_size) // 3
     ids = (ids % int(config.vocab_size)).unsqueeze(0)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
 
 
-def _probe(model: PreTrainedModel, path: str, name: str) -> BlockProbe:
+def _parts_of(model: PreTrainedModel, path: str, name: str) -> BlockParts:
     """Runs the model up to a block and that block alone."""
     name = f"{name} of {describe(model)}"
     block = model.get_submodule(path)
-    call = _first(block, "input", partial(Call, block), partial(_run_probe, model))
+    call = _first(block, "input", partial(Call, block), partial(_run_a_few, model))
     if call is None:
         raise HookPointError(f"{name} ({path}) is not called in its forward")
-    return BlockProbe(call, name)
+    return BlockParts(call, name)
 
 
-def _run_probe(model: PreTrainedModel) -> None:
+def _run_a_few(model: PreTrainedModel) -> None:
     """Runs the model on a few tokens."""
-    inputs = _probe_inputs(model)
+    inputs = _few_tokens(model)
     try:
         model(**inputs)
     except Exception as error:  # a model of whatever kind may raise anything
@@ -232,7 +231,7 @@ def _run_probe(model: PreTrainedModel) -> None:
 
 def _check_causal(model: PreTrainedModel, point: HookPoint) -> None:
     """Refuses a model of which a token sees those that follow it: what it makes of a text would depend on padding."""
-    inputs = _probe_inputs(model)
+    inputs = _few_tokens(model)
     ids = inputs["input_ids"]
     other = ids.clone()
     other[:, -1] = ids[:, 0]
@@ -257,8 +256,8 @@ def describe(model: nn.Module) -> str:
     return type(model).__name__ + (f" ({name})" if name else "")
 
 
-def _available(depth: int, probe: BlockProbe) -> str:
-    kinds = sorted(probe.taps, key=get_args(Kind).index)
+def _available(depth: int, parts: BlockParts) -> str:
+    kinds = sorted(parts.taps, key=get_args(Kind).index)
     names = [f"attn.hook_{kind}" if kind == "z" else f"hook_{kind}" for kind in kinds]
     return f"there are blocks.0 to blocks.{depth - 1} with {', '.join(names)}, and the paths of its modules"
 
@@ -273,19 +272,19 @@ def _resolve_module(model: PreTrainedModel, name: str) -> HookPoint:
         side = cast(Side, side_name)
         matches = _modules_named(model, name_of_module)
     if len(matches) != 1:
-        probe = _probe(model, f"{prefix}.0", "blocks.0")
-        probe.find_parts()
+        parts = _parts_of(model, f"{prefix}.0", "blocks.0")
+        parts.find_parts()
         wrong = "is ambiguous" if matches else "is unknown"
         near = difflib.get_close_matches(name, [path for path, _ in model.named_modules()], n=3)
         hint = f" (near: {', '.join(near)})" if near else ""
         raise HookPointError(
-            f"hook point {name!r} {wrong} on {describe(model)}{hint}: {_available(len(blocks), probe)}"
+            f"hook point {name!r} {wrong} on {describe(model)}{hint}: {_available(len(blocks), parts)}"
         )
 
     def stream(value: object) -> tuple[Slot, Tensor] | None:
         return next(((slot, tensor) for slot, tensor in slots(value) if is_stream(tensor)), None)
 
-    seen = _first(model.get_submodule(matches[0]), side, stream, partial(_run_probe, model))
+    seen = _first(model.get_submodule(matches[0]), side, stream, partial(_run_a_few, model))
     if seen is None:
         raise HookPointError(
             f"hook point {name!r}: no [batch, tokens, width] tensor passes at the {side} of {matches[0]} in "

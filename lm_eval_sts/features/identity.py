@@ -124,11 +124,10 @@ def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:
 def weights_hash(model: nn.Module, of_tensors: Any = None) -> str:
     """Hash of a model as loaded: 64 hex digits.
 
-    Covers weights, dtype, adapters with their scale, quantisation with its scale, and the config (the
-    same weights with another RoPE are another model). Costs one pass over the weights and does not depend
-    on the device or the number of threads: of each tensor its name, shape, dtype, the wrapping integer sum
-    of its bit patterns and a strided sample of them. Weights that are offloaded to disk count by name and
-    shape only.
+    Covers weights, dtype, adapters with their scale, quantisation with its scale, and the config (the same weights with
+    another RoPE are another model). Costs one pass over the weights and does not depend on the device or the number of
+    threads: of each tensor its name, shape, dtype, the wrapping integer sum of its bit patterns and a strided sample of
+    them. Weights that are offloaded to disk count by name and shape only.
 
     Args:
         model: The model, with its adapters.

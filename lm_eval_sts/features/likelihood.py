@@ -126,7 +126,7 @@ class LikelihoodReader:
 
     Args:
         model: The model, in eval mode, on any device or split over several.
-        run: The model's forward to logits; None: its own.
+        forward: The model's forward to logits; None: its own.
         max_rows: Most sequences a forward pass; None: as many as the token budget allows.
         token_budget: Most tokens a forward pass, a shared prefix counted for every row that it is copied for; None:
             from the memory that is free. Halved whenever the device runs out of memory.
@@ -139,14 +139,14 @@ class LikelihoodReader:
         self,
         model: PreTrainedModel,
         *,
-        run: Callable[..., Tensor] | None = None,
+        forward: Callable[..., Tensor] | None = None,
         max_rows: int | None = None,
         token_budget: int | None = None,
         max_length: int | None = None,
         pad_id: int = 0,
         dtype: torch.dtype | None = torch.float32,
     ) -> None:
-        self._prefixed = PrefixedModel(model, run or partial(logits_of, model), pad_id)
+        self._prefixed = PrefixedModel(model, forward or partial(logits_of, model), pad_id)
         device = self._prefixed.input_device
         self._batches = Batches(token_budget or default_token_budget(model, device), max_rows)
         self._own_tokens = own_tokens(device)

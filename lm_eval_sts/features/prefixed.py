@@ -54,14 +54,14 @@ class PrefixedModel:
 
     Args:
         model: The model, in eval mode, on any device or split over several.
-        run: What is wanted of a forward: called as ``run(input_ids=…, position_ids=…, past_key_values=…, use_cache=…)``
-            with position ids and cache where there are such; gives [rows, own tokens, …].
+        forward: Gives what is wanted, [rows, own tokens, …]; called as ``forward(input_ids=…, position_ids=…,
+            past_key_values=…, use_cache=…)`` with position ids and cache where there are such.
         pad_id: A valid token id for padding.
     """
 
-    def __init__(self, model: PreTrainedModel, run: Callable[..., Tensor], pad_id: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, forward: Callable[..., Tensor], pad_id: int = 0) -> None:
         self.model = model
-        self.run = run
+        self.forward = forward
         self.pad_id = pad_id
         embeddings: Any = model.get_input_embeddings()
         self.input_device: torch.device = embeddings.weight.device
@@ -76,12 +76,12 @@ class PrefixedModel:
         return option in inspect.signature(inner_model(self.model).forward).parameters
 
     def __call__(self, ids: Sequence[Sequence[int]], prefix: Prefix, **options: Any) -> Tensor:
-        """What ``run`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
+        """What ``forward`` gives at the tokens after the prefix: [rows, longest − prefix, …], right-padded, unchecked.
 
         Args:
             ids: Whole prompts, which begin with the prefix.
             prefix: From :meth:`prefix`.
-            options: Passed on to ``run``.
+            options: Passed on to ``forward``.
 
         Raises:
             ModelError: The model has no such token.
@@ -96,16 +96,16 @@ class PrefixedModel:
             inputs["position_ids"] = positions.expand(len(rest), -1)
         if prefix.cache is not None and prefix.apart:
             with attending_apart(self.model, prefix.cache) as cache:
-                return self.run(past_key_values=cache, **inputs)
+                return self.forward(past_key_values=cache, **inputs)
         if prefix.cache is not None:
             inputs["past_key_values"] = repeat_cache(prefix.cache, len(rest))
-        return self.run(**inputs)
+        return self.forward(**inputs)
 
     def logits_at(self, ids: Sequence[Sequence[int]], firsts: Sequence[int], prefix: Prefix) -> tuple[Tensor, Tensor]:
         """A model's logits, of few more tokens than are wanted where it can leave out the others.
 
         Args:
-            ids: As of :meth:`__call__`; ``run`` gives logits.
+            ids: As of :meth:`__call__`; ``forward`` gives logits.
             firsts: The position of each row from which on logits are wanted.
             prefix: Ends before these.
 
@@ -143,7 +143,7 @@ class PrefixedModel:
         }
         try:
             with torch.no_grad():  # not inference mode, whose tensors no gradient may pass by
-                self.run(**inputs, **self._last(1))
+                self.forward(**inputs, **self._last(1))
             prefix = Prefix(len(ids), cache)
             shared = (
                 repeatable(cache)

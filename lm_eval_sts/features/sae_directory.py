@@ -91,12 +91,11 @@ class _Entry:
 def find_sae(model_name: str, n_layers: int, *, instruct: bool | None = None, layer: int | None = None) -> SaeChoice:
     """Chooses an SAE for a model from SAELens' directory, always the same one.
 
-    Only SAEs of the residual stream after a block count (before a block, if there are no others);
-    for an instruct model one trained on the instruct model if there is one, else one of the base
-    model. Of these the one whose layer is nearest to the one asked for, else to three quarters of the depth (the
-    later of two equally near), then the narrowest of at least ``2**14`` features (narrower ones are steps of
-    a sweep, and the paper finds wider better), then the sparsest as far as stated, then the first by
-    name.
+    Only SAEs of the residual stream after a block count (before a block, if there are no others); for an instruct model
+    one trained on the instruct model if there is one, else one of the base model. Of these the one whose layer is
+    nearest to the one asked for, else to three quarters of the depth (the later of two equally near), then the
+    narrowest of at least ``2**14`` features (narrower ones are steps of a sweep, and the paper finds wider better),
+    then the sparsest as far as stated, then the first by name.
 
     Args:
         model_name: what the model was loaded by: a hub id, an alias, a folder.

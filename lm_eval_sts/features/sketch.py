@@ -38,7 +38,7 @@ from lm_eval_sts.features.backward import Backward, Floats
 from lm_eval_sts.features.hooks import find_blocks
 from lm_eval_sts.features.likelihood import Continuation
 
-_PROBE = Continuation((5,), (6, 7, 8, 9, 10))
+_FEW_TOKENS = Continuation((5,), (6, 7, 8, 9, 10))
 """A text of a few tokens that tells which maps see every token of every text."""
 
 _ENTRIES = 2**25
@@ -167,14 +167,14 @@ class GradientSketcher:
     def _sizes(self, maps: Mapping[str, nn.Module]) -> dict[str, tuple[int, int]]:
         """d_in and d_out of every map that is called with all tokens of all texts."""
         found: dict[str, tuple[int, int]] = {}
-        tokens = 2 * (len(_PROBE) - 1)
+        tokens = 2 * (len(_FEW_TOKENS) - 1)
 
         def note(name: str, given: Tensor, output: Tensor) -> None:
             if given.numel() == tokens * given.shape[-1]:
                 found[name] = given.shape[-1], output.shape[-1]
 
         with torch.no_grad(), _on_call(maps, note):
-            self._backward.log_likelihood([_PROBE, _PROBE])
+            self._backward.log_likelihood([_FEW_TOKENS, _FEW_TOKENS])
         return {name: found[name] for name in maps if name in found}
 
 

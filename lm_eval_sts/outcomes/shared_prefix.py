@@ -83,7 +83,7 @@ class SharedPrefixLM(WholeLM):
         answers: list[tuple[float, bool] | None] = [None] * len(requests)
         reader = LikelihoodReader(
             self.model,
-            run=self._logits,
+            forward=self._logits,
             max_rows=override_bs or (self.batch_size if isinstance(self.batch_size, int) else None),
             max_length=self.max_length,
             dtype=self.softmax_dtype,

@@ -1,4 +1,4 @@
-"""Responses at a hook point against finite differences, and what a decoder writes against the SAE's own."""
+"""Answer gradients at a hook point against finite differences, and what a decoder writes against the SAE's own."""
 
 from __future__ import annotations
 

@@ -427,7 +427,7 @@ def test_a_hook_that_never_fires_is_an_error():
     model.spare = nn.Linear(WIDTH, WIDTH)
     with pytest.raises(HookPointError, match="no .* tensor passes at the output of spare"):
         resolve_hook_point(model, "spare")
-    point = HookPoint("spare", "module", None, "spare", "output", 0, WIDTH, torch.device("cpu"))
+    point = HookPoint("spare", None, "spare", "output", 0, WIDTH, torch.device("cpu"))
     with pytest.raises(HookPointError, match="'spare' never fired"):
         read_activation(model, point, input_ids=ids())
     assert not model.spare._forward_hooks

@@ -100,13 +100,13 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
         return plain(input_ids=input_ids, **options)
 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    reader = LikelihoodReader(model, run=lambda **inputs: forward(**inputs).logits)
+    reader = LikelihoodReader(model, forward=lambda **inputs: forward(**inputs).logits)
     assert reader.log_likelihoods(given) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
     def none(**inputs):
         raise torch.OutOfMemoryError
 
-    reader = LikelihoodReader(model, run=none)
+    reader = LikelihoodReader(model, forward=none)
     with says(ModelError, "does not hold one sequence of 2 tokens"):
         reader.log_likelihoods([Continuation((1, 2), (3,))])
 

@@ -54,12 +54,11 @@ def _shortfall(total: Tensor, parts: list[Tensor], smallest: Tensor) -> float | 
     return relative if relative <= _CLEAR else None
 
 
-class BlockProbe:
+class BlockParts:
     """What one decoder block does with its residual stream.
 
     Attributes:
-        taps: kind to where it passes, paths relative to the block; only the kinds
-            that the block has.
+        taps: kind to where it passes, paths relative to the block; only the kinds that the block has.
     """
 
     def __init__(self, call: Call, name: str) -> None:
