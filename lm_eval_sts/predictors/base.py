@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_eval_sts.evidence.evidence import Array, Evidence
 from lm_eval_sts.moved import missing
-from lm_eval_sts.predictors.statistics import Statistic, ratio, standard_error
+from lm_eval_sts.predictors.statistics import Statistic, quotient, ratio, standard_error
 from lm_eval_sts.records import Category, DomainScore, Selection, Target
 
 
@@ -73,9 +73,7 @@ def ratio_of(sums: Array, below: Array, n_tokens: int | None = None) -> Measured
         below: What it is divided by, [questions]; 0 for a question without a value.
         n_tokens: Scored tokens, where tokens were scored.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        own: Array = sums / below
-    return Measured(ratio(sums, below), own, n_tokens=n_tokens)
+    return Measured(ratio(sums, below), quotient(sums, below), n_tokens=n_tokens)
 
 
 def alone(statistic: Statistic, n: int) -> Array:

@@ -38,9 +38,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lm_eval_sts.evidence.evidence import Array, Evidence, Gradients
+from lm_eval_sts.evidence.evidence import Evidence, Gradients
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, mean_of
-from lm_eval_sts.predictors.statistics import cosine_of_mean
+from lm_eval_sts.predictors.statistics import cosine_of_mean, quotient
 from lm_eval_sts.records import Target
 
 
@@ -58,9 +58,8 @@ def cosine(gradients: Gradients, domain: str) -> Measured:
 
 def question_cosine(gradients: Gradients, domain: str) -> Measured:
     """Mean over questions of the cosine between g_S and g_i; a question without a gradient has none."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines: Array = gradients.toward[domain] / np.sqrt(gradients.among[domain].diagonal() * gradients.sft)
-    return mean_of(cosines)
+    lengths = np.sqrt(gradients.among[domain].diagonal() * gradients.sft)
+    return mean_of(quotient(gradients.toward[domain], lengths))
 
 
 def fisher(gradients: Gradients, domain: str) -> Measured:

@@ -35,7 +35,7 @@ from scipy.special import entr, softmax
 
 from lm_eval_sts.evidence.evidence import Array, Losses
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain, mean_of
-from lm_eval_sts.predictors.statistics import ratio
+from lm_eval_sts.predictors.statistics import quotient, ratio
 
 
 def gold(losses: Losses, domain: str) -> Measured:
@@ -76,8 +76,7 @@ def _mean_gain(gains: Array) -> Measured:
     """
     fits = np.isfinite(gains)
     sums = np.where(fits, gains, 0.0)
-    with np.errstate(invalid="ignore"):
-        own, draws = sums.sum(axis=0) / fits.sum(axis=0), sums.sum(axis=1) / fits.sum(axis=1)
+    own, draws = (quotient(sums.sum(axis=axis), fits.sum(axis=axis)) for axis in (0, 1))
     return mean_of(own, tuple(draws.tolist()) if np.isfinite(draws).all() else ())
 
 

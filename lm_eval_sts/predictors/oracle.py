@@ -29,7 +29,7 @@ import numpy as np
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain
-from lm_eval_sts.predictors.statistics import inner_products
+from lm_eval_sts.predictors.statistics import inner_products, quotient
 from lm_eval_sts.predictors.sts import Rule, activation, squared_shift, sts
 
 _FEWEST = 3
@@ -42,9 +42,7 @@ def cosine_distance(profile: Profile) -> Measured:
 
     def statistic(weights: Array) -> Array:
         x, y = weights @ before, weights @ after
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Array = 1 - (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-        return found
+        return 1 - quotient((x * y).sum(axis=1), np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1)))
 
     return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
 

@@ -32,7 +32,7 @@ from scipy import sparse
 from lm_eval_sts.evidence.evidence import Array, Profiles
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Measured, Predictor, alone
-from lm_eval_sts.predictors.statistics import Vectors, cosine_of_means, inner_products, mean_over_pairs
+from lm_eval_sts.predictors.statistics import Vectors, cosine_of_means, inner_products, mean_over_pairs, quotient
 
 _NOTHING = 1e-12
 """Below this share of the largest inner product all is rounding: vectors are float32, products have its square."""
@@ -70,12 +70,9 @@ def _covariance(sft: Vectors, spread: Array, domain: Profile, space: Space) -> M
     toward = (_centred(inner_products(sft, vectors)) ** 2).mean(axis=0)
 
     def statistic(weights: Array) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Array = (weights @ toward) / weights.sum(axis=1) / (spread * _norm(gram, weights))
-        return found
+        return quotient(weights @ toward / weights.sum(axis=1), spread * _norm(gram, weights))
 
-    with np.errstate(invalid="ignore", divide="ignore"):
-        own = toward / (spread * _norm(gram, np.ones((1, len(domain)))))
+    own = quotient(toward, spread * _norm(gram, np.ones((1, len(domain)))))
     return Measured(statistic, own, n_tokens=domain.n_tokens)
 
 

@@ -65,13 +65,14 @@ def standard_error(statistic: Statistic, n: int, seed: int, resamples: int = RES
 
 def ratio(sums: Array, below: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> Statistic:
     """Σ sums / Σ below over questions, both [questions]: with tokens below, the mean over all tokens."""
+    return lambda weights: quotient(weights @ sums, weights @ below)
 
-    def statistic(weights: Array) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Array = (weights @ sums) / (weights @ below)
-        return found
 
-    return statistic
+def quotient(above: Array, below: Array) -> Array:
+    """One divided by the other, element by element; not finite, and no warning, where there is nothing below."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Array = above / below
+    return found
 
 
 def cosine_of_means(first: Vectors, second: Vectors) -> Statistic:
@@ -97,9 +98,7 @@ def cosine_of_mean(toward: Array, among: Array, squared_length: float) -> Statis
 
     def statistic(weights: Array) -> Array:
         squared = ((weights @ among) * weights).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found: Array = (weights @ toward) / np.sqrt(squared * squared_length)
-        return found
+        return quotient(weights @ toward, np.sqrt(squared * squared_length))
 
     return statistic
 
@@ -116,9 +115,7 @@ def mean_over_pairs(weights: Array, values: Array) -> Array:
     """
     different = values - np.diag(values.diagonal())
     pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Array = ((weights @ different) * weights).sum(axis=1) / pairs
-    return found
+    return quotient(((weights @ different) * weights).sum(axis=1), pairs)
 
 
 def inner_products(first: Vectors, second: Vectors) -> Array:
