@@ -7,7 +7,7 @@ model is ever formed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
@@ -31,19 +32,13 @@ _CPU_TOKENS = 2048
 """Tokens a forward pass on a CPU: enough for full speed."""
 
 
-@contextmanager
-def sound_attention() -> Iterator[None]:
+def sound_attention() -> AbstractContextManager[None]:
     """Within, attention is computed without cuDNN; afterwards all is as it was.
 
     cuDNN's backward pass gives NaN for the gradients of queries on H100 and H200 where a batch with a mask is 64 tokens
     longer than a multiple of 128 (github.com/pytorch/pytorch/issues/196678); heads of Qwen2 models meet it.
     """
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 @contextmanager
