@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedModel
 
-from lm_eval_sts.evidence.domain import DomainQueries, Options
+from lm_eval_sts.evidence.domain import DomainQueries
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
-from lm_eval_sts.features.queries import Prompts, Query
 from lm_eval_sts.finetuning.training_data import IGNORED, LengthLimit, tokenise
 
 
@@ -23,10 +22,15 @@ def answered_queries(model: Model, domain: DomainQueries) -> list[AnsweredQuery]
     Raises:
         SettingsError: The benchmark does not say what an answer looks like.
     """
-    return [
-        _answered(model, query, prompts, options)
-        for query, prompts, options in zip(domain.queries, domain.prompts.values(), domain.options(), strict=True)
-    ]
+    found = []
+    for query, prompts, options in zip(domain.queries, domain.prompts.values(), domain.options(), strict=True):
+        prompt = prompts.contexts[0]
+        # What encode_pair gives for each option, without tokenising the prompt again.
+        context = query.contexts[0] if prompt == prompt.rstrip() else tuple(model.encode(prompt.rstrip()))
+        own = tuple(p for p in query.positions(len(query.contexts[0])) if p < len(context))
+        texts = tuple(tuple(model.encode(prompt + option)[len(context) :]) for option in options.texts)
+        found.append(AnsweredQuery(query.name, context, own, texts, options.gold))
+    return found
 
 
 def answered_alone(model: Model, domain: DomainQueries) -> list[AnsweredQuery]:
@@ -39,21 +43,8 @@ def answered_alone(model: Model, domain: DomainQueries) -> list[AnsweredQuery]:
     for query, prompts, options in zip(domain.queries, domain.prompts.values(), domain.options(), strict=True):
         context, gold = model.encode_pair(prompts.plain, options.texts[options.gold])
         own = tuple(p for p in query.scored if p < len(context))
-        found.append(AnsweredQuery(query.name, context=context, question=own, options=(gold,), gold=0))
+        found.append(AnsweredQuery(query.name, context, own, options=(gold,), gold=0))
     return found
-
-
-def _answered(model: Model, query: Query, prompts: Prompts, options: Options) -> AnsweredQuery:
-    prompt = prompts.contexts[0]
-    # What encode_pair gives for each option, without tokenising the prompt again.
-    context = query.contexts[0] if prompt == prompt.rstrip() else tuple(model.encode(prompt.rstrip()))
-    return AnsweredQuery(
-        query.name,
-        context=context,
-        question=tuple(p for p in query.positions(len(query.contexts[0])) if p < len(context)),
-        options=tuple(tuple(model.encode(prompt + option)[len(context) :]) for option in options.texts),
-        gold=options.gold,
-    )
 
 
 def question_ids(domain: DomainQueries) -> list[str]:

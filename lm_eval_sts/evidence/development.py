@@ -37,12 +37,7 @@ class DevelopmentKind(Kind):
 
     @staticmethod
     def check(settings: ReadSettings) -> None:
-        """Whether outcomes are named, and can be read.
-
-        Raises:
-            SettingsError: None is named.
-            RecordError: One cannot be read, or two have one name.
-        """
+        """Outcomes must be named, each once, and be readable."""
         _outcomes(settings.development)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The SAEs of a run: found, loaded, and checked against the model."""
+"""The SAEs of a run: loaded, and checked against the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import LoadedSae, check_sae, load_sae
-from lm_eval_sts.features.sae_directory import find_sae
 from lm_eval_sts.records import SaeRef
 from lm_eval_sts.shipped import resolve, shipped_name
 
@@ -64,19 +63,6 @@ class RunSae:
             token_budget=settings.token_budget,
             pad_id=model.pad_id,
         )
-
-
-def run_sae(model: Model, settings: ReadSettings) -> RunSae:
-    """The run's SAE: the one that its settings name, else the one that is found by the model's name.
-
-    Raises:
-        StsError: It cannot be found, or does not fit the model.
-    """
-    if settings.sae is not None:
-        return attach(model, named_sae(settings.sae, settings.hook_name))
-    choice = find_sae(model.name, model.n_layers, layer=settings.layer)
-    loaded = named_sae(f"{choice.release}/{choice.sae_id}", settings.hook_name)
-    return replace(attach(model, loaded), chosen_because=choice.why)
 
 
 def named_sae(spec: str, hook_name: str | None = None) -> LoadedSae:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,11 +11,12 @@ from lm_eval_sts.data import SftSet
 from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.evidence.saes import RunSae, attach, named_sae, run_sae
+from lm_eval_sts.evidence.saes import RunSae, attach, named_sae
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.sae import LoadedSae
+from lm_eval_sts.features.sae_directory import find_sae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.files import package_version
 from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting
@@ -62,14 +63,18 @@ class Setup:
 
     @cached_property
     def sae(self) -> RunSae:
-        """The SAE; found, loaded and checked when it is first asked for.
+        """The SAE, given, named, or found by the model's name; loaded and checked when it is first asked for.
 
         Raises:
             StsError: It cannot be found, or does not fit the model.
         """
         if self.given_sae is not None:
             return attach(self.model, self.given_sae)
-        return run_sae(self.model, self.settings)
+        if self.settings.sae is not None:
+            return attach(self.model, named_sae(self.settings.sae, self.settings.hook_name))
+        choice = find_sae(self.model.name, self.model.n_layers, layer=self.settings.layer)
+        found = named_sae(f"{choice.release}/{choice.sae_id}", self.settings.hook_name)
+        return replace(attach(self.model, found), chosen_because=choice.why)
 
     @cached_property
     def more_saes(self) -> list[RunSae]:

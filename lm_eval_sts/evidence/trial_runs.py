@@ -73,11 +73,7 @@ class TrialRunsKind(Kind):
 
     @staticmethod
     def check(settings: ReadSettings) -> None:
-        """Whether it can train at all.
-
-        Raises:
-            SettingsError: TRL is not installed.
-        """
+        """TRL must be installed."""
         require_trl()
 
     def plan(self, queries: Queries) -> list[Reading[Array]]:

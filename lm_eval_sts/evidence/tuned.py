@@ -48,11 +48,7 @@ class TunedKind(Kind):
 
     @staticmethod
     def check(settings: ReadSettings) -> None:
-        """Whether a tuned model is named and there.
-
-        Raises:
-            SettingsError: It is not.
-        """
+        """A tuned model must be named, and be there."""
         _folder(settings.tuned)
 
     def _check(self, manifest: TunedManifest) -> None:

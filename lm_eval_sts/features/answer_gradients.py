@@ -81,13 +81,9 @@ class Decoder:
         """What the SAE makes of its decoder's output at tokens whose activation is x."""
         module: Any = self._sae.sae
         with torch.no_grad():
-            module.run_time_activation_norm_fn_in(self._centred(x))
+            module.run_time_activation_norm_fn_in(self._sae.centred(x))
             output: Tensor = module.run_time_activation_norm_fn_out(decoded.to(module.device, torch.float32))
         return output
-
-    def _centred(self, x: Tensor) -> Tensor:
-        x = x.to(self._sae.sae.device, torch.float32)
-        return x - x.mean(dim=-1, keepdim=True) if self._sae.center_input else x
 
     def _is_linear(self) -> bool:
         """Whether the SAE's own decoder changes by a row when a feature changes by one; tried on a few features."""
@@ -98,7 +94,7 @@ class Decoder:
         h = torch.zeros(len(features) + 1, self._sae.d_sae, device=module.device)
         h[torch.arange(len(features)), torch.from_numpy(features)] = 1.0
         with torch.no_grad():
-            module.run_time_activation_norm_fn_in(self._centred(x))
+            module.run_time_activation_norm_fn_in(self._sae.centred(x))
             decoded = module.decode(h).double().cpu().numpy()
         expected = self.rows(features) * self.scale(x)[:1].double().cpu().numpy()
         found = decoded[:-1] - decoded[-1]

@@ -7,8 +7,6 @@ once (:mod:`lm_eval_sts.features.prefixed`). Logits are taken where a continuati
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +21,7 @@ from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
+from lm_eval_sts.features.queries import hash_tokens
 
 _LOGITS = 2**27
 """Logits in single precision at a time (half a gigabyte)."""
@@ -51,10 +50,7 @@ class Continuation:
     @property
     def row_id(self) -> str:
         """Content hash: 24 hex digits."""
-        digest = hashlib.sha256()
-        for ids in (self.context, self.ids):
-            digest.update(array("q", ids).tobytes() + b"|")
-        return digest.hexdigest()[:24]
+        return hash_tokens(self.context, self.ids)
 
     def excess(self, max_length: int | None) -> int:
         """Tokens to cut off the beginning where so many can be read; as in lm-eval, the last token is not read."""

@@ -81,10 +81,7 @@ class Query:
     @property
     def row_id(self) -> str:
         """Content hash of everything that determines what is read: 24 hex digits."""
-        digest = hashlib.sha256()
-        for ids in (self.plain, *self.contexts, self.scored):
-            digest.update(np.asarray(ids, dtype="<i8").tobytes() + b"|")
-        return digest.hexdigest()[:24]
+        return hash_tokens(self.plain, *self.contexts, self.scored)
 
     def scored_spans(self) -> list[list[int]]:
         """The scored positions of the plain prompt as half-open ranges ``[start, stop]``."""
@@ -95,6 +92,14 @@ class Query:
             else:
                 spans.append([position, position + 1])
         return spans
+
+
+def hash_tokens(*sequences: Sequence[int]) -> str:
+    """Content hash of sequences of token ids or positions: 24 hex digits."""
+    digest = hashlib.sha256()
+    for ids in sequences:
+        digest.update(np.asarray(ids, dtype="<i8").tobytes() + b"|")
+    return digest.hexdigest()[:24]
 
 
 def prompt_facts(text: Prompts, query: Query) -> dict[str, Any]:

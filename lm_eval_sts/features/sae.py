@@ -106,13 +106,14 @@ class LoadedSae:
         Returns:
             [tokens, d_sae] in float32, on the SAE's device.
         """
-        device = self.sae.device
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            x = x.to(device=device, dtype=torch.float32)
-            if self.center_input:
-                x = x - x.mean(dim=-1, keepdim=True)
-            features: Tensor = self.sae.encode(x)
+        with torch.no_grad(), torch.autocast(self.sae.device.type, enabled=False):
+            features: Tensor = self.sae.encode(self.centred(x))
             return features.to_dense() if features.is_sparse else features
+
+    def centred(self, x: Tensor) -> Tensor:
+        """Activations as the SAE takes them: in float32, on its device, without their mean where it knows none."""
+        x = x.to(device=self.sae.device, dtype=torch.float32)
+        return x - x.mean(dim=-1, keepdim=True) if self.center_input else x
 
 
 def load_sae(spec: str, *, hook_name: str | None = None) -> LoadedSae:
