@@ -21,9 +21,8 @@ from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.own import own_benchmark
 from lm_eval_sts.evidence.read import read as _read
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.evidence.saes import named_sae
 from lm_eval_sts.evidence.settings import ReadSettings, validated
-from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.evidence.setup import Setup, named_sae
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor

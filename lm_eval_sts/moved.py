@@ -23,7 +23,7 @@ _ROOMS: Final = {
     "evidence.profiles": "harness.layers harness.profile_sets harness.profiling",
     "evidence.reading": "features.reading harness.progress harness.row_sets",
     "evidence.rendering": "harness.opening harness.rendering",
-    "evidence.saes": "harness.saes",
+    "evidence.setup": "evidence.saes harness.saes",
     "evidence.store": "features.store",
     "evidence.trial_runs": "harness.probing",
     "evidence.tuned": "features.pair_reader harness.tuned",

@@ -16,9 +16,8 @@ from lm_eval_sts.evidence.domain import SFT
 from lm_eval_sts.evidence.evidence import Array, Profiles
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
-from lm_eval_sts.evidence.saes import RunSae
 from lm_eval_sts.evidence.settings import ReadSettings
-from lm_eval_sts.evidence.setup import Queries, Setup
+from lm_eval_sts.evidence.setup import Queries, RunSae, Setup
 from lm_eval_sts.evidence.store import Tensors
 from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
 from lm_eval_sts.features.queries import Query, prompt_line

@@ -1,4 +1,4 @@
-"""What all kinds of evidence are made from, and the keys under which what they read is kept."""
+"""What all kinds of evidence are made from: model, SAEs, SFT set and texts; and the keys of what they read."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from lm_eval_sts.data import SftSet
 from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.evidence.saes import RunSae, attach, named_sae
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.store import Store
+from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point
 from lm_eval_sts.features.queries import Query
-from lm_eval_sts.features.sae import LoadedSae
+from lm_eval_sts.features.reader import Reader
+from lm_eval_sts.features.sae import LoadedSae, check_sae, load_sae
 from lm_eval_sts.features.sae_directory import find_sae
 from lm_eval_sts.features.sft_queries import SftQueries
 from lm_eval_sts.files import package_version
-from lm_eval_sts.records import BenchmarkRef, PromptRef, Setting
+from lm_eval_sts.records import BenchmarkRef, PromptRef, SaeRef, Setting
+from lm_eval_sts.shipped import resolve, shipped_name
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,57 @@ class Queries:
     def by_label(self) -> dict[str, list[Query]]:
         """The queries of the SFT set and of every domain, by label."""
         return {SFT: self.sft.queries, **{d.name: d.queries for d in self.domains}}
+
+
+@dataclass(frozen=True)
+class RunSae:
+    """An SAE on the model's device, and where it reads the model.
+
+    Attributes:
+        sae: The SAE.
+        point: Its hook point on the model.
+        name: As given or chosen.
+        chosen_because: Why it was chosen, where the run chose it.
+    """
+
+    sae: LoadedSae
+    point: HookPoint
+    name: str
+    chosen_because: str | None = None
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What a number depends on that was read with it."""
+        sae = self.sae
+        return {
+            "name": self.name,
+            "weights": sae.content_hash,
+            "hook_name": sae.hook_name,
+            "centred": sae.center_input,  # of its metadata, which the hash leaves out
+        }
+
+    @property
+    def record(self) -> SaeRef:
+        """The SAE for the record."""
+        return SaeRef(
+            name=self.name,
+            hook_name=self.sae.hook_name,
+            d_sae=self.sae.d_sae,
+            architecture=self.sae.architecture,
+            weights_hash=self.sae.content_hash,
+            chosen_because=self.chosen_because,
+        )
+
+    def reader(self, model: Model, settings: ReadSettings) -> Reader:
+        """Reads the model's activations with this SAE."""
+        return Reader(
+            model.model,
+            self.point,
+            self.sae,
+            max_rows=model.max_rows,
+            token_budget=settings.token_budget,
+            pad_id=model.pad_id,
+        )
 
 
 @dataclass(frozen=True)
@@ -132,3 +185,29 @@ class Setup:
         elif texts is not None:
             whole |= {"benchmark": self.benchmark.source, "domain": texts, "tokens": self.settings.tokens}
         return Store(self.settings.profiles_path, f"{self.benchmark.name}-{label}", {**whole, **key})
+
+
+def named_sae(spec: str, hook_name: str | None = None) -> LoadedSae:
+    """Loads an SAE under the name that records call it by.
+
+    Args:
+        spec: ``release/sae_id`` of SAELens, a shipped name, or a local folder.
+        hook_name: Its hook point, where its metadata name none or a wrong one.
+
+    Raises:
+        SaeError: It cannot be found or used.
+    """
+    return replace(load_sae(resolve(spec), hook_name=hook_name), id=shipped_name(spec))
+
+
+def attach(model: Model, loaded: LoadedSae) -> RunSae:
+    """Puts a loaded SAE on the model's device.
+
+    Raises:
+        StsError: It does not fit the model.
+    """
+    sae = loaded.for_model(model.model)
+    point = resolve_hook_point(model.model, sae.hook_name)
+    check_sae(sae, model.model, model.name, point=point)
+    sae.sae.to(point.device)
+    return RunSae(sae, point, sae.id)

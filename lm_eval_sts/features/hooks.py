@@ -78,12 +78,12 @@ def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
         config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
         depth = getattr(config, "num_hidden_layers", None)
         lists = [
-            (path.count("."), index, module)
-            for index, (path, module) in enumerate(root.named_modules())
+            (path.count("."), module)
+            for path, module in root.named_modules()
             if isinstance(module, nn.ModuleList) and len(module) > 0 and (depth is None or len(module) == depth)
         ]
         if lists:
-            blocks = min(lists, key=lambda entry: entry[:2])[2]
+            _, blocks = min(lists, key=lambda entry: entry[0])
             path = next(path for path, module in model.named_modules() if module is blocks)
             return path, blocks
     raise HookPointError(

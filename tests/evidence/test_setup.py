@@ -8,8 +8,7 @@ from sae_lens import SAE
 
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.profiles import LayersKind
-from lm_eval_sts.evidence.saes import attach
-from lm_eval_sts.evidence.setup import Queries
+from lm_eval_sts.evidence.setup import Queries, attach
 from lm_eval_sts.evidence.trial_runs import TrialRunsKind
 from lm_eval_sts.features.sae import wrap_sae
 from lm_eval_sts.features.sft_queries import SftQueries
