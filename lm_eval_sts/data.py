@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty
-from lm_eval_sts.dataset_source import open_dataset
+from lm_eval_sts.dataset_source import Opened, open_dataset
 from lm_eval_sts.errors import DatasetError
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
 from lm_eval_sts.files import hash_json
@@ -112,7 +112,7 @@ def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None)
     if not rows:
         raise empty(f"SFT set {_GIVEN}")
     if all(isinstance(row, Mapping) for row in rows):
-        return _read(_GIVEN, _Table(as_columns(rows), UNKNOWN, ()), columns)
+        return _read(_GIVEN, Opened(as_columns(rows)), columns)
     if columns is not None or not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in rows):
         raise _neither(source)
     return SftSet(_GIVEN, tuple(read_rows(_GIVEN, enumerate(rows), lambda pair: from_pair(*pair))))
@@ -125,12 +125,12 @@ def _neither(source: object) -> DatasetError:
     )
 
 
-def _read(spec: str, table: _Table, columns: tuple[str, str] | None) -> SftSet:
-    chosen = _choose(spec, table.columns, columns)
-    cells = [table.columns[name] for name in chosen.names]
-    system, added = (repeat(None) if name is None else table.columns[name] for name in (chosen.system, chosen.input))
+def _read(spec: str, table: Opened, columns: tuple[str, str] | None) -> SftSet:
+    chosen = _choose(spec, table.data, columns)
+    cells = [table.data[name] for name in chosen.names]
+    system, added = (repeat(None) if name is None else table.data[name] for name in (chosen.system, chosen.input))
     notes = list(table.notes)
-    left_out = [name for name in table.columns if name not in chosen.used]
+    left_out = [name for name in table.data if name not in chosen.used]
     if left_out:
         notes.append(f"columns of the SFT set that are left out: {', '.join(name or '(no name)' for name in left_out)}")
     if len(cells) == 1:
@@ -222,16 +222,10 @@ def checked_benchmark(source: str, name: str | None, options: dict[str, Any], ru
     return _loaded[key]
 
 
-class _Table(NamedTuple):
-    """One split of an SFT set, the hub commit it is from, and what was left out of it."""
-
-    columns: Columns
-    commit: str
-    notes: tuple[str, ...]
-
-
-def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> _Table:
-    loaded, commit, notes = open_dataset("SFT set", spec, name=config, as_written=True, revision=revision)
+def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> Opened:
+    """One split, as columns."""
+    opened = open_dataset("SFT set", spec, name=config, as_written=True, revision=revision)
+    loaded = opened.data
     if not isinstance(loaded, Mapping):
         if split is not None and str(loaded.split) != split:
             raise DatasetError(
@@ -248,9 +242,9 @@ def _load_split(spec: str, *, config: str | None, split: str | None, revision: s
     if len(rows) == 0:
         raise empty(f"SFT set {spec}")
     if isinstance(rows, Mapping):
-        return _Table(rows, commit, notes)
+        return opened._replace(data=rows)
     plain = rows.with_format(None)
-    return _Table({name: plain[name] for name in rows.column_names}, commit, notes)
+    return opened._replace(data={name: plain[name] for name in rows.column_names})
 
 
 class _Chosen(NamedTuple):

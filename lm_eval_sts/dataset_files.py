@@ -10,11 +10,11 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.errors import DatasetError, described
 
 FORMATS = {
     ".json": "json",
@@ -38,29 +38,25 @@ Columns = Mapping[str, Sequence[Any]]
 
 def data_files(folder: Path) -> list[Path]:
     """The files of a folder that may be data, without those that are hidden."""
-    return [path for path in _visible(folder) if suffix_of(path) in FORMATS]
+    return [path for path in _visible(folder) if path.is_file() and suffix_of(path) in FORMATS]
 
 
 def unread_links(folder: Path) -> list[Path]:
     """The links in a folder that nobody reads: to folders, which ``datasets`` does not follow, or to nothing."""
-    found = (Path(root, name) for root, folders, files in _walk(folder) for name in (*folders, *files))
-    return sorted(path for path in found if path.is_symlink() and not path.is_file())
+    return [path for path in _visible(folder) if path.is_symlink() and not path.is_file()]
 
 
 def _visible(folder: Path) -> list[Path]:
-    found = (Path(root, name) for root, _, names in _walk(folder) for name in names if not name.startswith("."))
-    return sorted(path for path in found if path.is_file())
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` without what is hidden; a folder that cannot be read is an error, not an empty one."""
+    """All below a folder that is not hidden; a folder that cannot be read is an error, not an empty one."""
 
     def refuse(error: OSError) -> None:
         raise DatasetError(f"{folder} cannot be read ({error.strerror}: {error.filename})") from error
 
+    found: list[Path] = []
     for root, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield root, folders, files
+        found += [Path(root, name) for name in (*folders, *files) if not name.startswith(".")]
+    return sorted(found)
 
 
 def content_key(spec: str) -> str:
@@ -72,9 +68,10 @@ def content_key(spec: str) -> str:
     path = existing(spec)
     if path is None:
         return ""
+    files = [each for each in _visible(path) if each.is_file()] if path.is_dir() else [path]
     digest = hashlib.sha256()
     try:
-        for file in _visible(path) if path.is_dir() else [path]:
+        for file in files:
             with file.open("rb") as opened:
                 content = hashlib.file_digest(opened, "sha256").hexdigest()
             digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode(errors="surrogateescape"))
@@ -199,14 +196,8 @@ def empty(label: str) -> DatasetError:
     return DatasetError(f"{label} is empty: it has no rows")
 
 
-def damaged(label: str, reason: BaseException) -> DatasetError:
+def damaged(label: str, reason: Exception) -> DatasetError:
     """The error for a file that cannot be read as what its suffix says."""
     return DatasetError(
-        f"{label} cannot be loaded ({named(reason)}): is it what its suffix says, every row with the same columns?"
+        f"{label} cannot be loaded ({described(reason)}): is it what its suffix says, every row with the same columns?"
     )
-
-
-def named(error: BaseException) -> str:
-    """An error's class and the first line of what it says."""
-    first = next(iter(str(error).strip().splitlines()), "no message")
-    return f"{type(error).__name__}: {first[:300]}"

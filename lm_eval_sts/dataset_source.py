@@ -22,12 +22,11 @@ from lm_eval_sts.dataset_files import (
     empty,
     existing,
     format_of,
-    named,
     read_as_written,
     suffix_of,
     unread_links,
 )
-from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.errors import DatasetError, described
 from lm_eval_sts.records import UNKNOWN
 
 logger = logging.getLogger(__name__)
@@ -191,10 +190,11 @@ def _commit(loaded: Any) -> str:
 
 def _unloadable(label: str, error: Exception, *, local: bool) -> DatasetError:
     # datasets' own "an error occurred while generating the dataset" has the reason behind it.
-    reason = error.__cause__ if type(error).__name__.startswith("DatasetGeneration") and error.__cause__ else error
+    behind = error.__cause__ if type(error).__name__.startswith("DatasetGeneration") else None
+    reason = behind if isinstance(behind, Exception) else error
     if local:
         return damaged(label, reason)
     return DatasetError(
-        f"{label} cannot be loaded ({named(reason)}): check the name; on a machine without network give a local copy "
-        "(sft_set and benchmark_path take files and folders)"
+        f"{label} cannot be loaded ({described(reason)}): check the name; on a machine without network give a local "
+        "copy (sft_set and benchmark_path take files and folders)"
     )
