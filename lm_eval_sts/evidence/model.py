@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, cast
 
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.hooks import find_blocks
-from lm_eval_sts.features.identity import load_whole, model_ref
+from lm_eval_sts.features.identity import context_length, load_whole, model_ref
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.records import UNKNOWN, ModelRef
 from lm_eval_sts.shipped import shipped_name
+
+_UNSTATED_CONTEXT = 2048
+"""lm-eval's own choice where neither config nor tokenizer states a context: both doors ask the same prompts."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Model:
         model: The model, on any device or split over several; it is put into eval mode.
         tokenizer: Its tokenizer.
         name: Hub id or path; what the model was loaded from by default.
-        context: Most tokens of a prompt; as the model's configuration says by default.
+        context: Most tokens of a prompt; by default, as in lm-eval, what the model's configuration states, else its
+            tokenizer, else 2048.
         max_rows: Most prompts a forward pass; None: as many as the memory holds.
 
     Raises:
@@ -76,8 +81,8 @@ class Model:
             raise ModelError(f"predictors need a decoder-only model, and {self.name} is an encoder-decoder")
         if self.model is not model:
             check_adapter(model, "of the model")
-        limit = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        self.context: int = context or int(limit or tokenizer.model_max_length)
+        limit = context_length(model.config) or int(tokenizer.model_max_length)
+        self.context: int = context or (limit if limit < VERY_LARGE_INTEGER else _UNSTATED_CONTEXT)
 
     @cached_property
     def reference(self) -> ModelRef:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
+from lm_eval_sts.features.hook_probe import against_overflow
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.prefixed import Prefix, PrefixedModel, logits_of
 
@@ -99,8 +100,7 @@ class Backward:
         total = -functional.cross_entropy(logits[rows, columns].float(), targets, reduction="sum")
         if not bool(torch.isfinite(total)):
             raise ModelError(
-                "the model gives a text a log-likelihood that is not finite: load it with dtype=bfloat16 or "
-                "dtype=float32"
+                f"the model gives a text a log-likelihood that is not finite: {against_overflow(self.model.dtype)}"
             )
         return total
 
@@ -133,7 +133,7 @@ class Backward:
                     found[i] = row
         whole = np.stack([row for row in found if row is not None])
         if not np.isfinite(whole).all():
-            raise ModelError("the model's gradients are not finite: load it with dtype=bfloat16 or dtype=float32")
+            raise ModelError(f"the model's gradients are not finite: {against_overflow(self.model.dtype)}")
         return whole
 
 

@@ -32,6 +32,14 @@ _MIXED = 0.05
 """Relative change at the last token above which a tensor depends on the other tokens."""
 
 
+def against_overflow(dtype: torch.dtype) -> str:
+    """What to do where a model loaded in a dtype gives numbers that are not finite, for a message."""
+    if torch.finfo(dtype).bits >= 32:
+        return "it is loaded in float32, so its weights are damaged: fetch or train it again"
+    wider = "dtype=float32" if dtype == torch.bfloat16 else "dtype=bfloat16 or dtype=float32"
+    return f"load it with {wider} (if that does not help, its weights are damaged)"
+
+
 def _shortfall(total: Tensor, parts: list[Tensor], smallest: Tensor) -> float | None:
     """Error of ``total = sum(parts)`` relative to ``smallest``, or None if rounding cannot explain it.
 
@@ -86,9 +94,7 @@ class BlockParts:
         if not inputs:
             raise HookPointError(f"{name} does not take the residual stream that it returns")
         if not bool(post.isfinite().all()):
-            raise ModelError(
-                f"the activations of {name} are not finite in {post.dtype}: load the model in bfloat16 or float32"
-            )
+            raise ModelError(f"the activations of {name} are not finite: {against_overflow(post.dtype)}")
         self.taps: dict[Kind, Tap] = {"resid_pre": inputs[0], "resid_post": outputs[0]}
 
     def width(self, kind: Kind) -> int:

@@ -83,6 +83,13 @@ def load_whole(kind: Any, path: str, **options: Any) -> Any:
     return model
 
 
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Tokens of context that a model's config states, by the names that lm-eval knows; None where it states none."""
+    text = config.get_text_config(decoder=True)
+    stated = (getattr(text, name, None) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+    return next((int(tokens) for tokens in stated if tokens), None)
+
+
 def commit_of(name: str, revision: str | None, *, file: str = "config.json", subfolder: str = "") -> str | None:
     """The commit at which a model from the hub is in the cache; None for a folder.
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
+from lm_eval_sts.features.hook_probe import against_overflow
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
 from lm_eval_sts.features.queries import hash_tokens
@@ -171,7 +172,7 @@ class LikelihoodReader:
         if not np.isfinite(found).all():
             raise ModelError(
                 f"the model gives {np.count_nonzero(~np.isfinite(found))} of {len(found)} answers a log-likelihood "
-                "that is not finite: load it with dtype=bfloat16 or dtype=float32"
+                f"that is not finite: {against_overflow(self._prefixed.model.dtype)}"
             )
         return found
 

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError, SaeError
 from lm_eval_sts.features.batches import Batches
+from lm_eval_sts.features.hook_probe import against_overflow
 from lm_eval_sts.features.hooks import HookPoint, read_activation
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
@@ -165,8 +166,7 @@ class Reader:
             question = next(query.name for query, stop in zip(queries, stops, strict=True) if first < stop)
             raise ModelError(
                 f"the model's activations at {self.point.name} (layer {self.point.layer}) are not finite on question "
-                f"{question}: load it with dtype=bfloat16 or dtype=float32 (if that does not help, its weights are "
-                "damaged)"
+                f"{question}: {against_overflow(self.model.dtype)}"
             )
         return scored
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_sts.errors import ModelError, SaeError
+from lm_eval_sts.features.hook_probe import against_overflow
 from lm_eval_sts.features.prefixed import Prefix
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
@@ -70,6 +71,6 @@ def _rows(reader: Reader, prompts: Sequence[Sequence[int]], limit: int) -> Tenso
     if not bool(torch.isfinite(found).all()):
         raise ModelError(
             f"the model's activations at {reader.point.name} (layer {reader.point.layer}) are not finite at some token "
-            "of the SFT set's prompts: load it with dtype=bfloat16 or dtype=float32"
+            f"of the SFT set's prompts: {against_overflow(reader.model.dtype)}"
         )
     return found

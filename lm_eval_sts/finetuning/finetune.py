@@ -15,7 +15,7 @@ from rich.console import Console
 
 from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import SettingsError, StsError, TrainingError
-from lm_eval_sts.features.identity import commit_of, model_ref
+from lm_eval_sts.features.identity import commit_of, context_length, model_ref
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
@@ -127,7 +127,7 @@ def finetune(
         # Tokenizer and weights of the same commit, which the manifest names.
         revision = commit_of(model, revision) or revision
         tokenizer = setup.load_tokenizer(model, revision)
-        limit = length_limit(recipe.max_length, setup.context_length(config))
+        limit = length_limit(recipe.max_length, context_length(config))
         data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
         devices = hardware.plan_devices(recipe, data, config.vocab_size, device_batch_size, gradient_checkpointing)
         recipe, hardware_notes = hardware.as_hardware_allows(recipe, devices)

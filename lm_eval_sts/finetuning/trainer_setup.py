@@ -131,12 +131,6 @@ def load_config(model: str, revision: str | None) -> Any:
     return config
 
 
-def context_length(config: Any) -> int | None:
-    """Tokens of a model's context; None where its config states none."""
-    context = getattr(config, "max_position_embeddings", None)
-    return int(context) if context else None
-
-
 def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:
     """The model, in the dtype in which it is trained.
 

@@ -198,7 +198,7 @@ def test_chunks_before_a_non_finite_one_stay(reader, uninterrupted, store):
     with torch.no_grad():
         embeddings[255] = float("nan")
     try:
-        with says(ModelError, "not finite", "layer 2", "law/bad", "bfloat16"):
+        with says(ModelError, "not finite", "layer 2", "law/bad", "in float32", "damaged"):
             read_all([profile_reading(reader, store, queries)])
     finally:
         with torch.no_grad():

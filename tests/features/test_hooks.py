@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from lm_eval_sts.errors import HookPointError, ModelError
+from lm_eval_sts.features.hook_probe import against_overflow
 from lm_eval_sts.features.hooks import (
     HookPoint,
     find_blocks,
@@ -457,9 +459,7 @@ def test_activations_that_are_not_finite():
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.mul_(1e6)
     model = model.to(torch.float16)
-    with pytest.raises(
-        ModelError, match="blocks.1 of LlamaForCausalLM are not finite in torch.float16: load the model in bfloat16"
-    ):
+    with pytest.raises(ModelError, match="blocks.1 of LlamaForCausalLM are not finite: load it with dtype=bfloat16 or"):
         resolve_hook_point(model, "blocks.1.hook_resid_post")
 
 
@@ -501,3 +501,18 @@ def test_a_model_that_cannot_be_read_is_named():
     model.model.layers[0].register_forward_hook(lambda module, args, output: 1 / 0)
     with pytest.raises(HookPointError, match=r"LlamaForCausalLM \(org/odd\) does not run on token ids alone \(ZeroDiv"):
         resolve_hook_point(model, "blocks.1.hook_resid_post")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advised"),
+    [
+        (torch.float16, ("dtype=bfloat16", "dtype=float32")),
+        (torch.bfloat16, ("dtype=float32",)),
+        (torch.float32, ()),
+        (torch.float64, ()),
+    ],
+)
+def test_only_a_wider_dtype_is_advised_against_overflow(dtype, advised):
+    advice = against_overflow(dtype)
+    assert tuple(re.findall(r"dtype=\w+", advice)) == advised
+    assert "damaged" in advice

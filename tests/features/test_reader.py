@@ -206,7 +206,7 @@ def test_non_finite_activations_name_the_layer(sae):
     reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
     with torch.no_grad():
         blocks_of(model)[1].mlp.down_proj.weight.fill_(float("inf"))
-    with pytest.raises(ModelError, match=r"layer 2.*question q\d.*bfloat16"):
+    with pytest.raises(ModelError, match=r"layer 2.*question q\d.*in float32, so its weights are damaged"):
         reader.read(queries, reader.prefixes(queries))
 
 

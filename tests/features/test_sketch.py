@@ -161,5 +161,5 @@ def test_what_is_not_finite(monkeypatch):
     sketcher = GradientSketcher(Backward(model), width=64)
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
-    with says(ModelError, "not finite", "dtype=bfloat16"):
+    with says(ModelError, "not finite", "in float32", "damaged"):
         sketcher.sketch(PAIRS)

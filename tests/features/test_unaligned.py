@@ -94,5 +94,5 @@ def test_non_finite_activations_name_the_layer(sae):
     reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
     with torch.no_grad():
         blocks_of(model)[1].mlp.down_proj.weight.fill_(float("inf"))
-    with says(ModelError, "not finite", "layer 2", "SFT set", "bfloat16"):
+    with says(ModelError, "not finite", "layer 2", "SFT set", "in float32", "damaged"):
         unaligned_shift(reader, make_queries(3))
