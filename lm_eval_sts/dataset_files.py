@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_sts.errors import DatasetError, described
+from lm_eval_sts.files import file_hashes
 
 FORMATS = {
     ".json": "json",
@@ -71,10 +72,8 @@ def content_key(spec: str) -> str:
     files = [each for each in _visible(path) if each.is_file()] if path.is_dir() else [path]
     digest = hashlib.sha256()
     try:
-        for file in files:
-            with file.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
-            digest.update(f"{file.relative_to(path).as_posix()}\0{content}\n".encode(errors="surrogateescape"))
+        for name, content in file_hashes(path, files).items():
+            digest.update(f"{name}\0{content}\n".encode(errors="surrogateescape"))
     except OSError as error:
         raise DatasetError(f"{spec} cannot be read ({error.strerror}: {error.filename})") from error
     return digest.hexdigest()

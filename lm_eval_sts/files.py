@@ -10,7 +10,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -85,6 +85,15 @@ def hash_json(value: object) -> str:
     """SHA-256 of a JSON value in canonical form (sorted keys, no spaces), as 64 hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hashes(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files, as 64 hex digits, by their path below a folder; in the order of the paths."""
+    found = {}
+    for path in sorted(files):
+        with path.open("rb") as file:
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def this_command() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.errors import BusyError
-from lm_eval_sts.files import hash_json, locked, write_atomically
+from lm_eval_sts.files import file_hashes, hash_json, locked, write_atomically
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -38,6 +39,15 @@ def test_new_files_can_be_read_by_those_whom_the_umask_lets(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o640
+
+
+def test_hashes_of_files_by_their_place(tmp_path):
+    (tmp_path / "below").mkdir()
+    files = [tmp_path / "b", tmp_path / "below" / "a"]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    expected = {"b": hashlib.sha256(b"b").hexdigest(), "below/a": hashlib.sha256(b"a").hexdigest()}
+    assert list(file_hashes(tmp_path, reversed(files)).items()) == list(expected.items())
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace"])

@@ -136,7 +136,7 @@ def test_any_json_in_a_field_is_accepted_or_named(field, value):
     ("changes", "named"),
     [
         ({"domains": {}}, "domains"),
-        ({"domains__law__score": float("nan")}, "domains.law.score: Value error, must be a finite number"),
+        ({"domains__law__score": float("nan")}, "domains.law.score: Input should be a finite number"),
         ({"domains__law__se": -1.0}, "domains.law.se"),
         ({"domains__law__draws": [float("inf")]}, "domains.law.draws.0"),
         ({"domains__law__n_tokens": 0}, "domains.law.n_tokens"),

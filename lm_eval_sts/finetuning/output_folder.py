@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.files import LOCK, hash_json, locked, write_atomically
+from lm_eval_sts.files import LOCK, file_hashes, hash_json, locked, write_atomically
 from lm_eval_sts.finetuning.tuned import TunedManifest, read_tuned
 from lm_eval_sts.records import read_json
 
@@ -172,11 +171,7 @@ def is_whole(checkpoint: Path) -> bool:
 
 def _hashes(checkpoint: Path) -> dict[str, str]:
     """SHA-256 of every file of a checkpoint, by its path in it."""
-    hashes = {}
-    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file() and path != checkpoint / COMPLETE):
-        with path.open("rb") as file:
-            hashes[path.relative_to(checkpoint).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    return file_hashes(checkpoint, (p for p in checkpoint.rglob("*") if p.is_file() and p != checkpoint / COMPLETE))
 
 
 def remove_checkpoints(output: Path) -> None:

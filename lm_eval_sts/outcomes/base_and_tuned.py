@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from lm_eval_sts.errors import ModelError, SettingsError
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest, read_tuned
 from lm_eval_sts.outcomes.lm_eval_options import OF_FILES, WHICH_MODEL
-from lm_eval_sts.outcomes.lm_eval_results import is_run
+from lm_eval_sts.outcomes.lm_eval_results import holds_runs
 
 Kind = Literal["run", "adapter", "model"]
 
@@ -85,7 +85,7 @@ def find_side(given: str, model_args: Mapping[str, Any] | None = None) -> Side:
         return Side(name, "adapter", str(folder), manifest=read_tuned(folder))
     if (folder / "config.json").is_file() or args.get("gguf_file"):
         return Side(name, "model", str(path), args, read_tuned(folder))
-    if is_run(path):
+    if holds_runs(path):
         return Side(name, "run", str(path))
     raise ModelError(
         f"{folder} is neither a model (config.json), an adapter (adapter_config.json) nor a folder with lm-eval "

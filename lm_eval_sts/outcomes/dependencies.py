@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.errors import DatasetError, SettingsError, described
-from lm_eval_sts.files import hash_json
+from lm_eval_sts.files import file_hashes, hash_json
 from lm_eval_sts.outcomes.lm_eval_options import Conditions, other_args
 from lm_eval_sts.records import Finite, Record
 
@@ -180,7 +180,6 @@ def _files_hash(folder: Path | None) -> str | None:
     if folder is None:
         return None
     try:
-        files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc")
-        return hash_json({str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
+        return hash_json(file_hashes(folder, (f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc")))
     except OSError as error:
         raise SettingsError(f"include_path {folder}: cannot read {error.filename}: {error.strerror}") from error

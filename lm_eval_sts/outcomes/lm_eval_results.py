@@ -213,11 +213,9 @@ def find_run(path: Path) -> Path:
     return found[0]
 
 
-def is_run(path: Path) -> bool:
-    """Whether a path is a result file or a folder with at least one run below it."""
-    if path.is_file():
-        return path.suffix in (".json", ".safetensors")
-    return any(path.rglob("results_*.json")) or any(path.rglob(STORED))
+def holds_runs(folder: Path) -> bool:
+    """Whether there is at least one run below a folder."""
+    return any(folder.rglob("results_*.json")) or any(folder.rglob(STORED))
 
 
 def read_samples(result: Path, task: str) -> Iterator[dict[str, Any]] | None:

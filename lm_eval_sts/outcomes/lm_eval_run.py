@@ -38,19 +38,6 @@ def build_task_manager(include_path: Path | None, model_args: Mapping[str, Any])
     return TaskManager(include_path=folder, metadata=dict(model_args))
 
 
-def check_tasks(manager: TaskManager, tasks: Sequence[str]) -> None:
-    """Refuses names that are no task.
-
-    Raises:
-        SettingsError: A task is not known; names the nearest.
-    """
-    known = manager.all_tasks
-    for name in tasks:
-        if name not in known:
-            hint = did_you_mean(name, known) or "see lm_eval ls tasks, or give --include_path"
-            raise SettingsError(f"there is no lm-eval task {name!r}: {hint}")
-
-
 @dataclass(frozen=True)
 class Tasks:
     """Tasks as lm-eval's objects, with their questions.
@@ -68,10 +55,13 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     """Loads tasks and groups.
 
     Raises:
-        SettingsError: A task is not known.
+        SettingsError: A task is not known; names the nearest.
         DatasetError: Questions cannot be loaded.
     """
-    check_tasks(manager, tasks)
+    for name in tasks:
+        if name not in manager.all_tasks:
+            hint = did_you_mean(name, manager.all_tasks) or "see lm_eval ls tasks, or give --include_path"
+            raise SettingsError(f"there is no lm-eval task {name!r}: {hint}")
     try:
         with _local_data_read_anew(), _local_code_read_anew(manager):
             loaded = manager.load(list(tasks))

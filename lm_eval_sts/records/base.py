@@ -10,14 +10,13 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeVar
+from typing import Any, Final, Literal, Protocol, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import package_version, this_command, write_atomically
@@ -35,13 +34,7 @@ _unhashed: ContextVar[list[str] | None] = ContextVar("unhashed", default=None)
 logger = logging.getLogger(__name__)
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Finite = Annotated[float, AfterValidator(_finite)]
+Finite = FiniteFloat
 
 
 class Record(BaseModel):

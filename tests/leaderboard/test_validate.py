@@ -142,7 +142,7 @@ def test_everything_is_told_at_once(root):
     path = write(root, submission(**changes), "submissions/null_x/9.json")
     found = told(root, path)
     assert len(found) == 7
-    for part in ("extra", "must be a finite", "missing: math", "'a/nope'", "fitted_on: 'nope'", "null_…", "lies in"):
+    for part in ("extra", "should be a finite", "missing: math", "'a/nope'", "fitted_on: 'nope'", "null_…", "lies in"):
         assert any(part in each for each in found), part
 
 

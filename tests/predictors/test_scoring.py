@@ -42,7 +42,7 @@ class Theirs:
         (Theirs({"law": 1.0}, notes=("read twice",)), "theirs has no score for math, and does not say why"),
         (Theirs({"law": 1.0}, notes=("math is too hard",)), "math is too hard"),
         (Theirs({}), "theirs has no score for law, math, and does not say why"),
-        (Theirs({"law": 1.0, "math": float("nan")}), "theirs gave what is no score: Value error, must be a finite"),
+        (Theirs({"law": 1.0, "math": float("nan")}), "theirs gave what is no score: Input should be a finite"),
     ],
 )
 def test_what_is_left_out_is_named(predictor, note):
