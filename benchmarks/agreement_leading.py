@@ -106,9 +106,9 @@ def power(study: Study, tests: int, replicates: int, seed: int = 0) -> dict[str,
     difference = float(np.mean([each for _, each in drawn]))
     domains, settings = map(round, sizes_needed(mean, study.settings, study.domains, difference, tests))
     return {
-        "domains": domains,
+        "needed_domains": domains,
         "power_domains": rejected(replace(study, domains=domains), tests, replicates, seed + 1),
-        "settings": settings,
+        "needed_settings": settings,
         "power_settings": rejected(replace(study, settings=settings), tests, replicates, seed + 1),
     }
 

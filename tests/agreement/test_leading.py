@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.agreement_leading import POWER, SIZES, leading, power, world
+from benchmarks.agreement_worlds import RESULTS
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.leading import (
     Components,
@@ -172,6 +174,17 @@ def test_what_follows_nothing_is_hardly_ever_called_leading():
     assert found["nothing_leading"] <= 0.08 and found["nulls_leading"] == 0 and found["best_leading"] > 0.28
 
 
+def test_what_was_simulated_at_length():
+    cells = json.loads((RESULTS / "agreement-leading.json").read_text(encoding="utf-8"))["cells"]
+    kept = [cell["kept"] for cell in cells if cell["kind"] in ("equal", "half")]
+    assert len(kept) == 32 and min(kept) >= 0.94
+    nothing = [cell for cell in cells if "nothing_leading" in cell]
+    assert max(cell["nothing_leading"] for cell in nothing) <= 0.08
+    assert max(cell["nulls_leading"] for cell in nothing) == 0
+    (time,) = (cell["seconds"] for cell in cells if cell["kind"] == "seconds")
+    assert time < 0.05
+
+
 def test_variance_is_the_jackknife_s():
     for made in (drawn(settings=4), drawn(settings=1)):
         values, difference = pseudo_values(made, 0, 2)
@@ -186,7 +199,7 @@ def test_variance_is_the_jackknife_s():
 @pytest.mark.parametrize("study", POWER)
 def test_studies_of_the_size_needed_do_what_is_promised(study):
     found = power(study, 5, 150)
-    assert found["domains"] > study.domains and found["settings"] > study.settings
+    assert found["needed_domains"] > study.domains and found["needed_settings"] > study.settings
     assert 0.72 <= found["power_domains"] <= 0.95 and 0.72 <= found["power_settings"] <= 0.92
 
 
