@@ -252,16 +252,20 @@ class Comparison:
         html: str = self.to_frame().to_html(index=False, float_format="{:.2f}".format)
         return html
 
-    def plot(self) -> Any:
-        """An Altair chart: predicted against measured, one panel for each predictor and outcome.
+    def plot(self, *scatter: str, panels: int = 6) -> Any:
+        """An Altair chart: every predictor's correlation with its interval and place.
+
+        Args:
+            scatter: Predictors that shall be drawn against the changes instead, a panel an outcome.
+            panels: How many panels at most.
 
         Raises:
-            SettingsError: Altair is not installed.
+            SettingsError: Altair is not installed, or a predictor was not compared.
         """
         from lm_eval_sts.agreement.figure import check_figure, make_chart
 
-        check_figure(Path("figure.svg"))
-        return make_chart(self.agreement)
+        check_figure(Path("figure.svg"), panels)
+        return make_chart(self.agreement, scatter, panels)
 
 
 def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **rules: Any) -> Comparison:
@@ -270,7 +274,8 @@ def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **ru
     Args:
         predictions: Of one or many predictors, for one or many settings.
         outcomes: The measured changes.
-        rules: As of :class:`lm_eval_sts.agreement.compare.Rules`: ``target``, ``view``, ``domains``, ``interval``, …
+        rules: As of :class:`lm_eval_sts.agreement.compare.Rules`: ``target`` (by default the size of the change, unless
+            all predictors declare the signed one), ``view``, ``domains``, ``interval``, …
 
     Raises:
         RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lm_eval_sts.agreement.figure import COLOURS
 from lm_eval_sts.predictors.costs import reference_costs
+from lm_eval_sts.records import Category
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 _PRIMARY: Final = "Δ accuracy, double-centred"
-_CATEGORIES: Final = ("predictor", "training", "null", "oracle")
-_COLOURS: Final = ("#2166ac", "#b35806", "#878787", "#1b7837")
+_CATEGORIES: Final[tuple[Category, ...]] = ("predictor", "training", "null", "oracle")
 
 
 def save_figures(found: Mapping[str, Any]) -> None:
@@ -32,7 +33,7 @@ def _records(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _colour() -> Any:
     import altair as alt
 
-    scale = alt.Scale(domain=list(_CATEGORIES), range=list(_COLOURS))
+    scale = alt.Scale(domain=list(_CATEGORIES), range=[COLOURS[name] for name in _CATEGORIES])
     return alt.Color("category:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lm_eval_sts.agreement.leading import who_leads
+
 CHANGED: Final = {
     "n10": "N = 10 (100)",
     "n30": "N = 30",
@@ -96,7 +98,10 @@ def comparison(found: Found, entries: Found) -> str:
         for name in _order(found, titles)
     ]
     told, pairs = found[_PRIMARY]["separable_pairs"]
-    return _table(head, [ceiling, *body]) + f"\n\nSeparable pairs in the first column (Holm): {told} of {pairs}."
+    verdict = _who_leads(found[_PRIMARY]["rows"], entries)
+    return _table(head, [ceiling, *body]) + (
+        f"\n\nFirst column: {verdict}; {told} of {pairs} pairs are significantly different (Holm)."
+    )
 
 
 def ranked(found: Found, test: Found) -> str:
@@ -201,7 +206,7 @@ def power(found: Found) -> str:
 def primary(found: Found) -> str:
     """The contrast that was declared beforehand."""
     declared, result = found["declared"], found["found"]
-    verdict = "separable" if result["p"] <= 0.05 else "not separable"
+    verdict = "significantly different" if result["p"] <= 0.05 else "not significantly different"
     return (
         f"`{declared['candidate']}` − `{declared['reference']}`: {result['z']:+.3f} in Fisher's z, 95% interval "
         f"[{result['low']:+.3f}, {result['high']:+.3f}], p = {result['p']:.2g}: **{verdict}**."
@@ -256,8 +261,17 @@ def _named(name: str, entries: Found) -> str:
     return f"`{name}`{mark}"
 
 
+def _who_leads(rows: Sequence[Found], entries: Found) -> str:
+    more = [entries[row["predictor"]]["category"] for row in rows if row["best"] == 1 and not row["leading"]]
+    return who_leads(sum(row["leading"] for row in rows), len(more), more.count("null"))
+
+
 def _place(row: Found | None) -> str:
-    return "–" if row is None or row["best"] is None else f"{row['best']} … {row['worst']}"
+    """The place, bold for what leads."""
+    if row is None or row["best"] is None:
+        return "–"
+    shown = str(row["best"]) if row["best"] == row["worst"] else f"{row['best']} … {row['worst']}"
+    return f"**{shown}**" if row["leading"] else shown
 
 
 def _cell(row: Found | None, *, interval: bool = True) -> str:

@@ -5,11 +5,12 @@ It is an expectation, not a maximum: in one noisy outcome a good predictor may w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
-from lm_eval_sts.agreement.correlation import MIN_DOMAINS, Array, kendall, pearson, spearman
+from lm_eval_sts.agreement.correlation import MIN_DOMAINS, Array, fisher_z, kendall, pearson, spearman
 from lm_eval_sts.agreement.reliability import reliability_of, spread
 from lm_eval_sts.records import Ceiling, Statistic, Target
 
@@ -59,6 +60,15 @@ def ceiling(
         for variance in (found.true, found.low, found.high)
     )
     return Ceiling(value=value, low=min(low, value), high=max(high, value))
+
+
+def mean_ceiling(each: Sequence[Ceiling]) -> Ceiling | None:
+    """What is expected of a perfect predictor's mean r: averaged as correlations are, by Fisher's z; None of none."""
+    if not each:
+        return None
+    z = fisher_z([(limit.value, limit.low, limit.high) for limit in each])
+    value, low, high = map(float, np.tanh(np.mean(z, axis=0)))
+    return Ceiling(value=value, low=low, high=high)
 
 
 def disattenuated(r: float | None, limit: Ceiling | None) -> float | None:

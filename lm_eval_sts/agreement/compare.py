@@ -37,11 +37,11 @@ from lm_eval_sts.records import (
 
 @dataclass(frozen=True)
 class Rules:
-    """How predictions are held against outcomes.
+    """How predictions are compared with outcomes.
 
     Attributes:
-        target: Size of the change, or signed change; None: what the predictions declare, and the signed change where
-            they declare different things.
+        target: Size of the change, or signed change. None: the size, which every predictor predicts, a signed one by
+            the size of its prediction; the signed change where all declare it.
         view: The quantity whose change counts.
         domains: ``all``; ``paper8``, the four largest and four smallest measured changes; or names joined by commas.
         interval: What the intervals of single correlations are for.
@@ -60,7 +60,7 @@ class Rules:
 def compare(
     predictions: Sequence[Prediction], outcomes: Sequence[Outcome], rules: Rules, provenance: Provenance | None = None
 ) -> Agreement:
-    """Holds predictions against outcomes.
+    """Compares predictions with outcomes.
 
     Args:
         predictions: Of one or many predictors, for one or many settings.
@@ -103,8 +103,7 @@ def scale(view: View) -> float:
 
 
 def _declared(predictions: Sequence[Prediction]) -> Target:
-    declared = {prediction.target for prediction in predictions}
-    return declared.pop() if len(declared) == 1 else "delta"
+    return "delta" if all(prediction.target == "delta" for prediction in predictions) else "magnitude"
 
 
 def _each(pairs: Sequence[Pairing], target: Target, rules: Rules) -> list[SettingAgreement]:

@@ -1,33 +1,59 @@
-"""The agreement as a picture: predicted against measured, one panel a predictor and setting, errors both ways."""
+"""The agreement as a picture: predictors with their intervals and places, or predicted against measured by domain."""
 
 from __future__ import annotations
 
 import math
 import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from statistics import median
-from typing import Any, Final
+from statistics import quantiles
+from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.agreement.ceiling import mean_ceiling
+from lm_eval_sts.agreement.selection import category_of
+from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.records import Agreement, Association, SettingAgreement
+from lm_eval_sts.records import Agreement, Association, Category, SettingAgreement
 
-FORMATS: Final = (".png", ".svg")
+FORMATS: Final = (".pdf", ".png", ".svg")
+COLOURS: Final[Mapping[Category, str]] = {
+    "predictor": "#1f6fb2",
+    "training": "#b85c00",
+    "null": "#6b7280",
+    "oracle": "#8b3fa8",
+    "published": "#27804a",
+}
+"""What a category is drawn in, here and on the leaderboard's page (by day)."""
+PANELS: Final = 6
 MAX_PANELS: Final = 60
-_COLUMNS: Final = 4
+_BYTES: Final = 500_000
+"""Most of a PNG: it is drawn more coarsely above."""
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_COLUMNS: Final = 3
 _SIZE: Final = 260
 _FONT: Final = 9
 _Z: Final = 1.959964
+_FENCE: Final = 3.0
+"""Points farther than this many interquartile ranges from the middle half do not stretch an axis."""
 
 
-def check_figure(path: Path) -> None:
+def check_figure(path: Path, panels: int = PANELS) -> None:
     """Checks before any work that a figure can be drawn.
 
+    Args:
+        path: Where it shall be written.
+        panels: How many panels at most.
+
     Raises:
-        SettingsError: The name's ending is no known format, or the charting library is not installed.
+        SettingsError: The name's ending is no known format, the charting library is not installed, or too many panels
+            are asked for.
     """
     if path.suffix.lower() not in FORMATS:
-        raise SettingsError(f"--figure {path}: the name must end in {' or '.join(FORMATS)}")
+        raise SettingsError(f"--figure {path}: the name must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if not 1 <= panels <= MAX_PANELS:
+        raise SettingsError(f"--panels {panels}: give 1 to {MAX_PANELS}")
     try:
         import altair  # noqa: F401
         import vl_convert  # noqa: F401
@@ -37,34 +63,193 @@ def check_figure(path: Path) -> None:
         ) from error
 
 
-def save_figure(agreement: Agreement, path: Path) -> None:
-    """Draws the agreement and writes it as PNG or SVG, atomically.
+def save_figure(agreement: Agreement, path: Path, scatter: Sequence[str] = (), panels: int = PANELS) -> None:
+    """Draws the agreement and writes it as PDF, SVG or PNG (below 500 KB), atomically.
+
+    Args:
+        agreement: The agreement.
+        path: Where to.
+        scatter: As of ``make_chart``.
+        panels: As of ``make_chart``.
 
     Raises:
-        SettingsError: As ``check_figure``; or there are more than ``MAX_PANELS`` predictors and settings.
+        SettingsError: As ``check_figure`` and ``make_chart``.
         RecordError: The file cannot be written.
     """
-    check_figure(path)
-    count = len(agreement.settings)
-    if count > MAX_PANELS:
-        raise SettingsError(f"--figure: {count} panels do not fit ({MAX_PANELS} at most): give fewer --outcome")
+    check_figure(path, panels)
+    chart = make_chart(agreement, scatter, panels)
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / f"figure{path.suffix.lower()}"
-        make_chart(agreement).save(str(drawn), **({"scale_factor": 2} if drawn.suffix == ".png" else {}))
+        for scale in (2.0, 1.5, 1.0) if drawn.suffix == ".png" else (1.0,):
+            chart.save(str(drawn), **({"scale_factor": scale} if drawn.suffix == ".png" else {}))
+            content = drawn.read_bytes() if drawn.suffix != ".png" else _packed(drawn.read_bytes())
+            if len(content) <= _BYTES:
+                break
         try:
-            write_atomically(path, drawn.read_bytes())
+            write_atomically(path, content)
         except OSError as error:
             raise RecordError(f"cannot write {path}: {error.strerror or error}: choose another place") from error
 
 
-def make_chart(agreement: Agreement) -> Any:
-    """The figure as an Altair chart."""
+def _packed(png: bytes) -> bytes:
+    """The same picture in a fifth of the bytes: vl-convert hardly compresses."""
+    chunks, start = [], len(_SIGNATURE)
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4])
+        chunks.append((png[start + 4 : start + 8], png[start + 8 : end - 4]))
+        start = end
+    pixels = zlib.decompress(b"".join(content for kind, content in chunks if kind == b"IDAT"))
+    found = [(kind, content) for kind, content in chunks if kind != b"IDAT"]
+    found.insert(-1, (b"IDAT", zlib.compress(pixels, 9)))
+    parts = [len(c).to_bytes(4) + kind + c + zlib.crc32(kind + c).to_bytes(4) for kind, c in found]
+    return b"".join([_SIGNATURE, *parts])
+
+
+def make_chart(agreement: Agreement, scatter: Sequence[str] = (), panels: int = PANELS) -> Any:
+    """The figure as an Altair chart.
+
+    Args:
+        agreement: The agreement.
+        scatter: Predictors whose predictions are drawn against the changes, a panel an SFT run; none: all predictors
+            with their mean correlations, or the panels of the only one.
+        panels: How many panels at most; the title tells how many there would be.
+
+    Raises:
+        SettingsError: A predictor is not in the agreement.
+    """
+    labels = list(dict.fromkeys(one.predictor for one in agreement.settings))
+    for name in scatter:
+        if name not in labels:
+            hint = did_you_mean(name, labels)
+            raise SettingsError(f"--scatter {name}: not among the predictors compared: {hint}{', '.join(labels[:5])}")
+    if not scatter and len(labels) > 1:
+        chart = _forest(agreement)
+    else:
+        wanted = [one for name in scatter or labels for one in agreement.settings if one.predictor == name]
+        chart = _scatter(wanted, agreement, panels)
+    return chart.configure_view(stroke=None).configure_axis(gridOpacity=0.3).configure_title(anchor="start")
+
+
+def _forest(agreement: Agreement) -> Any:
+    """Every predictor's mean correlation with its interval and place, and what is expected of a perfect one."""
     import altair as alt
 
-    panels = [_panel(found, agreement) for found in agreement.settings]
-    predictors = len({found.predictor for found in agreement.settings})
-    chart = alt.concat(*panels, columns=predictors if predictors <= _COLUMNS else _COLUMNS)
-    return chart.configure_view(stroke=None).configure_axis(gridOpacity=0.3).configure_title(anchor="start")
+    places = {place.predictor: place for place in agreement.raw.places}
+    rows: list[dict[str, Any]] = []
+    for mean in agreement.raw.means:
+        if mean.correlation is None:
+            continue
+        place, interval = places.get(mean.predictor), mean.correlation_interval
+        rows.append(
+            {
+                "predictor": mean.predictor,
+                "category": category_of(mean.predictor),
+                "r": mean.correlation,
+                "low": interval.low if interval else mean.correlation,
+                "high": interval.high if interval else mean.correlation,
+                "place": "no place" if place is None else f"{place.best} to {place.worst}",
+                "standing": "leading"
+                if place and place.leading
+                else "not ruled out"
+                if place and place.best == 1
+                else "",
+            }
+        )
+    shown = [name for name in COLOURS if any(row["category"] == name for row in rows)]
+    limit = mean_ceiling([one.pearson.ceiling for one in agreement.settings if one.pearson.ceiling is not None])
+    lows = [0.0, *(row["low"] for row in rows)]
+    highs = [0.0, *(row["high"] for row in rows), *([limit.value] if limit else [])]
+    scale = alt.Scale(domain=[max(-1.0, min(lows) - 0.03), min(1.0, max(highs) + 0.03)], nice=False)
+    across = len(agreement.outcomes)
+    title = "mean correlation over SFT runs" if across > 1 else "correlation"
+    x = alt.X("r:Q", title=f"{title} with {_change(agreement)}, 95% interval", scale=scale)
+    y = alt.Y("predictor:N", sort=[row["predictor"] for row in rows], title=None, axis=alt.Axis(labelLimit=260))
+    colour = alt.Color(
+        "category:N",
+        title=None,
+        scale=alt.Scale(domain=shown, range=[COLOURS[name] for name in shown]),
+        legend=alt.Legend(orient="top"),
+    )
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=y)
+    still = alt.condition("datum.standing != ''", alt.value(1.0), alt.value(0.35))
+    words = base.transform_calculate(told="datum.place + (datum.standing == 'leading' ? '  leading' : '')")
+    layers = [
+        alt.Chart(alt.InlineData(values=[{"r": 0.0}])).mark_rule(color="#bbb").encode(x=x),
+        base.mark_rule(strokeWidth=2)
+        .encode(x=x, x2="high:Q", color=colour, opacity=still)
+        .transform_calculate(r="datum.low"),
+        base.mark_circle(size=60).encode(x=x, color=colour, opacity=still),
+        words.mark_text(align="left", fontSize=_FONT + 1).encode(x=alt.value(2 * _SIZE + 8), text="told:N"),
+    ]
+    subtitle = ["place: from 1 where not ruled out as the best (95%); pale: ruled out, or no place"]
+    if limit is not None:
+        subtitle.append(f"dashed: expected for a perfect predictor (noise ceiling), {limit.value:.2f}")
+        line = alt.Chart(alt.InlineData(values=[{"r": limit.value}])).mark_rule(strokeDash=[4, 3], color="#444")
+        layers.append(line.encode(x=x))
+    runs = f"{across} SFT runs" if across > 1 else agreement.outcomes[0].name
+    heading = alt.TitleParams(f"{len(rows)} predictors, {runs}", subtitle=subtitle)
+    return alt.layer(*layers).properties(width=2 * _SIZE, height=16 * len(rows), title=heading)
+
+
+def _change(agreement: Agreement) -> str:
+    change = "the size of the change" if agreement.target == "magnitude" else "the change"
+    return change if agreement.view == "score" else f"{change} ({agreement.view.replace('_', ' ')})"
+
+
+def _scatter(wanted: Sequence[SettingAgreement], agreement: Agreement, panels: int) -> Any:
+    import altair as alt
+
+    shown = wanted[:panels]
+    chart = alt.concat(*(_panel(found, agreement) for found in shown), columns=min(_COLUMNS, len(shown)))
+    notes = [
+        "bars: 95%; names where there is room, outermost first; triangles: beyond the axes, their values in brackets"
+    ]
+    if len(shown) < len(wanted):
+        notes.insert(0, f"{len(shown)} of {len(wanted)} panels (--panels shows more)")
+    return chart.properties(title=alt.TitleParams("Predicted against measured, by domain", subtitle=notes))
+
+
+class Axis(NamedTuple):
+    """The part of an axis that is drawn.
+
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+    """
+
+    low: float
+    high: float
+
+    def clamped(self, value: float) -> float:
+        """The value, or the end that it lies beyond."""
+        return min(max(value, self.low), self.high)
+
+    def pixel(self, value: float) -> float:
+        """Where a value lies, from the lower end."""
+        return _SIZE * (value - self.low) / (self.high - self.low)
+
+    def value(self, pixel: float) -> float:
+        """What lies there."""
+        return self.low + pixel / _SIZE * (self.high - self.low)
+
+
+def robust_axis(values: Sequence[float], *, zero: bool = False) -> Axis:
+    """An axis for all values but those far from the middle half; error bars do not stretch it.
+
+    Args:
+        values: What is drawn.
+        zero: Whether the axis begins at 0.
+    """
+    low, high = min(values), max(values)
+    if len(values) >= 4:
+        first, _, third = quantiles(values, n=4, method="inclusive")
+        reach = _FENCE * (third - first)
+        if reach > 0:
+            low = min(value for value in values if value >= first - reach)
+            high = max(value for value in values if value <= third + reach)
+    low = min(low, 0.0) if zero else low
+    margin = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
+    return Axis(low if zero else low - margin, high + margin)
 
 
 def _panel(found: SettingAgreement, agreement: Agreement) -> Any:
@@ -72,70 +257,113 @@ def _panel(found: SettingAgreement, agreement: Agreement) -> Any:
 
     magnitude = agreement.target == "magnitude"
     unit = agreement.outcomes[0].unit
-    factor = 100 if unit == "points" else 1
+    sized = magnitude and found.sign is not None  # a signed prediction counts by its size
+    rows = _rows(found, magnitude, sized, 100 if unit == "points" else 1)
+    across = robust_axis([row["x"] for row in rows])
+    up = robust_axis([row["y"] for row in rows], zero=magnitude)
+    rows = [_drawn(row, across, up) for row in rows]
+    rows = [{**row, **label} for row, label in zip(rows, labels_with_room(rows, across, up), strict=True)]
     change = f"{'|measured change|' if magnitude else 'measured change'} ({unit})"
-    x = alt.X("predicted:Q", title="predicted", scale=alt.Scale(zero=False, padding=20))
-    y = alt.Y("measured:Q", title=change, scale=alt.Scale(zero=magnitude))
-    rows = _rows(found, agreement, factor)
-    labelled = _with_room(rows)
-    base = alt.Chart(
-        alt.InlineData(values=[{**r, "label": r["domain"] if r["domain"] in labelled else ""} for r in rows])
-    )
+    colour = COLOURS[category_of(found.predictor)]
+
+    def x(field: str) -> Any:
+        return alt.X(
+            f"{field}:Q",
+            title="|predicted|" if sized else "predicted",
+            scale=alt.Scale(domain=list(across), nice=False),
+        )
+
+    def y(field: str) -> Any:
+        return alt.Y(f"{field}:Q", title=change, scale=alt.Scale(domain=list(up), nice=False))
+
+    base = alt.Chart(alt.InlineData(values=rows))
     layers = [
-        base.mark_rule(opacity=0.45).encode(x=x, y=alt.Y("low:Q", title=change), y2="high:Q"),
-        base.mark_rule(opacity=0.45).encode(x=alt.X("left:Q", title="predicted"), x2="right:Q", y=y),
-        base.mark_circle(size=45, opacity=1).encode(x=x, y=y),
-        base.mark_text(align="left", dx=5, dy=-5, fontSize=_FONT).encode(x=x, y=y, text="label:N"),
+        base.mark_rule(opacity=0.35, clip=True).encode(x=x("x"), y=y("low"), y2="high:Q"),
+        base.mark_rule(opacity=0.35, clip=True).encode(x=x("left"), x2="right:Q", y=y("y")),
+        base.transform_filter("!datum.beyond").mark_circle(size=45, opacity=1, color=colour).encode(x=x("x"), y=y("y")),
+        base.transform_filter("datum.beyond")
+        .mark_point(shape="triangle-up", size=55, filled=True, opacity=1, color=colour)
+        .encode(x=x("x"), y=y("y")),
     ]
-    lines = [_subtitle(found.pearson), "bars: 95%; names where there is room, outermost first"]
-    title = alt.TitleParams(f"{found.predictor} · {found.outcome}", subtitle=lines)
+    for side in ("left", "right"):
+        text = base.transform_filter(f"datum.align == '{side}'").mark_text(
+            align=side, baseline="middle", fontSize=_FONT
+        )
+        layers.append(text.encode(x=x("label_x"), y=y("label_y"), text="label:N"))
+    title = alt.TitleParams(found.predictor, subtitle=[found.outcome, *_subtitle(found.pearson)], limit=_SIZE)
     return alt.layer(*layers).properties(width=_SIZE, height=_SIZE, title=title)
 
 
-def _rows(found: SettingAgreement, agreement: Agreement, factor: float) -> list[dict[str, Any]]:
+def _rows(found: SettingAgreement, magnitude: bool, sized: bool, factor: float) -> list[dict[str, Any]]:
     """One row a domain, with the ends of its 95% error bars; a bar without a known error has no length."""
-    magnitude = agreement.target == "magnitude"
     rows = []
     for domain, point in found.points.items():
         measured = factor * (abs(point.measured) if magnitude else point.measured)
         up, across = (_Z * (error or 0.0) for error in (point.measured_se, point.predicted_se))
+        low, predicted = measured - factor * up, abs(point.predicted) if sized else point.predicted
         rows.append(
             {
                 "domain": domain,
-                "predicted": point.predicted,
-                "measured": measured,
-                "low": max(0.0, measured - factor * up) if magnitude else measured - factor * up,
+                "x": predicted,
+                "y": measured,
+                "low": max(0.0, low) if magnitude else low,
                 "high": measured + factor * up,
-                "left": point.predicted - across,
-                "right": point.predicted + across,
+                "left": predicted - across,
+                "right": predicted + across,
             }
         )
     return rows
 
 
-def _with_room(rows: list[dict[str, Any]]) -> set[str]:
-    """Domains whose names do not run into one another, those farthest from the middle first."""
-
-    def pixels(middle: str, ends: tuple[str, str]) -> dict[str, float]:
-        low, high = min(r[ends[0]] for r in rows), max(r[ends[1]] for r in rows)
-        return {r["domain"]: _SIZE * (r[middle] - low) / ((high - low) or 1.0) for r in rows}
-
-    across, up = pixels("predicted", ("left", "right")), pixels("measured", ("low", "high"))
-    middle = median(across.values()), median(up.values())
-    placed: dict[str, tuple[float, float, float]] = {}
-    for name in sorted(across, key=lambda d: -math.hypot(across[d] - middle[0], up[d] - middle[1])):
-        x, y, width = across[name], up[name], 0.6 * _FONT * len(name)
-        if all(abs(y - b) > 1.3 * _FONT or x > a + other or a > x + width for a, b, other in placed.values()):
-            placed[name] = x, y, width
-    return set(placed)
+def _drawn(row: Mapping[str, Any], across: Axis, up: Axis) -> dict[str, Any]:
+    """A row with its point on the axes, and what stands beside it."""
+    x, y = across.clamped(row["x"]), up.clamped(row["y"])
+    beyond = (x, y) != (row["x"], row["y"])
+    value = f" ({row['x']:.3g}, {row['y']:.3g})" if beyond else ""
+    return {**row, "x": x, "y": y, "beyond": beyond, "name": f"{row['domain']}{value}"}
 
 
-def _subtitle(found: Association) -> str:
-    """The correlation in a line."""
+def labels_with_room(rows: Sequence[Mapping[str, Any]], across: Axis, up: Axis) -> list[dict[str, Any]]:
+    """A label for every row: names that run into no other name or point and stay inside, the outermost points' first.
+
+    Args:
+        rows: With ``x`` and ``y`` on the axes, and ``name``.
+        across: The horizontal axis.
+        up: The vertical one.
+
+    Returns:
+        ``label``, empty where there is no room, with ``label_x`` and ``label_y``, where its middle begins or ends by
+        ``align``.
+    """
+    points = [(across.pixel(row["x"]), up.pixel(row["y"])) for row in rows]
+    middle = [sorted(values)[len(values) // 2] for values in zip(*points, strict=True)]
+    labels: list[dict[str, Any]] = [{"label": ""} for _ in rows]
+    taken = [(x - 3.0, y - 3.0, x + 3.0, y + 3.0) for x, y in points]
+    order = sorted(range(len(rows)), key=lambda i: (not rows[i].get("beyond"), -math.dist(points[i], middle)))
+    for i in order:
+        (x, y), width, height = points[i], 0.56 * _FONT * len(rows[i]["name"]), 1.2 * _FONT
+        for align, bottom in product(("left", "right"), (y + 1, y - 1 - height, y - 6 - height)):
+            anchor = x + 4 if align == "left" else x - 4
+            left = anchor if align == "left" else anchor - width
+            box = (left, bottom, left + width, bottom + height)
+            inside = min(box) >= 0 and max(box) <= _SIZE
+            if inside and not any(_overlap(box, other) for j, other in enumerate(taken) if j != i):
+                taken.append(box)
+                place = {"label_x": across.value(anchor), "label_y": up.value(bottom + height / 2), "align": align}
+                labels[i] = {"label": rows[i]["name"], **place}
+                break
+    return labels
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _subtitle(found: Association) -> list[str]:
+    """The correlation in a line, and the noise ceiling in another."""
     if found.value is None:
-        return "Pearson not defined"
+        return ["Pearson not defined"]
     interval = found.interval
     shown = f" [{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
-    ceiling = found.ceiling
-    expected = f"; a perfect predictor: {ceiling.value:.2f}" if ceiling and math.isfinite(ceiling.value) else ""
-    return f"r = {found.value:.2f}{shown}{expected}"
+    ceiling = [f"noise ceiling {found.ceiling.value:.2f}"] if found.ceiling else []
+    return [f"r = {found.value:.2f}{shown}", *ceiling]

@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from lm_eval_sts.agreement.ceiling import mean_ceiling
 from lm_eval_sts.agreement.compare import Rules, compare
-from lm_eval_sts.agreement.correlation import fisher_z
 from lm_eval_sts.agreement.matching import check_names, setting_differences
 from lm_eval_sts.agreement.selection import choose_domains
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.records import Agreement, Outcome, Prediction, Setting, Target, dump_record
+from lm_eval_sts.records import Agreement, Bounds, Outcome, Prediction, Setting, dump_record
 
-_TARGETS: Final[tuple[Target, ...]] = ("magnitude", "delta")
 _TOLD: Final = 4
 
 logger = logging.getLogger(__name__)
@@ -89,10 +88,7 @@ def check_domains(outcomes: Sequence[Outcome], domains: Collection[str]) -> None
 def hold_against(
     predictions: Sequence[Prediction], outcomes: Sequence[Outcome], shown: Collection[str]
 ) -> AgreementResults:
-    """Compares a run's predictions with outcomes, each predictor with what it declares to predict.
-
-    The rules are those of ``lm-eval-sts compare``, whose numbers these are. Predictors of the size of the change and of
-    the signed change are compared apart.
+    """Compares a run's predictions with outcomes, by the rules of ``lm-eval-sts compare``, whose numbers these are.
 
     Args:
         predictions: Of one setting.
@@ -103,33 +99,39 @@ def hold_against(
     for prediction in predictions:
         if prediction not in usable:
             logger.info("agreement: %s left out: it scored no domain that was measured", prediction.predictor)
-    metrics: dict[str, float] = {}
-    records: dict[str, Any] = {}
-    for target in _TARGETS:
-        declaring = [prediction for prediction in usable if prediction.target == target]
-        if declaring:
-            rules = Rules(target=target)
-            changes = {"seed": rules.seed, "settings": asdict(rules), "notes": ()}
-            ours = declaring[0].provenance.model_copy(update=changes)
-            found = compare(declaring, outcomes, rules, ours)
-            metrics |= _metrics(found, shown)
-            records[target] = dump_record(found)
-            for warning in found.warnings:
-                logger.warning("agreement: %s", warning)
-    return AgreementResults(metrics, {"agreement": records})
+    if not usable:
+        return AgreementResults({}, {"agreement": {}})
+    rules = Rules()
+    changes = {"seed": rules.seed, "settings": asdict(rules), "notes": ()}
+    found = compare(usable, outcomes, rules, usable[0].provenance.model_copy(update=changes))
+    for warning in found.warnings:
+        logger.warning("agreement: %s", warning)
+    return AgreementResults(_metrics(found, shown), {"agreement": {found.target: dump_record(found)}})
 
 
 def _metrics(agreement: Agreement, shown: Collection[str]) -> dict[str, float]:
-    """Pearson's correlation of the predictors shown, over outcomes its mean by Fisher's z, and what noise allows."""
+    """What the predictors shown reach, and what is expected of a perfect one; over several outcomes the mean.
+
+    Pearson's correlation, by Fisher's z, with its interval; of those that predict a sign the sign score as well, in
+    points or nats, with its interval where there is one outcome, and that of a constant sign.
+    """
     found: dict[str, float] = {}
     for mean in agreement.raw.means:
-        if mean.predictor not in shown or mean.correlation is None:
+        if mean.predictor not in shown:
             continue
-        found[f"pearson_{mean.predictor}"] = mean.correlation
-        if mean.correlation_interval is not None:
-            found[f"pearson_{mean.predictor}_low"] = mean.correlation_interval.low
-            found[f"pearson_{mean.predictor}_high"] = mean.correlation_interval.high
-    ceilings = [one.pearson.ceiling.value for one in agreement.settings if one.pearson.ceiling is not None]
-    if found and ceilings:
-        found[f"pearson_ceiling_{agreement.target}"] = float(np.tanh(np.mean(fisher_z(ceilings))))
+        if mean.correlation is not None:
+            found[f"pearson_{mean.predictor}"] = mean.correlation
+            found |= _ends(f"pearson_{mean.predictor}", mean.correlation_interval)
+        scores = [one.sign for one in agreement.settings if one.predictor == mean.predictor and one.sign is not None]
+        if scores:
+            found[f"sign_score_{mean.predictor}"] = float(np.mean([each.score for each in scores]))
+            found |= _ends(f"sign_score_{mean.predictor}", scores[0].interval if len(scores) == 1 else None)
+            found["sign_score_constant"] = float(np.mean([each.constant for each in scores]))
+    limit = mean_ceiling([one.pearson.ceiling for one in agreement.settings if one.pearson.ceiling is not None])
+    if limit is not None and any(name.startswith("pearson_") for name in found):
+        found[f"pearson_ceiling_{agreement.target}"] = limit.value
     return found
+
+
+def _ends(name: str, interval: Bounds | None) -> dict[str, float]:
+    return {} if interval is None else {f"{name}_low": interval.low, f"{name}_high": interval.high}

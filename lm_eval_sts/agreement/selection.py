@@ -106,9 +106,10 @@ def panel_of(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Targ
     return make_panel(tuple(labels), columns, nulls, oracles)
 
 
-def category_of(label: str) -> Category | None:
-    """The category that a predictor's name tells; None where it tells none."""
-    return next((category for prefix, category in PREFIXES.items() if label.startswith(prefix)), None)
+def category_of(label: str) -> Category:
+    """The category that a predictor's name tells."""
+    named: Mapping[str, Category] = {**PREFIXES, "probing_": "training"}
+    return next((category for prefix, category in named.items() if label.startswith(prefix)), "predictor")
 
 
 def panel_groups(outcomes: Sequence[Outcome]) -> tuple[str, ...]:

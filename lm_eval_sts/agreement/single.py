@@ -97,7 +97,7 @@ def setting_agreement(
         r_squared=None if r is None else r * r,
         precision_at_3=precision_at(x, y),
         fit=fit and FitError(error=scale * fit.error, constant=scale * fit.constant),
-        sign=sign_score(pair.predicted, pair.delta, scale) if target == "delta" and pair.signed else None,
+        sign=sign_score(pair.predicted, pair.delta, scale) if pair.signed else None,
         influence=influence(x, y, pair.domains),
         notes=tuple(_notes(pair, target, interval, found["pearson"])),
     )

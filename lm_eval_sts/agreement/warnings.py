@@ -123,8 +123,11 @@ def _target(pair: Match, target: Target) -> str | None:
     if declared == target:
         return None
     if target == "delta":
-        return "no sign is predicted: held against the signed change as if a high score meant a gain"
-    return "a signed change is predicted: its size is held against the size of the change"
+        return "no sign is predicted: compared with the signed change as if a high score meant a gain"
+    return (
+        "a signed change is predicted: its size is compared with the size of the change, and the sign score judges the "
+        "sign (--target delta compares the signed change)"
+    )
 
 
 def _unchecked(pair: Match) -> str | None:

@@ -1,4 +1,4 @@
-"""An agreement on the terminal."""
+"""An agreement on the terminal: who can be called best first, the rest on request, nothing wider than the terminal."""
 
 from __future__ import annotations
 
@@ -6,116 +6,239 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.table import Table
 
-from lm_eval_sts.commands.terminal import make_table, print_table
+from lm_eval_sts.commands.terminal import make_table
 
 if TYPE_CHECKING:
-    from lm_eval_sts.records import Agreement, Association, Bounds, Difference, Mean, Ranking, SettingAgreement
+    from lm_eval_sts.records import Agreement, Association, Bounds, Difference, Mean, Place, Ranking, SettingAgreement
 
-_MOST_ROWS: Final = 60
+_ROWS: Final = 8
+"""Predictors that the short form shows."""
+_WHOLE: Final = 2
+"""Up to so many predictors and outcomes are shown whole in the short form, too."""
+_MOST: Final = 60
+"""Above so many the long form refers to the JSON file."""
+_NAMED: Final = 5
+_WARNINGS: Final = 3
 _NONE: Final = "–"
-_TARGETS: Final = {"magnitude": "the size of the change", "delta": "the signed change"}
+_TARGETS: Final = {"magnitude": "the size of the change |Δ|", "delta": "the signed change Δ"}
 _INTERVALS: Final = {
     "measured": "the correlation with the measured change, over domains like these",
     "true": "the correlation with the true change, free of measurement error, over these domains",
 }
 
 
-def print_agreement(console: Console, agreement: Agreement) -> None:
-    """Prints everything that a reader must know of an agreement."""
+def print_agreement(console: Console, agreement: Agreement, *, everything: bool = False) -> None:
+    """Prints what an agreement says.
+
+    Args:
+        console: Where to.
+        agreement: The agreement.
+        everything: All predictors, each with all numbers in each setting, outcomes, notes and warnings in full; else
+            what fits a screen, and how to see the rest.
+    """
     unit = agreement.outcomes[0].unit
     console.print(
-        f"Agreement with {_TARGETS[agreement.target]} ({agreement.view.replace('_', ' ')}, {unit})", style="bold"
+        f"Compared with {_TARGETS[agreement.target]} ({agreement.view.replace('_', ' ')}, {unit}): "
+        f"{_count(len(agreement.raw.means), 'predictor')}, {_count(len(agreement.outcomes), 'SFT run')}, "
+        f"{_domains(agreement)}",
+        style="bold",
     )
-    console.print(f"Intervals of single correlations: 95%, for {_INTERVALS[agreement.interval]}.\n")
-    _print_settings(console, agreement)
-    print_table(console, _outcomes(agreement))
+    rankings = [("", agreement.raw), ("Double-centred: ", agreement.double_centred)]
+    for prefix, ranking in rankings:
+        if ranking is not None:
+            for line in _verdicts(ranking, agreement, everything=everything):
+                console.print(f"{prefix}{line}")
+    whole = everything or len(agreement.settings) <= _WHOLE
+    if len(agreement.raw.means) > _WHOLE or len(agreement.outcomes) > 1:
+        _print_ranking(console, agreement, everything=everything)
+    if whole:
+        _print_settings(console, agreement)
+    if everything:
+        _print_outcomes(console, agreement)
+        _print_list(console, "Notes", _notes(agreement.settings))
+    _print_list(console, "Warnings", agreement.warnings if whole else agreement.warnings[:_WARNINGS], short=not whole)
+    if not whole:
+        left = len(agreement.warnings) - _WARNINGS
+        if left > 0:
+            console.print(f"… and {left} more.")
+        console.print("--all: every number of every predictor and SFT run, notes, and warnings in full.")
+
+
+def _domains(agreement: Agreement) -> str:
+    sizes = sorted({outcome.n_domains for outcome in agreement.outcomes})
+    return f"{sizes[0]} to {sizes[-1]} domains" if len(sizes) > 1 else _count(sizes[0], "domain")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _verdicts(ranking: Ranking, agreement: Agreement, *, everything: bool) -> list[str]:
+    """Who can be called best, in words."""
+    from lm_eval_sts.agreement.leading import what_is_needed, who_leads
+    from lm_eval_sts.agreement.selection import category_of
+
+    lines = []
+    if len(ranking.means) == 1:
+        lines.append(_alone(ranking.means[0]))
+    elif len(ranking.differences) == 1:
+        lines.append(_verdict(ranking.differences[0]))
+    elif ranking.places:
+        leading = [place.predictor for place in ranking.places if place.leading]
+        more = [place.predictor for place in ranking.places if place.best == 1 and not place.leading]
+        verdict = who_leads(len(leading), len(more), sum(category_of(name) == "null" for name in more))
+        named = f" Leading: {_some(leading, len(leading) if everything else _NAMED)}." if leading else ""
+        lines.append(f"{verdict}; the best is among those whose place starts at 1 (95%).{named}")
+        if ranking.needed is not None:
+            domains = max(outcome.n_domains for outcome in agreement.outcomes)
+            lines.append(f"{what_is_needed(ranking.needed, domains, len(agreement.outcomes))}.")
+    for why in dict.fromkeys(mean.undefined for mean in ranking.means if mean.undefined):
+        names = [mean.predictor for mean in ranking.means if mean.undefined == why]
+        lines.append(f"{_some(names, len(names) if everything else 1)}: undefined: {why}.")
+    return lines
+
+
+def _some(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _alone(mean: Mean) -> str:
+    associated = mean.permutation_p is not None and mean.permutation_p <= 0.05
+    verdict = "is associated with it" if associated else "is not significantly associated with it"
+    return f"{mean.predictor} {verdict}: r = {_estimate(mean)}, p = {_p(mean.permutation_p)} (permutation of domains)."
+
+
+def _verdict(pair: Difference) -> str:
+    better, worse = (pair.a, pair.b) if pair.z >= 0 else (pair.b, pair.a)
+    verdict = (
+        f"{better} is better than {worse}"
+        if pair.separable
+        else f"{pair.a} and {pair.b} are not significantly different"
+    )
+    williams = "" if pair.williams_p is None else f"; Williams' test, a check, p = {_p(pair.williams_p)}"
+    return (
+        f"{verdict}: difference of mean z ({pair.a} − {pair.b}) {_figure(pair.z)}{_bounds(pair.interval)}, "
+        f"p = {_p(pair.p)}, over {_count(pair.n_domains, 'domain')} and {_count(pair.n_settings, 'SFT run')} "
+        f"(jackknife over domains){williams}."
+    )
+
+
+def _print_ranking(console: Console, agreement: Agreement, *, everything: bool) -> None:
+    """Predictors over all SFT runs, best first, with the places that the differences allow."""
+    from lm_eval_sts.agreement.ceiling import mean_ceiling
+
+    centred = {mean.predictor: mean for mean in agreement.double_centred.means} if agreement.double_centred else {}
+    places = {place.predictor: place for place in agreement.raw.places}
+    shown = agreement.raw.means if everything else agreement.raw.means[:_ROWS]
+    table = make_table(
+        words=("predictor",),
+        figures=("mean r, 95%", *(["centred"] if centred else []), "place"),
+        last="",
+    )
+    for mean in shown:
+        place, other = places.get(mean.predictor), centred.get(mean.predictor)
+        cells = [mean.predictor, _estimate(mean)]
+        cells += [_figure(other.correlation if other else None)] if centred else []
+        table.add_row(*cells, _place(place), _remark(mean, place, len(agreement.outcomes)))
     console.print()
-    if len(agreement.outcomes) > 1 or len(agreement.raw.means) > 1:
-        print_table(console, _ranking(agreement))
-        console.print(
-            "mean r: from the mean of Fisher's z over settings; its interval is the wider of Hartung-Knapp's over "
-            "settings and the jackknife's over domains. p: permutation of whole domains. place: from 1 + number of "
-            "significantly better ones to number of all − significantly worse ones.\n"
+    console.print(table)
+    if len(shown) < len(agreement.raw.means):
+        console.print(f"… and {len(agreement.raw.means) - len(shown)} more.")
+    limit = mean_ceiling([one.pearson.ceiling for one in agreement.settings if one.pearson.ceiling is not None])
+    expected = "" if limit is None else f" Expected for a perfect predictor (noise ceiling): {limit.value:.2f}."
+    console.print(f"{_reading(everything, bool(centred))}{expected}")
+    if everything and agreement.double_centred is not None:
+        _print_centred(console, agreement.double_centred)
+
+
+def _reading(everything: bool, centred: bool) -> str:
+    words = "mean r: by the mean of Fisher's z over SFT runs."
+    if centred:
+        words += " centred: without what a domain has in common over SFT runs."
+    if everything:
+        words += (
+            " Interval: the wider of Hartung-Knapp's over SFT runs and the jackknife's over domains. place: from 1 "
+            "where not ruled out as the best, or else 1 + number of significantly better ones, to number of all − "
+            "number of significantly worse ones. leading: not ruled out, no null, p ≤ .05 (permutation of domains)."
         )
-    for line in (*_verdicts("", agreement.raw), *_verdicts("Double-centred: ", agreement.double_centred)):
-        console.print(line)
-    for title, lines in (("Notes", _notes(agreement.settings)), ("Warnings", agreement.warnings)):
-        if lines:
-            console.print(f"\n{title}", style="bold")
-            for line in lines:
-                console.print(f"- {line}")
+    return words
+
+
+def _print_centred(console: Console, ranking: Ranking) -> None:
+    places = {place.predictor: place for place in ranking.places}
+    table = make_table(words=("double-centred",), figures=("mean r, 95%", "p", "place"), last="")
+    for mean in ranking.means:
+        place = places.get(mean.predictor)
+        table.add_row(mean.predictor, _estimate(mean), _p(mean.permutation_p), _place(place), _lead(place))
+    console.print()
+    console.print(table)
+
+
+def _place(place: Place | None) -> str:
+    if place is None:
+        return _NONE
+    return str(place.best) if place.best == place.worst else f"{place.best} to {place.worst}"
+
+
+def _lead(place: Place | None) -> str:
+    return "leading" if place is not None and place.leading else ""
+
+
+def _remark(mean: Mean, place: Place | None, outcomes: int) -> str:
+    from lm_eval_sts.agreement.selection import category_of
+
+    category = category_of(mean.predictor)
+    kind = category if category in ("null", "oracle") else ""
+    some = f"{len(mean.settings)} of {outcomes} runs" if 0 < len(mean.settings) < outcomes else ""
+    return ", ".join(filter(None, (_lead(place), kind, some)))
 
 
 def _print_settings(console: Console, agreement: Agreement) -> None:
-    found = agreement.settings
-    if len(found) > _MOST_ROWS:
-        console.print(f"{len(found)} predictors and settings: each is in the JSON file (--output).\n")
+    """Every predictor in every SFT run, as a paragraph."""
+    found, unit = agreement.settings, agreement.outcomes[0].unit
+    if len(found) > _MOST:
+        console.print(f"\n{len(found)} predictors and SFT runs: each is in the JSON file (--output).")
         return
-    print_table(console, _correlations(found))
-    console.print(
-        "perfect: what is expected for a perfect predictor, given the errors of the measured changes; good ones exceed "
-        "it at times. disattenuated: Pearson over perfect, where the noise allows it.\n"
-    )
-    print_table(console, _descriptive(found, agreement.outcomes[0].unit))
-    console.print()
-
-
-def _correlations(found: Sequence[SettingAgreement]) -> Table:
-    table = make_table(
-        words=("outcome", "predictor"),
-        figures=("domains", "Pearson", "perfect", "disattenuated", "Spearman", "perfect", "Kendall", "perfect"),
-        last="without the most influential domain",
-    )
+    console.print(f"\nIntervals: 95%, for {_INTERVALS[agreement.interval]}.")
     for one in found:
-        table.add_row(
-            one.outcome,
-            one.predictor,
-            str(len(one.points)),
-            _with_interval(one.pearson),
-            _ceiling(one.pearson),
-            _figure(one.pearson.disattenuated),
-            _with_interval(one.spearman),
-            _ceiling(one.spearman),
-            _with_interval(one.kendall),
-            _ceiling(one.kendall),
-            _without(one),
-        )
-    return table
+        console.print(f"\n{one.predictor} in {one.outcome}, {_count(len(one.points), 'domain')}", style="bold")
+        for name in ("pearson", "spearman", "kendall"):
+            console.print(f"  {name.capitalize():9} {_association(getattr(one, name))}")
+        for line in _descriptive(one, unit):
+            console.print(f"  {line}")
 
 
-def _descriptive(found: Sequence[SettingAgreement], unit: str) -> Table:
+def _association(found: Association) -> str:
+    parts = [_figure(found.value) + _bounds(found.interval)]
+    if found.ceiling is not None:
+        parts.append(f"noise ceiling {found.ceiling.value:.2f}")
+    if found.disattenuated is not None:
+        parts.append(f"over it {found.disattenuated:.2f}")
+    return ", ".join(parts)
+
+
+def _descriptive(one: SettingAgreement, unit: str) -> list[str]:
     """What is descriptive only, and the sign score where a sign was predicted."""
-    signed = any(one.sign for one in found)
-    figures = ["R²", "precision at 3", f"error of a fit, {unit}", "without predictor"]
-    if signed:
-        figures += [f"sign score, {unit}", "constant sign", "advantage", "sign accuracy (attenuated)"]
-    table = make_table(words=("outcome", "predictor"), figures=figures)
-    for one in found:
-        row = [_figure(one.r_squared), _figure(one.precision_at_3)]
-        row += [_figure(one.fit.error), _figure(one.fit.constant)] if one.fit else [_NONE, _NONE]
-        if signed:
-            sign = one.sign
-            row += (
-                [_NONE] * 4
-                if sign is None
-                else [
-                    _figure(sign.score) + _bounds(sign.interval),
-                    _figure(sign.constant),
-                    _figure(sign.advantage) + _bounds(sign.advantage_interval),
-                    _figure(sign.accuracy_attenuated),
-                ]
-            )
-        table.add_row(one.outcome, one.predictor, *row)
-    return table
+    lines = []
+    if (most := one.influence.most) is not None:
+        lines.append(f"without {most}, which changes it most: Pearson {_figure(one.influence.without[most])}")
+    lines.append(f"R² {_figure(one.r_squared)}, precision at 3 {_figure(one.precision_at_3)}")
+    if one.fit is not None:
+        lines.append(f"error of a fitted line {one.fit.error:.2f} {unit}, without a predictor {one.fit.constant:.2f}")
+    if (sign := one.sign) is not None:
+        accuracy = _figure(sign.accuracy_attenuated)
+        lines.append(
+            f"sign score {sign.score:.2f}{_bounds(sign.interval)} {unit}, constant sign {sign.constant:.2f}, advantage "
+            f"{sign.advantage:.2f}{_bounds(sign.advantage_interval)}; sign accuracy (attenuated) {accuracy}"
+        )
+    return lines
 
 
-def _outcomes(agreement: Agreement) -> Table:
-    table = make_table(
-        words=("outcome", "base", "SFT set"), figures=("domains", "reliability of signed changes", "seeds")
-    )
-    for outcome in agreement.outcomes[:_MOST_ROWS]:
+def _print_outcomes(console: Console, agreement: Agreement) -> None:
+    table = make_table(words=("outcome", "base", "SFT set"), figures=("domains", "reliability", "seeds"))
+    for outcome in agreement.outcomes[:_MOST]:
         table.add_row(
             outcome.name,
             outcome.model,
@@ -124,69 +247,16 @@ def _outcomes(agreement: Agreement) -> Table:
             _figure(outcome.reliability) + _bounds(outcome.reliability_interval),
             str(len(outcome.seeds)) if outcome.seeds else _NONE,
         )
-    return table
+    console.print(table)
 
 
-def _ranking(agreement: Agreement) -> Table:
-    """Predictors over all settings, best first, with the places that the differences allow."""
-    centred = {mean.predictor: mean for mean in agreement.double_centred.means} if agreement.double_centred else {}
-    places = {place.predictor: place for place in agreement.raw.places}
-    figures = ["settings", "mean r", "p", *(["double-centred r", "p"] if centred else []), "place"]
-    table = make_table(words=("predictor",), figures=figures, last="leading")
-    for mean in agreement.raw.means:
-        place = places.get(mean.predictor)
-        other = centred.get(mean.predictor)
-        table.add_row(
-            mean.predictor,
-            str(len(mean.settings)),
-            *_mean(mean),
-            *(_mean(other) if other else ()),
-            _NONE
-            if place is None
-            else str(place.best)
-            if place.best == place.worst
-            else f"{place.best} to {place.worst}",
-            "leading" if place is not None and place.leading else "",
-        )
-    return table
-
-
-def _mean(mean: Mean) -> tuple[str, str]:
-    if mean.correlation is None:
-        return "undefined", _NONE
-    return _figure(mean.correlation) + _bounds(mean.correlation_interval), _p(mean.permutation_p)
-
-
-def _verdicts(prefix: str, ranking: Ranking | None) -> list[str]:
-    """Who can be told apart, in words."""
-    if ranking is None or not ranking.differences:
-        return []
-    clear = [pair for pair in ranking.differences if pair.separable]
-    lines = []
-    if len(ranking.differences) == 1:
-        (pair,) = ranking.differences
-        lines.append(f"{prefix}{_verdict(pair)}")
-    elif not clear:
-        lines.append(f"{prefix}no two of {len(ranking.places)} predictors are separable (Holm, all pairs).")
-    else:
-        leading = ", ".join(place.predictor for place in ranking.places if place.leading)
-        lines.append(
-            f"{prefix}{len(clear)} of {len(ranking.differences)} pairs are separable (Holm). "
-            f"Leading (not separable from the best): {leading}."
-        )
-    lines += [f"{prefix}{mean.predictor}: undefined: {mean.undefined}" for mean in ranking.means if mean.undefined]
-    return lines
-
-
-def _verdict(pair: Difference) -> str:
-    better, worse = (pair.a, pair.b) if pair.z >= 0 else (pair.b, pair.a)
-    verdict = f"{better} is better than {worse}" if pair.separable else f"{pair.a} and {pair.b} are not separable"
-    williams = "" if pair.williams_p is None else f"; Williams' test, a check, p = {_p(pair.williams_p)}"
-    return (
-        f"{verdict}: difference of mean z ({pair.a} − {pair.b}) {_figure(pair.z)}{_bounds(pair.interval)}, "
-        f"p = {_p(pair.p)}, over {pair.n_domains} domains and {pair.n_settings} setting"
-        f"{'s' if pair.n_settings > 1 else ''} (jackknife over domains){williams}."
-    )
+def _print_list(console: Console, title: str, lines: Sequence[str], *, short: bool = False) -> None:
+    if not lines:
+        return
+    console.print(f"\n{title}", style="bold")
+    for line in lines:
+        about, _, text = line.partition(": ")
+        console.print(f"- {text} ({about})" if short else f"- {line}", no_wrap=short, overflow="ellipsis")
 
 
 def _notes(found: Sequence[SettingAgreement]) -> list[str]:
@@ -201,17 +271,8 @@ def _notes(found: Sequence[SettingAgreement]) -> list[str]:
     ]
 
 
-def _with_interval(found: Association) -> str:
-    return _figure(found.value) + _bounds(found.interval)
-
-
-def _ceiling(found: Association) -> str:
-    return _figure(found.ceiling.value if found.ceiling else None)
-
-
-def _without(found: SettingAgreement) -> str:
-    most = found.influence.most
-    return _NONE if most is None else f"{most}: {_figure(found.influence.without[most])}"
+def _estimate(mean: Mean) -> str:
+    return "undefined" if mean.correlation is None else _figure(mean.correlation) + _bounds(mean.correlation_interval)
 
 
 def _bounds(bounds: Bounds | None) -> str:

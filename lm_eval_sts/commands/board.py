@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+from lm_eval_sts.commands.terminal import PlainConsole, make_table
 from lm_eval_sts.errors import RecordError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path("leaderboard")
 _NONE: Final = "–"
+_WIDE: Final = 100
+"""Columns of a terminal from which on a scope shows noise ceilings and costs."""
 
 Root = Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")]
 
@@ -50,7 +52,9 @@ def build(
 def show(
     scope: Annotated[str | None, typer.Argument(help="Name of a scope; without one the scopes are listed.")] = None,
     root: Root = _ROOT,
-    target: Annotated[str, typer.Option("--target", help="magnitude or delta.")] = "delta",
+    target: Annotated[
+        str, typer.Option("--target", help="magnitude: the size of the change; delta: the signed change.")
+    ] = "magnitude",
     double_centred: Annotated[
         bool, typer.Option("--double_centred", help="Without what a domain has in common over settings.")
     ] = False,
@@ -108,41 +112,47 @@ def serve(
 
 
 def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
-
-    table = make_table(words=("scope", "title"), figures=("settings",))
+    table = make_table(words=("scope", "title"), figures=("SFT runs",))
     for scope in scopes:
         table.add_row(scope.name, scope.title, str(len(scope.settings)))
-    print_table(console, table)
+    console.print(table)
 
 
 def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dict[str, Entry]) -> None:
+    from lm_eval_sts.leaderboard.standings import verdict
 
-    against = "the size of the change" if found.target == "magnitude" else "the signed change"
+    against = "the size of the change |Δ|" if found.target == "magnitude" else "the signed change Δ"
     how = "raw" if found.values == "raw" else "double-centred"
-    console.print(f"{scope.title}: held against {against}, {how}, {len(scope.settings)} settings", style="bold")
+    runs = f"{len(scope.settings)} SFT run{'' if len(scope.settings) == 1 else 's'}"
+    console.print(f"{scope.title}: compared with {against}, {how}, {runs}", style="bold")
+    for line in verdict(found, entries, len(scope.settings)):
+        console.print(line)
+    console.print()
+    wide = console.width >= _WIDE
     table = make_table(
-        words=("predictor", "category"),
-        figures=("place", "r", "perfect", "settings", "domains", "tokens"),
-        last="group",
+        words=("predictor",), figures=("place", "r, 95%", *(("perfect", "tokens") if wide else ())), last=""
     )
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for row in found.rows:
         entry = entries[row.entry]
         table.add_row(
             row.entry + ("" if entry.target == found.target else " ≠") + (" =" if entry.same_order else ""),
-            entry.category,
             _place(row),
             _value(row),
-            f"{row.ceiling.value:.2f}" if row.ceiling else _NONE,
-            str(row.settings),
-            str(row.domains),
-            f"{entry.cost.token_equivalents:.3g}" if entry.cost else _NONE,
-            _group(row),
+            *((_ceiling(row), f"{entry.cost.token_equivalents:.3g}" if entry.cost else _NONE) if wide else ()),
+            _remark(row, entry, len(scope.settings)),
         )
-    print_table(console, table)
+    console.print(table)
     console.print(
-        "r: tanh of the mean of Fisher's z over settings, 95% interval. perfect: what is expected for a perfect "
-        "predictor. place: from 1 + number of significantly better ones to number of all − significantly worse ones "
-        "(Holm). ≠: declares the other target. =: puts the domains into the same order as another entry:"
+        "r: tanh of the mean of Fisher's z over SFT runs, 95% interval. place: from 1 where not ruled out as the best, "
+        "or else 1 + number of significantly better ones, to number of all − number of significantly worse ones. ≠: "
+        "declares the other target. =: puts the domains into the same order as another entry, listed below. "
+        + (
+            "perfect: expected for a perfect predictor (noise ceiling). tokens: token equivalents an SFT run."
+            if wide
+            else f"Noise ceilings and costs need {_WIDE} columns."
+        )
     )
     for entry in (entries[name] for name in dict.fromkeys(row.entry for row in found.rows)):
         if entry.same_order:
@@ -155,12 +165,19 @@ def _place(row: Standing) -> str:
     return str(row.best) if row.best == row.worst else f"{row.best} to {row.worst}"
 
 
+def _ceiling(row: Standing) -> str:
+    return f"{row.ceiling.value:.2f}" if row.ceiling else _NONE
+
+
 def _value(row: Standing) -> str:
     if row.value is None:
         return "undefined"
     return f"{row.value:.2f}" + (f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else "")
 
 
-def _group(row: Standing) -> str:
-    words: dict[Group, str] = {"ranked": "", "oracle": "oracle", "partial": "partial", "seen": "fitted on it"}
-    return "; ".join(word for word in (words[row.group], "leading" if row.leading else "", row.undefined or "") if word)
+def _remark(row: Standing, entry: Entry, settings: int) -> str:
+    """What sets a row apart."""
+    groups: dict[Group, str] = {"ranked": "", "oracle": "", "partial": "partial", "seen": "fitted on it"}
+    kind = "" if entry.category == "predictor" else entry.category
+    some = f"{row.settings} of {settings} runs" if 0 < row.settings < settings else ""
+    return ", ".join(filter(None, ("leading" if row.leading else "", kind, groups[row.group], some, row.undefined)))

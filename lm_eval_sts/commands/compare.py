@@ -30,7 +30,11 @@ def compare(
     ],
     target: Annotated[
         str | None,
-        typer.Option("--target", help="magnitude or delta; what the predictions declare, and delta where they differ."),
+        typer.Option(
+            "--target",
+            help="magnitude: the size of the change, the default; delta: the signed change, the default where all "
+            "predictors declare it.",
+        ),
     ] = None,
     view: Annotated[
         str, typer.Option("--view", help="score, answered, log_likelihood or choice_log_likelihood.")
@@ -45,13 +49,24 @@ def compare(
         ),
     ] = "measured",
     output: Annotated[Path | None, typer.Option("--output", help="File for the whole agreement, JSON.")] = None,
-    figure: Annotated[Path | None, typer.Option("--figure", help="File for a scatter plot, .png or .svg.")] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option("--figure", help="File for a picture, .pdf, .svg or .png: all predictors and their places."),
+    ] = None,
+    scatter: Annotated[
+        list[str] | None,
+        typer.Option("--scatter", help="With --figure: predicted against measured for these predictors instead."),
+    ] = None,
+    panels: Annotated[int, typer.Option("--panels", help="Most panels of --scatter.")] = 6,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every number, note and warning; else what fits a screen.")
+    ] = False,
     force_match: Annotated[
         bool, typer.Option("--force_match", help="Compare in spite of another model, SFT set, benchmark or version.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of everything random.")] = 0,
 ) -> None:
-    """Hold predictions against measured outcomes: correlations, what noise allows, and who can be told apart."""
+    """Compare predictions with measured outcomes: who can be called best, correlations, noise ceilings."""
     from lm_eval_sts.agreement.compare import Rules
     from lm_eval_sts.agreement.compare import compare as agree
     from lm_eval_sts.agreement.figure import check_figure, save_figure
@@ -68,14 +83,16 @@ def compare(
         seed=seed,
     )
     if figure is not None:
-        check_figure(figure)
+        check_figure(figure, panels)
+    elif scatter:
+        raise SettingsError("--scatter: it needs --figure FILE")
     found = agree(read_all_predictions(predictions), load_outcomes(outcome), rules)
-    print_agreement(PlainConsole(), found)
+    print_agreement(PlainConsole(), found, everything=everything)
     if output is not None:
         save_record(found, output)
         typer.echo(output)
     if figure is not None:
-        save_figure(found, figure)
+        save_figure(found, figure, scatter or (), panels)
         typer.echo(figure)
 
 

@@ -1,4 +1,4 @@
-"""The row that holds a run's predictions against measured changes.
+"""The row that compares a run's predictions with measured changes.
 
 lm-eval's table has rows for tasks only, so the agreement is one: the last of its group, with one request, which reads
 nothing and is answered when the group's domains are scored. Without the setting ``outcome`` it has no metrics, and then
@@ -93,9 +93,9 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         return {name: always(value) for name, value in self.process_results({}, ()).items()}
 
     def higher_is_better(self) -> dict[str, bool | None]:
-        """Correlations; what noise allows and the ends of intervals are no merit."""
-        correlations = {f"pearson_{predictor}" for predictor in self.settings.shown}
-        return {name: True if name in correlations else None for name in self.process_results({}, ())}
+        """Correlations and sign scores; the noise ceiling and the ends of intervals are no merit."""
+        merits = {f"{kind}_{predictor}" for kind in ("pearson", "sign_score") for predictor in self.settings.shown}
+        return {name: True if name in merits else None for name in self.process_results({}, ())}
 
     def dump_config(self) -> dict[str, Any]:
         """lm-eval's dump of the task, with the whole agreement under ``metadata.sts_results``."""

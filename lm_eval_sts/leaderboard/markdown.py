@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lm_eval_sts.agreement.leading import what_is_needed, who_leads
+from lm_eval_sts.leaderboard.standings import verdict
 from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Sealer, Standing, Table
 
 MOST_ROWS: Final = 60
@@ -59,10 +59,10 @@ def to_markdown(board: Board) -> str:
     return "\n".join([*parts, problems, ""])
 
 
-def escaped(text: str) -> str:
+def escaped(text: str, longest: int = _LONGEST) -> str:
     """Text of unknown origin on one line of Markdown, in which nothing is mark-up, a link or a mention."""
     line = " ".join(text.split())
-    shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    shown = line if len(line) <= longest else f"{line[:longest]}…"
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("@", "&#64;")):
         shown = shown.replace(character, entity)
     shown = re.sub(r"([\\`*_{}\[\]()!~^$])", r"\\\1", shown)
@@ -92,23 +92,11 @@ def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
     for table in scope.tables:
         if table.values == "raw" and table.rows:
             yield f"### Compared with the {escaped(_TARGETS[table.target])}\n"
-            yield from _verdict(table, entries, len(scope.settings))
-            if table.target in centred:
-                yield from _verdict(centred[table.target], entries, len(scope.settings))
+            for each in (table, centred.get(table.target)):
+                told = " ".join(verdict(each, entries, len(scope.settings))) if each else ""
+                if told:
+                    yield f"{'Raw' if each is table else 'Double-centred'}: {escaped(told, longest=1000)}\n"
             yield from _table(table, centred.get(table.target), entries)
-
-
-def _verdict(table: Table, entries: Mapping[str, Entry], settings: int) -> Iterator[str]:
-    """Who leads, and what would tell more."""
-    ranked = [row for row in table.rows if row.best is not None]
-    if not ranked:
-        return
-    more = [entries[row.entry].category for row in ranked if row.best == 1 and not row.leading]
-    lead = who_leads(sum(row.leading for row in ranked), len(more), more.count("null"))
-    domains = max(row.domains for row in ranked)
-    found = table.needed and table.needed.model_copy(update={"best": escaped(table.needed.best)})
-    wanted = f" {what_is_needed(found, domains, settings)}." if found else ""
-    yield f"{'Raw' if table.values == 'raw' else 'Double-centred'}: {lead}.{wanted}\n"
 
 
 def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> Iterator[str]:

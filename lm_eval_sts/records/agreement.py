@@ -10,7 +10,7 @@ from lm_eval_sts.records.base import Document, Finite, Provenance, Record
 from lm_eval_sts.records.outcome import View
 
 Target = Literal["magnitude", "delta"]
-"""What predictions are held against: the size of the measured change, or the signed change."""
+"""What predictions are compared with: the size of the measured change, or the signed change."""
 
 Statistic = Literal["pearson", "spearman", "kendall"]
 

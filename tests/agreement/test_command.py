@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -19,11 +21,11 @@ from tests.messages import says
 from tests.verdict.test_results import result_json
 
 
-def run(*arguments: object):
+def run(*arguments: object, width: int = 200):
     app = typer.Typer()
     app.command("compare", cls=SpreadCommand)(compare)
     app.command("other")(lambda: None)
-    return CliRunner().invoke(app, ["compare", *map(str, arguments)], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)], env={"COLUMNS": str(width)})
 
 
 def shown(*arguments: object) -> str:
@@ -38,13 +40,13 @@ PAPER = ["--predictions", "gemma2-9b-limo-sts_act", "gemma2-9b-limo-sts_icl", "-
 def test_the_paper_s_gemma(tmp_path):
     text = shown(*PAPER, "--output", tmp_path / "a.json")
     for part in (
-        "Agreement with the size of the change (score, points)",
+        "Compared with the size of the change |Δ| (score, points): 2 predictors, 1 SFT run, 14 domains",
         "for the correlation with the measured change, over domains like these",
-        "expected for a perfect predictor",
-        "engineering: -0.24",
-        "engineering: 0.07",
+        "noise ceiling 0.74",
+        "without engineering, which changes it most: Pearson -0.24",
+        "without engineering, which changes it most: Pearson 0.07",
         "0.60 [-0.92, 1.00]",
-        "sts_act and sts_icl are not separable",
+        "sts_act and sts_icl are not significantly different",
         "Williams' test, a check",
         "Warnings",
         "estimates from an assumption",
@@ -83,8 +85,37 @@ def test_several_settings_and_signs(tmp_path):
             save_record(made, tmp_path / "predictions" / f"{name}-{i}.json")
     (tmp_path / "predictions" / "notes.json").write_text('{"kind": "other"}')
     text = shown("--predictions", tmp_path / "predictions", "--outcome", tmp_path / "outcomes")
-    assert "2 of 3 pairs are separable (Holm). Leading (not separable from the best): signed." in text
-    assert "sign accuracy (attenuated)" in text and "Double-centred: constant: undefined" in text
+    assert "Compared with the size of the change" in text and "sign accuracy" not in text
+    assert "Leading: signed." in text and "the best is among those whose place starts at 1 (95%)" in text
+    assert "Double-centred: constant: undefined" in text and "--all: every number" in text
+    signed = shown("--predictions", tmp_path / "predictions", "--outcome", tmp_path / "outcomes", "--target", "delta")
+    assert "1 leading; all others ruled out" in signed and "no sign is predicted: compared with" in signed
+    for width in (80, 120):
+        done = run("--predictions", tmp_path / "predictions", "--outcome", tmp_path / "outcomes", "--all", width=width)
+        lines = done.stdout.splitlines()
+        assert max(map(len, lines)) <= width and "\x1b" not in done.stdout
+        assert "sign accuracy (attenuated)" in " ".join(done.stdout.split())
+        for heading in ("worse in o2, 9 domains", "double-centred", "Notes", "Warnings"):
+            assert heading in done.stdout
+
+
+def test_many_predictors_fit_a_screen(tmp_path):
+    generator = np.random.default_rng(0)
+    save_record(outcome(DELTAS), tmp_path / "o.json")
+    for i in range(30):
+        scores = {domain: float(x) for domain, x in zip(DELTAS, generator.random(9), strict=True)}
+        name = f"null_{i}" if i < 3 else f"a_predictor_with_a_long_name_{i}"
+        save_record(prediction(scores, predictor=name), tmp_path / "p" / f"{i}.json")
+    done = run("--predictions", tmp_path / "p", "--outcome", tmp_path / "o.json", width=80)
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) <= 36 and "… and 22 more." in lines
+    assert re.search(r"(nothing leads|\d+ leading); \d+ more not ruled out, 3 of them nulls", done.stdout)
+    assert "cannot be told apart from the best" in " ".join(done.stdout.split())
+
+
+def test_one_predictor_is_not_ranked(tmp_path):
+    text = shown(*PAPER[:2], *PAPER[3:])
+    assert "sts_act is not significantly associated with it: r = 0.60" in text and "place" not in text
 
 
 def test_a_result_file_of_lm_eval(tmp_path):
@@ -118,7 +149,8 @@ def test_what_is_not_there(tmp_path):
         ("--target", "sign", SettingsError, "magnitude, delta"),
         ("--view", "accuracy", SettingsError, "choice_log_likelihood"),
         ("--interval", "both", SettingsError, "measured, true"),
-        ("--figure", "a.pdf", SettingsError, ".svg"),
+        ("--figure", "a.gif", SettingsError, ".svg"),
+        ("--scatter", "sts_act", SettingsError, "--figure"),
         ("--view", "answered", RecordError, "no view"),
     ],
 )

@@ -113,12 +113,15 @@ def test_targets():
     signed = prediction(SCORES, predictor="signed", target="delta")
     assert run([signed], [outcome(DELTAS)]).target == "delta"
     both = run([signed, prediction(SCORES)], [outcome(DELTAS)])
-    assert both.target == "delta"
+    assert both.target == "magnitude"  # what all predict; the sign of those that predict one has its sign score
     assert [one.sign is not None for one in both.settings] == [True, False]
+    assert [
+        one.sign is not None for one in run([signed, prediction(SCORES)], [outcome(DELTAS)], target="delta").settings
+    ] == [True, False]
     negative = prediction({name: -score for name, score in SCORES.items()}, target="delta")
     size = run([negative], [outcome(DELTAS)], target="magnitude").settings[0]
     assert size.pearson.value == pytest.approx(run([prediction(SCORES)], [outcome(DELTAS)]).settings[0].pearson.value)
-    assert size.sign is None
+    assert size.sign == run([negative], [outcome(DELTAS)]).settings[0].sign is not None
 
 
 def test_true_intervals():

@@ -42,7 +42,7 @@ def test_nothing_to_tell():
         ({"template": "s" * 64}, {"template": "t" * 64}, {}, ["different chat templates"]),
         ({}, {}, {"domains": "paper8"}, ["paper8", "inflate"]),
         ({}, {}, {"target": "delta"}, ["no sign is predicted"]),
-        ({"target": "delta"}, {}, {"target": "magnitude"}, ["its size is held against the size"]),
+        ({"target": "delta"}, {}, {"target": "magnitude"}, ["its size is compared with the size"]),
         ({"task_version": "9"}, {}, {"force_match": True}, ["matched by force: predicted for version 9"]),
     ],
 )

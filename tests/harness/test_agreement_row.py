@@ -90,7 +90,7 @@ def test_lm_eval_prints_the_row(results):
         assert line[5] == ("↑" if line[4] == "pearson_sts_icl" else "")
 
 
-def test_each_predictor_is_held_against_what_it_declares(caplog):
+def test_sizes_by_default_and_signs_by_the_sign_score(caplog):
     scores = {name: float(i % 5) for i, name in enumerate(SUBJECTS)}
     deltas = {name: (-1) ** i * score / 100 for i, (name, score) in enumerate(scores.items())}
     size, signed = prediction(scores, predictor="size"), prediction(deltas, predictor="signed", target="delta")
@@ -98,8 +98,14 @@ def test_each_predictor_is_held_against_what_it_declares(caplog):
     with caplog.at_level("INFO", logger="lm_eval_sts"):
         found = hold_against([size, signed, elsewhere], [outcome(deltas)], ("size", "signed"))
     assert found.metrics["pearson_size"] > 0.999 < found.metrics["pearson_signed"]
-    assert found.metrics["pearson_ceiling_delta"] != found.metrics["pearson_ceiling_magnitude"]
-    assert [record["target"] for record in found.dump["agreement"].values()] == ["magnitude", "delta"]
+    assert found.metrics["sign_score_signed"] == pytest.approx(100 * np.mean(np.abs(list(deltas.values()))))
+    assert found.metrics["sign_score_signed_low"] < found.metrics["sign_score_signed"]
+    assert found.metrics["sign_score_constant"] < found.metrics["sign_score_signed"]
+    assert not {"sign_score_size", "pearson_ceiling_delta"} & set(found.metrics)
+    assert [record["target"] for record in found.dump["agreement"].values()] == ["magnitude"]
+    alone = hold_against([signed], [outcome(deltas)], ("signed",))
+    assert list(alone.dump["agreement"]) == ["delta"] and "pearson_ceiling_delta" in alone.metrics
+    assert hold_against([], [outcome(deltas)], ()).dump == {"agreement": {}}
     assert "elsewhere left out" in caplog.text and "errors are estimates" not in caplog.text
     only = hold_against([size, signed], [outcome(deltas)], ("size",))
     assert {name.split("_")[1] for name in only.metrics} == {"size", "ceiling"}
