@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -41,7 +42,7 @@ def build(
             raise RecordError(f"{root}: not what the submissions give: {', '.join(stale)}: run leaderboard build")
         typer.echo(f"{root}: up to date")
         return
-    built = publish.build(root, output or root / "site")
+    built = publish.build(root, output or root / "site", partial(typer.echo, err=True))
     for problem in built.computed.board.problems:
         where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
         typer.echo(f"{'left out' if problem.left_out else 'warning'}: {where}: {problem.message}", err=True)
@@ -103,7 +104,7 @@ def serve(
     with interrupted_by_sigterm(), tempfile.TemporaryDirectory() as temporary:
         site = output or Path(temporary) / "site"
         with make_server(site, port) as server:
-            write_page(root, site)
+            write_page(root, site, partial(typer.echo, err=True))
             address = f"http://{HOST}:{server.server_address[1]}/"
             typer.echo(f"serving {site} at {address} (Ctrl-C ends it)")
             if open_browser:

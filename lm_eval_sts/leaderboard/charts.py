@@ -14,8 +14,6 @@ from lm_eval_sts.records import CATEGORIES
 ROWS: Final = "rows"
 """Name of the data set that the pages fill in."""
 _SHAPES: Final = ("circle", "diamond", "cross", "triangle-up", "square")
-_FREE: Final = 1.0
-"""Tokens at which costs of 0 are drawn: a logarithmic axis has no 0."""
 
 
 def check_libraries() -> None:
@@ -50,19 +48,21 @@ def library() -> str:
 
 
 def _frontier() -> dict[str, Any]:
-    """Agreement against cost: a point and an interval an entry, and a line along the best at each cost."""
+    """Agreement and cost: a point, an interval and a name an entry, and a line along the best at each cost.
+
+    A logarithmic axis has no 0, so the pages say where each cost is ``drawn``.
+    """
     import altair as alt
 
     cost = alt.X(
         "drawn:Q",
-        title="cost a setting, token equivalents (log)",
+        title="cost of one SFT run, token equivalents (log)",
         scale=alt.Scale(type="log", nice=False, padding=14),
-        axis=alt.Axis(labelExpr=f"datum.value <= {_FREE} ? '0' : format(datum.value, '~s')"),
     )
     title = "correlation"
     legend = alt.Legend(orient="top", title=None, columns=3, symbolOpacity=1)
     category = alt.Color("category:N", scale=alt.Scale(domain=list(CATEGORIES)), legend=legend)
-    base = alt.Chart(alt.NamedData(name=ROWS)).transform_calculate(drawn=f"max(datum.cost, {_FREE})")
+    base = alt.Chart(alt.NamedData(name=ROWS))
     best = base.transform_filter("datum.category != 'oracle'").transform_window(
         best="max(value)", sort=[alt.SortField("drawn")], frame=[None, 0]
     )
@@ -78,14 +78,15 @@ def _frontier() -> dict[str, Any]:
         href="page:N",
         tooltip=[
             alt.Tooltip("name:N", title="predictor"),
-            alt.Tooltip("title:N", title="title"),
+            alt.Tooltip("title:N", title="what it is"),
             alt.Tooltip("shown:N", title="correlation"),
-            alt.Tooltip("expected:N", title="perfect predictor"),
+            alt.Tooltip("expected:N", title="noise ceiling"),
             alt.Tooltip("place:N", title="place"),
             alt.Tooltip("tokens:N", title="tokens"),
         ],
     )
-    return _specification(alt.layer(line, intervals, points), height=340)
+    names = _names(base, cost, alt.Y("value:Q", title=title))
+    return _specification(alt.layer(line, intervals, points, *names), height=440)
 
 
 def _scatter() -> dict[str, Any]:
@@ -107,8 +108,15 @@ def _scatter() -> dict[str, Any]:
             alt.Tooltip("measured_shown:N", title="measured"),
         ],
     )
-    names = base.mark_text(align="left", dx=7, dy=-6, fontSize=11).encode(x=x, y=y, text="label:N")
-    return _specification(alt.layer(zero, up, across, points, names), height=380)
+    return _specification(alt.layer(zero, up, across, points, *_names(base, x, y)), height=380)
+
+
+def _names(base: Any, x: Any, y: Any) -> list[Any]:
+    """Names at the right and the left of points; the pages say which has room where."""
+    return [
+        base.mark_text(align=align, dx=dx, fontSize=11).encode(x=x, y=y, text=f"label_{side}:N")
+        for side, align, dx in (("right", "left", 8), ("left", "right", -8))
+    ]
 
 
 def _specification(chart: Any, height: int) -> dict[str, Any]:

@@ -1,16 +1,21 @@
-"""What a leaderboard held at an earlier commit: predictions do not change under a version, seals not at all."""
+"""What git knows of a leaderboard: the commit that it is at, and what it held at an earlier one.
+
+Predictions do not change under a version, seals not at all.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.leaderboard.layout import FOLDERS, kind_of
+from lm_eval_sts.leaderboard.layout import FOLDERS, SETTINGS, kind_of
 from lm_eval_sts.leaderboard.problems import Finding
 from lm_eval_sts.records import Submission, SubmittedSetting
 
@@ -20,6 +25,50 @@ processor or another order of summation are."""
 
 _FACTS: Final = ("category", "target")
 _RAISE: Final = "scores never change under a version: raise the version"
+
+
+_INPUTS: Final = (*FOLDERS, SETTINGS, "scopes.json")
+"""Of what a board is made; what a build writes does not count."""
+_REMOTE: Final = re.compile(
+    r"(?:https://(?:[^@/]*@)?(?P<https>[\w.-]+)/|(?:ssh://)?git@(?P<ssh>[\w.-]+)[:/](?!\d+/))"
+    r"(?P<path>[\w.-]+(?:/[\w.-]+?)+)(?:\.git)?/?"
+)
+"""Addresses of repositories; what stands before ``@`` may be a secret and is left out."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The commit that a leaderboard's folder is at.
+
+    Attributes:
+        commit: 40 hex digits.
+        date: Of the commit, ISO 8601.
+        changed: Whether what the board is made of differs from it.
+        repository: Address of the remote ``origin``, https; None where there is none that others can open.
+    """
+
+    commit: str
+    date: str
+    changed: bool
+    repository: str | None
+
+
+def revision(root: Path) -> Revision | None:
+    """The commit of a leaderboard's folder; None where it is in no git repository."""
+    try:
+        commit, date = _git(root, "log", "-1", "--format=%H %cs").decode().split()
+        changed = _git(root, "status", "--porcelain", "--", *_INPUTS)
+    except RecordError:
+        return None
+    return Revision(commit, date, bool(changed), _repository(root))
+
+
+def _repository(root: Path) -> str | None:
+    try:
+        found = _REMOTE.fullmatch(_git(root, "config", "--get", "remote.origin.url").decode(errors="replace").strip())
+    except RecordError:
+        return None
+    return f"https://{found['https'] or found['ssh']}/{found['path']}" if found else None
 
 
 class History:
@@ -37,7 +86,7 @@ class History:
         """
         self._root = root
         try:
-            found = self._git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            found = _git(self._root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except RecordError as error:
             raise RecordError(f"there is no commit {revision!r} in the git repository of {root}: {error}") from error
         self._commit = found.decode().strip()
@@ -54,22 +103,22 @@ class History:
         Raises:
             RecordError: It cannot be read.
         """
-        return self._git("show", f"{self._commit}:./{name}")
+        return _git(self._root, "show", f"{self._commit}:./{name}")
 
     def _names(self, *arguments: str) -> frozenset[str]:
-        listing = self._git(*arguments, "--", *FOLDERS)
+        listing = _git(self._root, *arguments, "--", *FOLDERS)
         return frozenset(name for name in map(os.fsdecode, listing.split(b"\0")) if kind_of(name) is not None)
 
-    def _git(self, *arguments: str) -> bytes:
-        command = ["git", "-C", str(self._root), *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False)
-        except OSError as error:
-            raise RecordError(f"git cannot be run: {error.strerror}: install it, or leave --base out") from error
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
-            raise RecordError(f"git {arguments[0]} failed in {self._root}: {said}")
-        return done.stdout
+
+def _git(root: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+    except OSError as error:
+        raise RecordError(f"git cannot be run: {error.strerror}: install it, or leave --base out") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise RecordError(f"git {arguments[0]} failed in {root}: {said}")
+    return done.stdout
 
 
 def changes(new: Submission, old: bytes) -> list[Finding]:

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import LOCK, locked
 
+SETTINGS: Final = "settings"
 Folder = Literal["submissions", "seals"]
 SUBMISSIONS: Final[Folder] = "submissions"
 SEALS: Final[Folder] = "seals"

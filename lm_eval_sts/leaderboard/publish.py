@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.board import Computed, compute, read_inputs
 from lm_eval_sts.leaderboard.charts import check_libraries
+from lm_eval_sts.leaderboard.history import Revision, revision
 from lm_eval_sts.leaderboard.layout import held
 from lm_eval_sts.leaderboard.markdown import to_markdown
 
@@ -35,7 +37,11 @@ class Built:
     site: Path
 
 
-def build(root: Path, site: Path) -> Built:
+Say = Callable[[str], None]
+"""Told each step, in one line."""
+
+
+def build(root: Path, site: Path, say: Say = lambda line: None) -> Built:
     """Computes the board and writes ``BOARD.md`` and ``board.json`` into the root, and the page.
 
     The page is made in a folder beside it, which then takes its name; whatever fails before leaves the old files.
@@ -43,6 +49,7 @@ def build(root: Path, site: Path) -> Built:
     Args:
         root: The leaderboard's folder.
         site: Folder of the page; replaced where it holds an older page.
+        say: Told each step.
 
     Raises:
         BusyError: Another process holds the leaderboard for long.
@@ -52,7 +59,7 @@ def build(root: Path, site: Path) -> Built:
     if not root.is_dir():
         raise RecordError(f"there is no folder {root}: is it the leaderboard's? (--root)")
     with held(root):
-        computed = write_page(root, site)
+        computed = write_page(root, site, say)
         paths = []
         for name, text in _texts(computed).items():
             paths.append(root / name)
@@ -60,7 +67,7 @@ def build(root: Path, site: Path) -> Built:
     return Built(computed, tuple(paths), site)
 
 
-def write_page(root: Path, site: Path) -> Computed:
+def write_page(root: Path, site: Path, say: Say = lambda line: None) -> Computed:
     """Computes the board and writes its page alone.
 
     Raises:
@@ -69,11 +76,20 @@ def write_page(root: Path, site: Path) -> Computed:
     """
     check_libraries()
     _check_site(site)
-    computed = compute(read_inputs(root))
+    say(f"reading {root}")
+    inputs = read_inputs(root)
+    files = len({problem.file for problem in inputs.problems if problem.left_out})
+    left_out = f", {files} files left out" if files else ""
+    runs, entries = len(inputs.settings), len(inputs.entries)
+    say(f"read {entries} submissions, {len(inputs.seals)} seals and the outcomes of {runs} SFT runs{left_out}")
+    say(f"comparing submissions and outcomes, in each SFT run and over {len(inputs.scopes)} scopes")
+    computed = compute(inputs)
+    say(f"writing the page to {site}")
     try:
-        _write_site(computed, site)
+        pages = _write_site(computed, site, revision(root))
     except OSError as error:
         raise _unwritable(error, site) from error
+    say(f"wrote {pages} pages")
     return computed
 
 
@@ -116,13 +132,13 @@ def _check_site(site: Path) -> None:
         raise SettingsError(f"--output {site}: is a file: choose a folder")
 
 
-def _write_site(computed: Computed, site: Path) -> None:
+def _write_site(computed: Computed, site: Path, built: Revision | None) -> int:
     from lm_eval_sts.leaderboard.site import write_site
 
     site.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{site.name}.", dir=site.parent) as folder:
         new, old = Path(folder) / "new", Path(folder) / "old"
-        write_site(computed, new)
+        pages = write_site(computed, new, built)
         if site.exists():
             site.rename(old)
         try:
@@ -131,3 +147,4 @@ def _write_site(computed: Computed, site: Path) -> None:
             if old.exists():
                 old.rename(site)
             raise
+    return pages

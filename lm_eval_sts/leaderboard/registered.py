@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from lm_eval_sts.errors import RecordError, did_you_mean
+from lm_eval_sts.leaderboard.layout import SETTINGS
 from lm_eval_sts.records import Outcome, grouped, load_record
 
-FOLDER: Final = "settings"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,79}/[a-z0-9][a-z0-9_.-]{0,79}")
+
+_MICRO: Final = "micro/"
 
 Settings = Mapping[str, Outcome]
 
@@ -29,9 +31,9 @@ def read_settings(root: Path) -> dict[str, Outcome]:
     Raises:
         RecordError: There is none, or one is not a valid outcome or has a name that submissions cannot give.
     """
-    files = {f"{path.parent.name}/{path.stem}": path for path in _files(root / FOLDER)}
+    files = {f"{path.parent.name}/{path.stem}": path for path in _files(root / SETTINGS)}
     if not files:
-        raise RecordError(f"no settings below {root / FOLDER}: is {root} a leaderboard? (--root)")
+        raise RecordError(f"no settings below {root / SETTINGS}: is {root} a leaderboard? (--root)")
     for name, path in files.items():
         if not _NAME.fullmatch(name):
             raise RecordError(f"{path}: rename folder or file: small letters, digits, '-', '_' and '.' only")
@@ -55,6 +57,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name most like an unknown one; empty where none is."""
     hint = did_you_mean(name, known).strip()
     return f": {hint}" if hint else ""
+
+
+def is_synthetic(model: str) -> bool:
+    """Whether a base model is one of the small synthetic world that ships: their names begin alike."""
+    return model.startswith(_MICRO)
 
 
 def trainings(settings: Settings) -> dict[str, tuple[object, ...]]:

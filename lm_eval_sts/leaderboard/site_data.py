@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lm_eval_sts.agreement.compare import scale
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.leaderboard.board import TARGETS, Computed
 from lm_eval_sts.leaderboard.grid import entry_name
+from lm_eval_sts.leaderboard.registered import is_synthetic
 from lm_eval_sts.leaderboard.singles import Correlation, Single
-from lm_eval_sts.records import BoardSetting, Bounds, Ceiling, Entry, ScopeBoard, Standing
+from lm_eval_sts.records import BoardSetting, Bounds, Ceiling, ScopeBoard, Standing, Submission
 
 STANDING: Final = (
     "entry", "group", "settings", "domains", "value", "low", "high",
@@ -26,6 +28,15 @@ SINGLE: Final = (
     "rank_value", "rank_low", "rank_high", "rank_ceiling",
 )  # fmt: skip
 """Columns of a setting's table; ``rank_…`` are Spearman's."""
+
+World = Literal["real", "synthetic"]
+WORLDS: Final[Mapping[World, str]] = {
+    "real": "Language models and benchmarks that people use.",
+    "synthetic": "A small made-up world with models of about a million parameters: it compares predictors under known "
+    "conditions and does not say how well they do on real models.",
+}
+"""What a reader must know of each, in one sentence."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 Row = list[Any]
 Column = list[float | None]
@@ -55,12 +66,13 @@ class Raw:
     errors: Mapping[str, Column | None]
 
 
-def entries(found: Sequence[Entry]) -> list[dict[str, Any]]:
+def entries(computed: Computed) -> list[dict[str, Any]]:
     """All entries, as every page's script knows them."""
     return [
         {
             "name": entry.name,
             "title": entry.title,
+            "summary": first_sentence(_told(accepted.submission)),
             "submitter": entry.submitter,
             "category": entry.category,
             "target": entry.target,
@@ -72,22 +84,31 @@ def entries(found: Sequence[Entry]) -> list[dict[str, Any]]:
             "seconds": entry.cost.seconds if entry.cost else None,
             "page": predictor_page(entry.name),
         }
-        for entry in found
+        for entry, accepted in zip(computed.board.entries, computed.inputs.entries, strict=True)
     ]
 
 
+def _told(submission: Submission) -> str:
+    """What a reader must know first: of published scores their first note, which says what they lack."""
+    return submission.notes[0] if submission.category == "published" and submission.notes else submission.description
+
+
+def first_sentence(text: str) -> str:
+    """What stands up to the first full stop, colon or line break."""
+    return re.split(r"(?<=[\w)])[.:;](?=\s)|\n", " ".join(text.split(" ")), maxsplit=1)[0].strip().rstrip(".")
+
+
+def world(models: Iterable[str]) -> World:
+    """What kind of base models these are; ``synthetic`` where one of them is, so that nothing is taken for real."""
+    return "synthetic" if any(map(is_synthetic, models)) else "real"
+
+
 def slices(computed: Computed) -> list[dict[str, Any]]:
-    """What can be chosen to rank over: every scope, then every setting by itself."""
+    """What can be chosen to rank over: scopes, then settings by themselves, those of real models first.
+
+    Those for which there is no entry are left out; :func:`empty` names them.
+    """
     settings = {setting.name: setting for setting in computed.board.settings}
-
-    def facts(names: Sequence[str]) -> dict[str, list[str]]:
-        some = [settings[name] for name in names]
-        return {
-            "benchmarks": sorted({setting.benchmark for setting in some}),
-            "models": sorted({setting.model for setting in some}),
-            "sft_sets": sorted({setting.sft_set or "not published" for setting in some}),
-        }
-
     found = [
         {
             "id": f"scopes/{scope.name}",
@@ -96,24 +117,34 @@ def slices(computed: Computed) -> list[dict[str, Any]]:
             "settings": scope.settings,
             "view": scope.view,
             "domains": scope.domains,
-            "tables": [f"{table.target}/{table.values}" for table in scope.tables],
-            **facts(scope.settings),
+            "tables": [f"{table.target}/{table.values}" for table in scope.tables if table.rows],
         }
         for scope in computed.board.scopes
     ]
-    return found + [
+    found += [
         {
             "id": f"settings/{name}",
             "title": name,
-            "description": "One setting by itself: it has values and intervals, and no places.",
+            "description": "One SFT run by itself: it has values and intervals, and no places.",
             "settings": [name],
             "view": setting.view,
             "domains": [],
-            "tables": [f"{target}/raw" for target in TARGETS],
-            **facts([name]),
+            "tables": [f"{target}/raw" for target in TARGETS if computed.singles[name][target]],
         }
         for name, setting in settings.items()
     ]
+    for each in found:
+        some = [settings[name] for name in each["settings"]]
+        each["benchmarks"] = sorted({setting.benchmark for setting in some})
+        each["models"] = sorted({setting.model for setting in some})
+        each["sft_sets"] = sorted({setting.sft_set or "not published" for setting in some})
+        each["world"] = world(each["models"])
+    return sorted((each for each in found if each["tables"]), key=lambda each: each["world"] == "synthetic")
+
+
+def empty(computed: Computed) -> list[str]:
+    """Titles of the scopes for which there is no entry."""
+    return [scope.title for scope in computed.board.scopes if not any(table.rows for table in scope.tables)]
 
 
 def scope_tables(scope: ScopeBoard, places: Mapping[str, int]) -> dict[str, Any]:
@@ -192,9 +223,15 @@ def setting_csv(raw: Raw) -> str:
     """The same as a table: one row a domain, one column an entry."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["domain", "questions", "measured", "measured_se", *raw.scores])
-    writer.writerows(zip(raw.domains, raw.questions, raw.delta, raw.se, *raw.scores.values(), strict=True))
+    writer.writerow(map(inert, ["domain", "questions", "measured", "measured_se", *raw.scores]))
+    domains = map(inert, raw.domains)
+    writer.writerows(zip(domains, raw.questions, raw.delta, raw.se, *raw.scores.values(), strict=True))
     return text.getvalue()
+
+
+def inert(text: str) -> str:
+    """Text for a cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def predictor_page(entry: str) -> str:

@@ -35,7 +35,7 @@ stsBoard.chart = (() => {
     await load();
     const spec = structuredClone(stsBoard.specs[name]);
     spec.datasets = { ...spec.datasets, rows };
-    if (adapt) adapt(spec);
+    if (adapt) adapt(spec, { width: Math.max(200, element.clientWidth - 70), height: spec.height - 60 });
     await window.vegaEmbed(element, spec, {
       ast: true, actions: false, renderer: 'svg', defaultStyle: false, config: config(),
       tooltip: { disableDefaultStyle: true }, loader: { target: '_self' },
@@ -54,3 +54,27 @@ stsBoard.chart = (() => {
 
   return chart;
 })();
+
+/**
+ * Names for points where they run neither into one another nor into a point, at the right or the left of theirs.
+ * x, y: a point's place, each from 0 to 1; text: its name; by: sorts who comes first; size: of the plot, in pixels.
+ */
+stsBoard.label = (rows, { x, y, text, by, size }) => {
+  const [LETTER, LINE, GAP] = [6.6, 13, 8];
+  const points = rows.map((row) => [x(row) * size.width, (1 - y(row)) * size.height]);
+  const taken = points.map(([left, top]) => [left - 5, left + 5, top - 5, top + 5]);
+  const free = ([left, right, top, bottom], own) => left > -GAP && right < size.width + GAP
+    && taken.every(([l, r, t, b], i) => i === own || right < l || left > r || bottom < t || top > b);
+  for (const i of rows.map((_, index) => index).sort((a, b) => by(rows[a]) - by(rows[b]))) {
+    const [left, top] = points[i];
+    const width = LETTER * text(rows[i]).length;
+    const boxes = {
+      right: [left + GAP, left + GAP + width, top - LINE / 2, top + LINE / 2],
+      left: [left - GAP - width, left - GAP, top - LINE / 2, top + LINE / 2],
+    };
+    const side = Object.keys(boxes).find((one) => free(boxes[one], i));
+    if (side) taken.push(boxes[side]);
+    rows[i].label_right = side === 'right' ? text(rows[i]) : '';
+    rows[i].label_left = side === 'left' ? text(rows[i]) : '';
+  }
+};

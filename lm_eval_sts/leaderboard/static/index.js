@@ -1,58 +1,81 @@
-// The board: choose what to rank over, sort, filter.
+// The board: choose what to rank over, sort, filter. What is chosen stands in the address.
 'use strict';
 
 (() => {
-  const { make, link, figure, range, count, unpack, options, switches, unique, entries, slices } = stsBoard;
-  const { columns } = stsBoard.table;
+  const { make, link, figure, range, count, unpack, options, switches, unique, matches, entries, slices, NONE } = stsBoard;
+  const { columns, place, placed } = stsBoard.table;
   const at = (id) => document.getElementById(id);
+  const OTHER = { raw: 'double_centred', double_centred: 'raw' };
+  const NAMES = { raw: 'raw', double_centred: 'double-centred' };
   const APART = {
-    oracle: 'Oracles: they saw the tuned model; ranked among themselves',
-    partial: 'Partial entries: settings or domains are missing; no place',
-    seen: 'Fitted on these settings: no test, no place',
+    oracle: 'Oracles: they saw the tuned model; not ranked',
+    partial: 'Partial entries: SFT runs or domains are missing; no place',
+    seen: 'Fitted on these SFT runs: no test, no place',
   };
-  const filters = [['benchmark', 'benchmarks'], ['model', 'models'], ['sft', 'sft_sets']];
+  const FILTERS = [['benchmark', 'benchmarks'], ['model', 'models'], ['sft', 'sft_sets']];
+  const SELECTS = ['benchmark', 'model', 'sft', 'category', 'declares'];
+  const target = switches('target', changed);
+  const values = switches('values', changed);
+  const DEFAULTS = {
+    over: slices.length ? slices[0].id : '', target: target.wanted, values: values.wanted, search: '', sort: '-correlation', columns: '',
+    a: '', b: '', ...Object.fromEntries(SELECTS.map((id) => [id, ''])),
+  };
+  const address = stsBoard.address(DEFAULTS, (state) => {
+    recall(state);
+    load();
+  });
+  let sorted = null;
   let rows = [];
+  let scope = null; // the slice that is shown
 
-  const target = switches('target', load);
-  const values = switches('values', load);
   const board = stsBoard.table(at('table'), {
     caption: 'Entries, with their correlation and interval',
     columns: [
       columns.predictor(() => target.value),
-      { label: 'Place', numeric: true, ascending: true, className: 'number', value: (row) => row.best, cell: (row) => stsBoard.table.place(row, row.of) },
+      { id: 'place', label: 'Place', numeric: true, ascending: true, className: 'number', value: (row) => row.best, cell: (row) => place(row, row.of) },
       columns.value,
       columns.bars,
+      { id: 'other', label: () => NAMES[OTHER[values.value]].replace(/^./, (letter) => letter.toUpperCase()), numeric: true, optional: true, className: 'number', hint: 'The correlation of the other kind of values', value: (row) => row.other, cell: (row) => figure(row.other) },
       columns.ceiling,
       columns.category,
-      { label: 'Settings', numeric: true, className: 'number', value: (row) => row.settings, cell: (row) => `${row.settings}` },
+      columns.runs,
       columns.domains,
       columns.cost,
       columns.seconds,
     ],
-    sorted: 2,
-    rowClass: (row) => (row.leading ? 'leading' : null),
+    rowClass: (row) => (row.group !== 'ranked' ? null : row.leading ? 'leading' : row.best === 1 ? 'possible' : null),
+    onSort: (order) => {
+      sorted = order;
+      remember();
+    },
+    onHide: (hidden) => {
+      const said = hidden.map(({ label, value }) => `${label} ${typeof value === 'number' ? Number(value.toPrecision(3)) : value ?? NONE}`);
+      at('constant').textContent = said.length ? `Left out, as (nearly) all rows say the same: ${said.join(', ')}.` : '';
+    },
   });
 
   const chosen = () => slices.find((slice) => slice.id === at('slice').value);
 
-  /** Slices all of whose settings fit the filters. */
+  /** Slices all of whose SFT runs fit the filters. */
   function fitting() {
-    return slices.filter((slice) => filters.every(([id, key]) => !at(id).value || (slice[key].length === 1 && slice[key][0] === at(id).value)));
+    return slices.filter((slice) => FILTERS.every(([id, key]) => !at(id).value || (slice[key].length === 1 && slice[key][0] === at(id).value)));
   }
 
   function fillSlices() {
     const kept = at('slice').value;
     const found = fitting();
     at('slice').replaceChildren();
-    for (const [title, prefix] of [['Several settings', 'scopes/'], ['One setting', 'settings/']]) {
-      const some = found.filter((slice) => slice.id.startsWith(prefix));
-      if (some.length) at('slice').append(make('optgroup', { label: title }, ...some.map((slice) => make('option', { value: slice.id }, slice.title))));
+    for (const world of ['real', 'synthetic']) {
+      for (const [title, prefix] of [['several SFT runs', 'scopes/'], ['one SFT run', 'settings/']]) {
+        const some = found.filter((slice) => slice.world === world && slice.id.startsWith(prefix));
+        if (some.length) at('slice').append(make('optgroup', { label: `${world}: ${title}` }, ...some.map((slice) => make('option', { value: slice.id }, slice.title))));
+      }
     }
     if (found.some((slice) => slice.id === kept)) at('slice').value = kept;
   }
 
   function fillFilters() {
-    for (const [id, key] of filters) options(at(id), unique(slices.flatMap((slice) => slice[key])), 'any');
+    for (const [id, key] of FILTERS) options(at(id), unique(slices.flatMap((slice) => slice[key])), 'any');
     options(at('category'), unique(entries.map((entry) => entry.category)), 'any');
     at('declares').append(make('option', { value: '' }, 'any'), make('option', { value: 'magnitude' }, 'size |Δ|'), make('option', { value: 'delta' }, 'signed Δ'));
   }
@@ -60,30 +83,36 @@
   async function load() {
     const slice = chosen();
     at('frontier').replaceChildren();
+    at('listed').hidden = !slice;
+    at('world').hidden = !slice;
     if (!slice) {
-      at('scope').textContent = 'No registered setting fits these filters';
-      for (const id of ['about', 'verdict', 'uncosted']) at(id).textContent = '';
-      at('listed').hidden = true;
+      scope = null;
       rows = [];
+      at('scope').textContent = slices.length ? 'No SFT run fits these filters' : 'Nothing was submitted yet';
+      for (const id of ['about', 'fallback']) at(id).textContent = '';
+      fillPair();
       show();
       return;
     }
     target.enable(unique(slice.tables.map((name) => name.split('/')[0])));
     values.enable(unique(slice.tables.map((name) => name.split('/')[1])));
-    const key = `${target.value}/${values.value}`;
+    const wanted = [target.value, values.value];
     const file = await stsBoard.data(slice.id);
-    if (slice !== chosen() || key !== `${target.value}/${values.value}`) return; // chosen anew in the meantime
+    if (slice !== chosen() || target.value !== wanted[0] || values.value !== wanted[1]) return; // chosen anew in the meantime
+    scope = slice;
+    rows = tableOf(file, ...wanted);
+    const others = new Map(tableOf(file, wanted[0], OTHER[wanted[1]]).map((row) => [`${row.entry}/${row.group}`, row.value]));
+    const total = rows.filter((row) => row.group === 'ranked' && row.best).length;
+    for (const row of rows) Object.assign(row, { of: total, other: others.get(`${row.entry}/${row.group}`) ?? null });
     describe(slice);
-    rows = unpack(file.columns, file.tables[key]);
-    for (const group of ['ranked', 'oracle']) {
-      const placed = rows.filter((row) => row.group === group && row.best !== null && row.best !== undefined);
-      for (const row of placed) row.of = placed.length;
-    }
-    if (slice.id.startsWith('settings/')) {
-      for (const row of rows) Object.assign(row, { settings: 1, best: null, worst: null, leading: false, group: single(row) });
-    }
-    remember();
+    fillPair();
     show();
+  }
+
+  function tableOf(file, wantedTarget, wantedValues) {
+    const found = unpack(file.columns, file.tables[`${wantedTarget}/${wantedValues}`] || []);
+    if ('group' in (found[0] || { group: null })) return found;
+    return found.map((row) => ({ ...row, settings: 1, best: null, worst: null, leading: false, group: single(row) })); // one SFT run
   }
 
   function single(row) {
@@ -93,53 +122,81 @@
 
   function describe(slice) {
     at('scope').textContent = slice.title;
+    stsBoard.badge(at('world'), slice.world);
     const view = slice.view === 'score' ? '' : ` Changes of the ${slice.view.replaceAll('_', ' ')}.`;
     const domains = slice.domains.length ? ` Over ${slice.domains.length} domains: ${slice.domains.join(', ')}.` : '';
     at('about').textContent = slice.description + view + domains;
     const number = slice.settings.length;
-    at('listed').hidden = false;
-    at('listed').querySelector('summary').textContent = number === 1 ? 'The setting' : `The ${number} settings`;
+    at('listed').querySelector('summary').textContent = number === 1 ? 'What this is, and its SFT run' : `What this is, and its ${number} SFT runs`;
     at('listed').querySelector('ul').replaceChildren(...slice.settings.map((name) => make('li', {}, link(name, `settings/${name}.html`))));
+    const missing = values.wanted !== values.value;
+    at('fallback').hidden = !missing;
+    at('fallback').textContent = missing
+      ? `${NAMES[values.value]} values: with one SFT run of a base model and benchmark nothing can be ${NAMES[values.wanted]}.`.replace(/^r/, 'R')
+      : '';
   }
 
   function visible() {
-    const words = at('search').value.toLowerCase().split(/\s+/).filter(Boolean);
     return rows.filter((row) => {
       const entry = entries[row.entry];
-      const text = `${entry.name} ${entry.title} ${entry.submitter}`.toLowerCase();
       return (!at('category').value || entry.category === at('category').value)
         && (!at('declares').value || entry.target === at('declares').value)
-        && words.every((word) => text.includes(word));
+        && matches(at('search').value, `${entry.name} ${entry.title}`);
     });
   }
 
   function show() {
     const found = visible();
     const ranked = found.filter((row) => row.group === 'ranked');
-    const leading = ranked.filter((row) => row.leading);
+    const without = ranked.some((row) => row.best) ? 'Ruled out as the best, or without a value' : 'Complete entries: no places';
     board.show([
-      { title: 'Leading group: not separable from the best', rows: leading },
-      { title: leading.length ? 'Complete entries that are separable from the best' : 'Complete entries', rows: ranked.filter((row) => !row.leading) },
+      { title: 'Leading', rows: ranked.filter((row) => row.leading) },
+      { title: 'Not ruled out: place starts at 1', rows: ranked.filter((row) => !row.leading && row.best === 1) },
+      { title: without, rows: ranked.filter((row) => row.best !== 1) },
       ...Object.entries(APART).map(([group, title]) => ({ title, rows: found.filter((row) => row.group === group) })),
-    ]);
+    ], { all: at('columns').checked, sorted });
     verdict(found);
     frontier(found);
   }
 
   /** The result in a sentence: filters hide rows, they do not change who was compared. */
   function verdict(found) {
-    const placed = rows.filter((row) => row.group === 'ranked' && row.best !== null && row.best !== undefined);
-    const leading = placed.filter((row) => row.leading);
+    const ranked = rows.filter((row) => row.group === 'ranked' && row.best);
+    const first = ranked.filter((row) => row.best === 1);
+    const leading = first.filter((row) => row.leading);
     const hidden = rows.length - found.length;
     let text = '';
-    if (placed.length > 1) {
-      text = leading.length === placed.length
-        ? `None of the ${placed.length} ranked entries is separable from the best.`
-        : leading.length === 1
-          ? `${entries[leading[0].entry].name} leads: each of the ${placed.length - 1} other ranked entries is separable from it.`
-          : `${leading.length} of ${placed.length} ranked entries lead: they are not separable from the best.`;
+    if (!ranked.length && rows.length) {
+      text = scope.id.startsWith('settings/')
+        ? 'One SFT run by itself: no places are given.'
+        : 'No entry predicts all domains of all these SFT runs: no places are given.';
+    } else if (ranked.length) {
+      const lead = leading.length === 1 ? `${entries[leading[0].entry].name} leads` : `${leading.length || 'None'} of them lead${leading.length ? '' : 's'}`;
+      text = `${first.length} of ${ranked.length} ranked entries ${first.length === 1 ? 'is' : 'are'} not ruled out as the best (95%). ${lead}.`;
     }
     at('verdict').textContent = text + (hidden ? ` ${hidden} of ${rows.length} rows are hidden by filters; places count all.` : '');
+  }
+
+  /** Offers the entries of the table, each once, the best first; keeps what was chosen. */
+  function fillPair() {
+    const names = [...new Set(rows.map((row) => entries[row.entry].name))];
+    for (const [i, id] of ['a', 'b'].entries()) {
+      options(at(id), names);
+      if (address.read()[id] && names.includes(address.read()[id])) at(id).value = address.read()[id];
+      else if (names.length > i) at(id).value = names[i];
+    }
+    showPair();
+  }
+
+  function showPair() {
+    const state = [scope, target.value, at('a').value, at('b').value];
+    const found = state.slice(2).map((name) => rows.find((row) => entries[row.entry].name === name));
+    if (!scope || found.includes(undefined) || found[0] === found[1]) {
+      at('pair').replaceChildren(make('p', { class: 'note' }, 'Choose two entries.'));
+      return;
+    }
+    const current = () => [scope, target.value, at('a').value, at('b').value].every((value, i) => value === state[i]);
+    stsBoard.pair(at('pair'), scope, target.value, found, current);
   }
 
   function frontier(found) {
@@ -151,54 +208,115 @@
       at('uncosted').textContent = 'No entry shown has both a value and a known cost.';
       return;
     }
+    const paid = points.map((row) => entries[row.entry].cost).filter((cost) => cost > 0);
+    const free = (paid.length ? Math.min(...paid) : 1) / 3; // a logarithmic axis has no 0
     const data = points.map((row) => {
       const entry = entries[row.entry];
       return {
-        name: entry.name, title: entry.title, category: entry.category, cost: entry.cost, page: stsBoard.up + entry.page,
-        value: row.value, low: row.low ?? row.value, high: row.high ?? row.value,
+        name: entry.name, title: stsBoard.table.described(entry), category: entry.category, cost: entry.cost, page: stsBoard.up + entry.page,
+        drawn: entry.cost || free, value: row.value, low: row.low ?? row.value, high: row.high ?? row.value,
         shown: `${figure(row.value)} ${range(row.low, row.high)}`, expected: figure(row.ceiling),
-        place: row.best === null || row.best === undefined ? stsBoard.NONE : `${row.best}–${row.worst} of ${row.of}`,
-        tokens: count(entry.cost),
+        place: row.best ? `${placed(row)} of ${row.of}` : NONE, tokens: count(entry.cost),
       };
     });
-    stsBoard.chart(at('frontier'), 'frontier', data, (spec) => decades(spec, data));
+    stsBoard.chart(at('frontier'), 'frontier', data, (spec, size) => {
+      const [low, high] = [Math.min(...data.map((row) => row.low)), Math.max(...data.map((row) => row.high))];
+      const [least, most] = [Math.min(...data.map((row) => row.drawn)), Math.max(...data.map((row) => row.drawn))];
+      const x = (row) => (most > least ? Math.log(row.drawn / least) / Math.log(most / least) : 0.5);
+      stsBoard.label(data, { x, y: (row) => (row.value - low) / (high - low || 1), text: (row) => row.name, by: (row) => -row.value, size });
+      for (const layer of spec.layer) {
+        layer.encoding.y.scale = { domain: [low, high], nice: false };
+        layer.encoding.x.axis = { values: ticks(least, most), labelExpr: `datum.value < ${2 * free} ? '0' : format(datum.value, '~s')` };
+      }
+    });
   }
 
-  /** Labels at powers of ten, where there are several. */
-  function decades(spec, data) {
-    const powers = data.map((row) => Math.log10(Math.max(row.cost, 1)));
-    const [low, high] = [Math.ceil(Math.min(...powers)), Math.floor(Math.max(...powers))];
-    if (high - low < 1) return;
-    const ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));
-    for (const layer of spec.layer) layer.encoding.x.axis.values = ticks;
+  /** The least, and powers of ten, or where there is none the most. */
+  function ticks(least, most) {
+    const [low, high] = [Math.ceil(Math.log10(least * 1.5)), Math.floor(Math.log10(most))];
+    const powers = Array.from({ length: Math.max(0, high - low + 1) }, (_, i) => 10 ** (low + i));
+    return unique([least, ...(powers.length ? powers : [most])]);
   }
 
-  /** What is shown, in the address, so that it can be linked. */
-  function remember() {
-    const state = new URLSearchParams({ over: at('slice').value, target: target.value, values: values.value });
-    history.replaceState(null, '', `#${state}`);
+  function saveCsv() {
+    const heading = [
+      'predictor', 'title', 'category', 'declares', 'submitter', 'scope', 'world', 'compared_with', 'values', 'group',
+      'place_best', 'place_worst', 'places', 'not_ruled_out', 'leading', 'correlation', 'ci95_low', 'ci95_high', 'undefined',
+      `correlation_${OTHER[values.value]}`, 'noise_ceiling', 'sft_runs', 'domains', 'token_equivalents', 'seconds',
+    ];
+    const lines = board.rows().map((row) => {
+      const entry = entries[row.entry];
+      return [
+        entry.name, entry.title, entry.category, entry.target, entry.submitter, scope.title, scope.world, target.value, values.value, row.group,
+        row.best, row.worst, row.best ? row.of : null, row.best ? row.best === 1 : null, row.leading, row.value, row.low, row.high, row.undefined,
+        row.other, row.ceiling, row.settings, row.domains, entry.cost, entry.seconds,
+      ];
+    });
+    stsBoard.download(`sts-leaderboard-${scope ? scope.id.replaceAll('/', '-') : 'nothing'}.csv`, stsBoard.csv([heading, ...lines]));
   }
 
-  function recall() {
-    const state = new URLSearchParams(location.hash.slice(1));
-    const wanted = slices.find((slice) => slice.id === state.get('over'));
-    if (!wanted) return;
-    at('slice').value = wanted.id;
-    if (state.get('target')) target.value = state.get('target');
-    if (state.get('values')) values.value = state.get('values');
+  function remember(how) {
+    const order = sorted ? `${sorted.descending ? '-' : ''}${sorted.id}` : '';
+    const pair = address.read();
+    address.write({
+      over: at('slice').value, target: target.wanted, values: values.wanted, search: at('search').value, sort: order,
+      columns: at('columns').checked ? 'all' : '', a: pair.a, b: pair.b, ...Object.fromEntries(SELECTS.map((id) => [id, at(id).value])),
+    }, how);
+  }
+
+  /** Puts an address's choices into the controls; says what of them is not here. */
+  function recall(state) {
+    const unknown = [];
+    const choose = (id, value) => {
+      at(id).value = value;
+      if (at(id).value === value) return;
+      at(id).selectedIndex = 0;
+      unknown.push(value);
+    };
+    for (const id of SELECTS) choose(id, state[id]);
+    fillSlices();
+    if (slices.length) choose('slice', state.over);
+    target.wanted = state.target;
+    values.wanted = state.values;
+    at('search').value = state.search;
+    at('columns').checked = state.columns === 'all';
+    sorted = { id: state.sort.replace(/^-/, ''), descending: state.sort.startsWith('-') };
+    at('filters').open = SELECTS.some((id) => at(id).value);
+    at('notice').hidden = !unknown.length;
+    at('notice').textContent = `The address names what is not here (${unknown.join(', ')}): something else is shown.`;
+  }
+
+  function changed() {
+    at('notice').hidden = true;
+    load();
+    remember();
   }
 
   fillFilters();
-  fillSlices();
-  recall();
-  for (const [id] of filters) {
+  recall(address.read());
+  for (const [id] of FILTERS) {
     at(id).addEventListener('change', () => {
       fillSlices();
-      load();
+      changed();
     });
   }
-  at('slice').addEventListener('change', load);
-  for (const id of ['category', 'declares']) at(id).addEventListener('change', show);
-  at('search').addEventListener('input', show);
+  at('slice').addEventListener('change', changed);
+  for (const id of ['category', 'declares', 'columns']) {
+    at(id).addEventListener('change', () => {
+      show();
+      remember();
+    });
+  }
+  at('search').addEventListener('input', () => {
+    show();
+    remember({ replace: true });
+  });
+  for (const id of ['a', 'b']) {
+    at(id).addEventListener('change', () => {
+      address.write({ ...address.read(), a: at('a').value, b: at('b').value });
+      showPair();
+    });
+  }
+  at('csv').addEventListener('click', saveCsv);
   load();
 })();

@@ -101,37 +101,99 @@ const stsBoard = (() => {
     if ([...select.options].some((option) => option.value === kept)) select.value = kept;
   }
 
-  /** A group of buttons of which one is pressed. */
+  /** A group of buttons of which one is pressed: the one that the reader wants, or the first that can be had. */
   function switches(name, onChange) {
     const buttons = [...document.querySelectorAll(`[data-switch="${name}"] button`)];
-    const press = (value) => {
-      for (const button of buttons) button.setAttribute('aria-pressed', String(button.value === value));
+    const pressed = () => buttons.find((button) => button.getAttribute('aria-pressed') === 'true');
+    let wanted = pressed().value;
+    const settle = () => {
+      const open = buttons.filter((button) => !button.disabled);
+      const chosen = open.find((button) => button.value === wanted) || open[0];
+      for (const button of buttons) button.setAttribute('aria-pressed', String(button === chosen));
     };
     for (const button of buttons) {
       button.addEventListener('click', () => {
-        press(button.value);
+        wanted = button.value;
+        settle();
         onChange();
       });
     }
     return {
       get value() {
-        return buttons.find((button) => button.getAttribute('aria-pressed') === 'true').value;
+        return pressed().value;
       },
-      set value(value) {
-        if (buttons.some((button) => button.value === value && !button.disabled)) press(value);
+      get wanted() {
+        return wanted;
+      },
+      set wanted(value) {
+        if (buttons.some((button) => button.value === value)) wanted = value;
+        settle();
       },
       enable(values) {
         for (const button of buttons) button.disabled = !values.includes(button.value);
-        const pressed = buttons.find((button) => button.getAttribute('aria-pressed') === 'true');
-        if (pressed.disabled) press(buttons.find((button) => !button.disabled).value);
+        settle();
       },
     };
+  }
+
+  /**
+   * What is chosen on a page, in its address: it can be shared, and the back button takes a choice back.
+   * defaults: name to value, left out of the address; apply(state): called when the reader goes back or forward.
+   */
+  function address(defaults, apply) {
+    const read = () => {
+      const given = new URLSearchParams(location.search);
+      return Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, given.get(name) ?? value]));
+    };
+    const query = (state) => new URLSearchParams(Object.entries(state).filter(([name, value]) => value !== defaults[name])).toString();
+    let shown = query(read());
+    window.addEventListener('popstate', () => {
+      if (query(read()) === shown) return; // an anchor within the page
+      shown = query(read());
+      apply(read());
+    });
+    return {
+      read,
+      /** Puts a state into the address; as a step that can be taken back, or in place of the last one. */
+      write(state, { replace = false } = {}) {
+        if (query(state) === shown) return;
+        shown = query(state);
+        history[replace ? 'replaceState' : 'pushState'](null, '', shown ? `?${shown}` : location.pathname);
+      },
+    };
+  }
+
+  /** Whether all words of a search are in a text. */
+  function matches(search, text) {
+    return search.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
+  }
+
+  /** Rows as CSV, for spreadsheets too: text that they would take for a formula is made inert. */
+  function csv(rows) {
+    const cell = (value) => {
+      if (value === null || value === undefined) return '';
+      const text = typeof value === 'string' && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    return rows.map((row) => row.map(cell).join(',')).join('\r\n') + '\r\n';
+  }
+
+  /** Hands a text to the reader as a file. */
+  function download(name, text) {
+    const url = URL.createObjectURL(new Blob([text], { type: 'text/csv;charset=utf-8' }));
+    make('a', { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  /** Fills in a badge, real or synthetic, and what a reader must know of such models. */
+  function badge(element, world) {
+    element.replaceChildren(make('span', { class: `badge ${world}` }, world), ` ${stsBoard.worlds[world]}`);
   }
 
   const unique = (values) => [...new Set(values)].sort();
 
   return {
-    make, draw, link, figure, range, count, unpack, embedded, receive, data, script, options, switches, unique, up, NONE,
-    entries: [], specs: {}, slices: [],
+    make, draw, link, figure, range, count, unpack, embedded, receive, data, script, options, switches, unique, address, matches, csv, download, badge, up, NONE,
+    entries: [], specs: {}, slices: [], worlds: {},
   };
 })();

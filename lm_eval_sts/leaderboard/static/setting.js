@@ -1,8 +1,8 @@
-// One setting: its entries, and the scatter of one of them.
+// One SFT run: its entries, and the scatter of one of them.
 'use strict';
 
 (() => {
-  const { make, figure, unpack, embedded, options, switches, unique, entries } = stsBoard;
+  const { make, figure, unpack, embedded, options, switches, unique, matches, entries } = stsBoard;
   const { columns } = stsBoard.table;
   const at = (id) => document.getElementById(id);
   const Z = 1.959964;
@@ -11,9 +11,9 @@
 
   const target = switches('target', show);
   const table = stsBoard.table(at('table'), {
-    caption: 'Entries that predict this setting',
+    caption: 'Entries that predict this SFT run',
     columns: [columns.predictor(() => target.value), columns.category, columns.value, columns.bars, columns.ceiling, columns.rank, columns.rankCeiling, columns.domains],
-    sorted: 2,
+    sorted: { id: 'correlation', descending: true },
   });
   const points = stsBoard.table(at('points'), {
     caption: 'Predicted and measured changes',
@@ -25,15 +25,14 @@
   });
 
   function show() {
-    const words = at('search').value.toLowerCase().split(/\s+/).filter(Boolean);
     const rows = unpack(file.columns, file.tables[`${target.value}/raw`]).filter((row) => {
       const entry = entries[row.entry];
       return (!at('category').value || entry.category === at('category').value)
-        && words.every((word) => `${entry.name} ${entry.title} ${entry.submitter}`.toLowerCase().includes(word));
+        && matches(at('search').value, `${entry.name} ${entry.title}`);
     });
     table.show([
       { title: null, rows: rows.filter((row) => !row.seen) },
-      { title: 'Fitted on this setting: no test', rows: rows.filter((row) => row.seen) },
+      { title: 'Fitted on this SFT run: no test', rows: rows.filter((row) => row.seen) },
     ]);
     scatter();
   }
@@ -59,36 +58,28 @@
     });
   }
 
-  /** Names where they do not run into one another, outermost points first. */
-  function label(rows) {
-    const spans = ['predicted', 'measured'].map((key) => {
-      const values = rows.map((row) => row[key]);
-      return [Math.min(...values), Math.max(...values) - Math.min(...values) || 1];
+  /** Names where there is room, outermost points first. */
+  function label(rows, size) {
+    const [x, y] = ['predicted', 'measured'].map((key) => {
+      const found = rows.map((row) => row[key]);
+      const [low, high] = [Math.min(...found), Math.max(...found)];
+      return (row) => (high > low ? (row[key] - low) / (high - low) : 0.5);
     });
-    const place = (row) => [600 * ((row.predicted - spans[0][0]) / spans[0][1]), 330 * ((row.measured - spans[1][0]) / spans[1][1])];
-    const far = (row) => Math.hypot(place(row)[0] - 300, place(row)[1] - 165);
-    const taken = [];
-    for (const row of [...rows].sort((a, b) => far(b) - far(a))) {
-      const [x, y] = place(row);
-      const width = 7 * row.domain.length;
-      const free = taken.every(([a, b, other]) => Math.abs(y - b) > 14 || x > a + other || a > x + width);
-      row.label = free ? row.domain : '';
-      if (free) taken.push([x, y, width]);
-    }
+    stsBoard.label(rows, { x, y, text: (row) => row.domain, by: (row) => -Math.hypot(x(row) - 0.5, y(row) - 0.5), size });
   }
 
   function scatter() {
     if (!at('predictor').value) {
-      at('scatter').textContent = 'No entry predicts this setting yet.';
+      at('scatter').textContent = 'No entry predicts this SFT run yet.';
       return;
     }
     const entry = entries[at('predictor').value];
     const rows = pointsOf(entry);
-    label(rows);
     points.show([{ title: null, rows }]);
     const change = `${target.value === 'magnitude' ? '|measured change|' : 'measured change'}, ${unit}`;
     const what = target.value === 'magnitude' && entry.target === 'delta' ? 'size of the prediction' : 'prediction';
-    stsBoard.chart(at('scatter'), 'scatter', rows, (spec) => {
+    stsBoard.chart(at('scatter'), 'scatter', rows, (spec, size) => {
+      label(rows, size);
       for (const layer of spec.layer) {
         if (layer.encoding.x) layer.encoding.x.title = `${what} of ${entry.name}`;
         if (layer.encoding.y) layer.encoding.y.title = change;
@@ -99,7 +90,7 @@
   stsBoard.data(id).then((found) => {
     file = found;
     options(at('category'), unique(entries.map((entry) => entry.category)), 'any');
-    const best = unpack(file.columns, file.tables['delta/raw']).sort((a, b) => (b.value ?? -2) - (a.value ?? -2));
+    const best = unpack(file.columns, file.tables[`${target.value}/raw`]).sort((a, b) => (b.value ?? -2) - (a.value ?? -2));
     at('predictor').append(...best.map((row) => make('option', { value: row.entry }, entries[row.entry].name)));
     at('category').addEventListener('change', show);
     at('search').addEventListener('input', show);

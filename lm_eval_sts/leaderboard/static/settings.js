@@ -1,8 +1,8 @@
-// The list of settings.
+// The list of SFT runs.
 'use strict';
 
 (() => {
-  const { make, link, figure, range, embedded, options, unique } = stsBoard;
+  const { make, link, figure, range, embedded, options, unique, matches } = stsBoard;
   const at = (id) => document.getElementById(id);
   const rows = embedded();
 
@@ -10,27 +10,27 @@
   const number = (label, key, cell = (row) => figure(row[key])) => ({ label, numeric: true, className: 'number', value: (row) => row[key], cell });
 
   const list = stsBoard.table(at('table'), {
-    caption: 'Registered settings',
+    caption: 'SFT runs with measured outcomes',
     columns: [
-      { label: 'Setting', header: true, className: 'name', value: (row) => row.name, cell: (row) => link(row.name, `settings/${row.name}.html`) },
+      { label: 'SFT run', header: true, className: 'name', value: (row) => row.name, cell: (row) => link(row.name, `settings/${row.name}.html`) },
+      { label: 'World', value: (row) => row.world, cell: (row) => make('span', { class: `badge ${row.world}`, title: stsBoard.worlds[row.world] }, row.world) },
       text('Base model', 'model'),
       text('SFT set', 'sft_set'),
       text('Benchmark', 'benchmark'),
       number('Domains', 'n_domains', (row) => `${row.n_domains}`),
       number('Seeds', 'seeds', (row) => (row.seeds ? `${row.seeds}` : stsBoard.NONE)),
       number('Reliability', 'reliability', (row) => make('span', { class: 'r' }, figure(row.reliability), ' ', make('span', { class: 'range' }, range(row.low, row.high)))),
-      number('Perfect, |Δ|', 'magnitude'),
-      number('Perfect, Δ', 'delta'),
+      number('Noise ceiling, |Δ|', 'magnitude'),
+      number('Noise ceiling, Δ', 'delta'),
       number('Entries', 'entries', (row) => `${row.entries}`),
     ],
   });
 
   function show() {
-    const words = at('search').value.toLowerCase().split(/\s+/).filter(Boolean);
     list.show([{
       rows: rows.filter((row) => (!at('benchmark').value || row.benchmark === at('benchmark').value)
         && (!at('model').value || row.model === at('model').value)
-        && words.every((word) => `${row.name} ${row.model} ${row.sft_set}`.toLowerCase().includes(word))),
+        && matches(at('search').value, `${row.name} ${row.model} ${row.sft_set}`)),
     }]);
   }
 

@@ -34,25 +34,25 @@ stsBoard.table = (() => {
     return svg;
   }
 
+  function placed(row) {
+    if (row.best === null || row.best === undefined) return NONE;
+    return row.best === row.worst ? `${row.best}` : `${row.best}–${row.worst}`;
+  }
+
   /** The places that an entry may have among all, as figures and as a band. */
   function place(row, of) {
-    if (row.best === null) return NONE;
-    const text = row.best === row.worst ? `${row.best}` : `${row.best}–${row.worst}`;
+    if (row.best === null || row.best === undefined) return NONE;
     const width = 52;
     const x = (width * (row.best - 1)) / of;
     const svg = draw('svg', { class: 'place', viewBox: `0 0 ${width} 8`, width, height: 8, 'aria-hidden': 'true' },
       draw('rect', { class: 'track', x: 0, y: 2, width, height: 4, rx: 2 }),
       draw('rect', { class: 'band', x, y: 1, width: Math.max(3, (width * (row.worst - row.best + 1)) / of), height: 6, rx: 3 }));
-    return make('span', { class: 'placed' }, text, svg);
+    return make('span', { class: 'placed' }, placed(row), svg);
   }
 
   function correlation(row) {
     if (row.value === null) return make('span', { class: 'undefined', title: row.undefined || null }, row.undefined ? `undefined: ${row.undefined}` : 'undefined');
     return make('span', { class: 'r' }, make('b', {}, figure(row.value)), ' ', make('span', { class: 'range' }, range(row.low, row.high)));
-  }
-
-  function expected(row) {
-    return make('span', {}, figure(row.ceiling));
   }
 
   /** Small words that qualify an entry. */
@@ -61,19 +61,24 @@ stsBoard.table = (() => {
     if (entry.target !== target) found.push(['≠', `declares the ${entry.target === 'delta' ? 'signed change' : 'size of the change'}`]);
     if (entry.sealed) {
       const [revealed, seals] = entry.seals;
-      found.push([`sealed, ${revealed} of ${seals} shown`, `predictions for ${entry.sealed} settings were sealed before the outcome; of ${seals} seals by this submitter ${revealed} are revealed`]);
+      found.push([`sealed, ${revealed} of ${seals} shown`, `predictions for ${entry.sealed} SFT runs were sealed before the outcome; of ${seals} seals by this submitter ${revealed} are revealed`]);
     }
     if (entry.same.length) {
       const more = entry.same.length > 1 ? ` and ${entry.same.length - 1} more` : '';
-      found.push([`same order as ${entry.same[0]}${more}`, `puts the domains into the same order as ${entry.same.join(', ')} (Spearman above .999 in most shared settings)`]);
+      found.push([`same order as ${entry.same[0]}${more}`, `puts the domains into the same order as ${entry.same.join(', ')} (Spearman above .999 in most shared SFT runs)`]);
     }
     if (entry.fitted) found.push(['fitted', 'fitted on measured changes; see its page']);
     return found.map(([text, title]) => make('abbr', { class: 'mark', title }, text));
   }
 
+  /** Title, where it is not the name again, and the first sentence of the description. */
+  function described(entry) {
+    return [entry.name.startsWith(`${entry.title}/`) ? null : entry.title, entry.summary].filter(Boolean).join(': ');
+  }
+
   function predictor(entry, target) {
-    const title = entry.name.startsWith(`${entry.title}/`) ? [] : [make('small', {}, entry.title)];  // no name twice
-    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), ...title);
+    const text = described(entry);
+    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), make('small', { title: text }, text));
   }
 
   function category(entry) {
@@ -86,25 +91,47 @@ stsBoard.table = (() => {
     return typeof a === 'string' ? a.localeCompare(b) : a - b;
   }
 
+  const OFTEN = 0.8;
+
+  const labelOf = (column) => (typeof column.label === 'function' ? column.label() : column.label);
+
+  /** What a column says in nearly all rows; null where it says several things. */
+  function constant(column, rows) {
+    const counts = new Map();
+    for (const row of rows) counts.set(column.value(row), (counts.get(column.value(row)) || 0) + 1);
+    const [value, times] = [...counts].sort(([, a], [, b]) => b - a)[0] || [null, 0];
+    return times > 0 && times >= OFTEN * rows.length ? { value } : null;
+  }
+
   /**
    * A table in `container`.
-   * columns: {label, value(row), cell(row), numeric, head, className, hint}
-   * show(groups): groups are {title, rows}; a group without rows is left out.
+   * columns: {id, label or label(), value(row), cell(row), numeric, head, className, hint, optional}
+   * sorted: {id, descending}; onSort is called when the reader sorts.
+   * show(groups, {all}): groups are {title, rows}; a group without rows is left out. Optional columns that say the same
+   * in nearly all rows are left out too, unless all are wanted; `onHide` is called with those.
    */
-  function table(container, { caption, columns, sorted = null, descending = true, rowClass = () => null }) {
-    const state = { column: sorted, descending, groups: [] };
+  function table(container, { caption, columns, sorted = null, rowClass = () => null, onSort = () => {}, onHide = () => {} }) {
+    const state = { column: null, descending: true, groups: [], hidden: new Set() };
     const headings = columns.map((column, i) => {
-      const button = make('button', { type: 'button', title: column.hint }, column.label, make('span', { class: 'arrow', 'aria-hidden': 'true' }));
+      const button = make('button', { type: 'button', title: column.hint }, make('span', {}, labelOf(column)), make('span', { class: 'arrow', 'aria-hidden': 'true' }));
       button.addEventListener('click', () => sort(i));
       return make('th', { scope: 'col', class: column.className }, button, column.head ? column.head() : null);
     });
     const element = make('table', {}, make('caption', { class: 'hidden' }, caption), make('thead', {}, make('tr', {}, ...headings)));
     container.replaceChildren(make('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' }, element));
+    order(sorted);
+
+    function order(wanted) {
+      const at = columns.findIndex((column) => wanted && column.id === wanted.id);
+      state.column = at < 0 ? null : at;
+      state.descending = Boolean(wanted && wanted.descending);
+    }
 
     function sort(i) {
       state.descending = state.column === i ? !state.descending : Boolean(columns[i].numeric) && !columns[i].ascending;
       state.column = i;
       render();
+      onSort({ id: columns[i].id, descending: state.descending });
     }
 
     function ordered(rows) {
@@ -125,33 +152,47 @@ stsBoard.table = (() => {
       row.line ||= make('tr', { class: rowClass(row) }, ...columns.map((column) => make(
         column.header ? 'th' : 'td', { class: column.className, scope: column.header ? 'row' : null }, column.cell(row),
       )));
+      [...row.line.cells].forEach((cell, i) => { cell.hidden = state.hidden.has(i); });
       return row.line;
     }
 
     function render() {
       headings.forEach((heading, i) => {
+        heading.hidden = state.hidden.has(i);
+        heading.querySelector('button span').textContent = labelOf(columns[i]);
         if (i === state.column) heading.setAttribute('aria-sort', state.descending ? 'descending' : 'ascending');
         else heading.removeAttribute('aria-sort');
       });
+      const width = columns.length - state.hidden.size;
       for (const body of [...element.tBodies]) body.remove();
       for (const group of state.groups) {
         const body = make('tbody', {});
         if (group.title) {
-          body.append(make('tr', { class: 'group' }, make('th', { scope: 'colgroup', colspan: columns.length }, make('span', {}, group.title))));
+          body.append(make('tr', { class: 'group' }, make('th', { scope: 'colgroup', colspan: width }, make('span', {}, group.title))));
         }
         body.append(...ordered(group.rows).map(line));
         element.append(body);
       }
       if (!state.groups.length) {
-        element.append(make('tbody', {}, make('tr', {}, make('td', { colspan: columns.length, class: 'empty' }, 'Nothing to show.'))));
+        element.append(make('tbody', {}, make('tr', {}, make('td', { colspan: width, class: 'empty' }, 'Nothing to show.'))));
       }
     }
 
     return {
-      show(groups) {
+      show(groups, { all = true, sorted: wanted = null } = {}) {
         state.groups = groups.filter((group) => group.rows.length);
+        if (wanted) order(wanted);
+        const rows = state.groups.flatMap((group) => group.rows);
+        const hidden = columns.flatMap((column, i) => {
+          const found = all || !column.optional || i === state.column ? null : constant(column, rows);
+          return found ? [{ i, label: labelOf(column), value: found.value }] : [];
+        });
+        state.hidden = new Set(hidden.map(({ i }) => i));
+        onHide(hidden);
         render();
       },
+      /** The rows in the order in which they stand there. */
+      rows: () => state.groups.flatMap((group) => ordered(group.rows)),
     };
   }
 
@@ -159,20 +200,21 @@ stsBoard.table = (() => {
 
   /** Columns that several pages show. */
   const columns = {
-    predictor: (target) => ({ label: 'Predictor', header: true, className: 'name', value: (row) => byEntry(row).name, cell: (row) => predictor(byEntry(row), target()) }),
-    category: { label: 'Category', value: (row) => byEntry(row).category, cell: (row) => category(byEntry(row)) },
-    value: { label: 'Correlation', numeric: true, className: 'number', value: (row) => row.value, cell: correlation },
-    bars: { label: '95% interval', numeric: true, head: axis, hint: 'Sorts by the lower end', value: (row) => row.low, cell: interval },
-    ceiling: { label: 'Perfect', numeric: true, className: 'number', hint: 'Expected for a perfect predictor', value: (row) => row.ceiling, cell: expected },
-    cost: { label: 'Tokens', numeric: true, ascending: true, className: 'number', hint: 'Token equivalents a setting', value: (row) => byEntry(row).cost, cell: (row) => count(byEntry(row).cost) },
-    seconds: { label: 'Seconds', numeric: true, ascending: true, className: 'number', value: (row) => byEntry(row).seconds, cell: (row) => count(byEntry(row).seconds) },
+    predictor: (target) => ({ id: 'predictor', label: 'Predictor', header: true, className: 'name', value: (row) => byEntry(row).name, cell: (row) => predictor(byEntry(row), target()) }),
+    category: { id: 'category', label: 'Category', value: (row) => byEntry(row).category, cell: (row) => category(byEntry(row)) },
+    value: { id: 'correlation', label: 'Correlation', numeric: true, className: 'number', value: (row) => row.value, cell: correlation },
+    bars: { id: 'low', label: '95% interval', numeric: true, head: axis, hint: 'Sorts by the lower end', value: (row) => row.low, cell: interval },
+    ceiling: { id: 'ceiling', label: 'Noise ceiling', numeric: true, optional: true, className: 'number', hint: 'Expected for a predictor that knows every true change', value: (row) => row.ceiling, cell: (row) => figure(row.ceiling) },
+    cost: { id: 'tokens', label: 'Tokens', numeric: true, ascending: true, optional: true, className: 'number', hint: 'Token equivalents of one SFT run', value: (row) => byEntry(row).cost, cell: (row) => count(byEntry(row).cost) },
+    seconds: { id: 'seconds', label: 'Seconds', numeric: true, ascending: true, optional: true, className: 'number', value: (row) => byEntry(row).seconds, cell: (row) => count(byEntry(row).seconds) },
     rank: {
-      label: 'Spearman', numeric: true, className: 'number', value: (row) => row.rank_value,
+      id: 'spearman', label: 'Spearman', numeric: true, className: 'number', value: (row) => row.rank_value,
       cell: (row) => make('span', { class: 'r' }, figure(row.rank_value), ' ', make('span', { class: 'range' }, row.rank_value === null ? '' : range(row.rank_low, row.rank_high))),
     },
-    rankCeiling: { label: 'Perfect (Spearman)', numeric: true, className: 'number', value: (row) => row.rank_ceiling, cell: (row) => figure(row.rank_ceiling) },
-    domains: { label: 'Domains', numeric: true, className: 'number', value: (row) => row.domains, cell: (row) => `${row.domains}` },
+    rankCeiling: { id: 'rank_ceiling', label: 'Noise ceiling (Spearman)', numeric: true, className: 'number', value: (row) => row.rank_ceiling, cell: (row) => figure(row.rank_ceiling) },
+    runs: { id: 'runs', label: 'SFT runs', numeric: true, optional: true, className: 'number', value: (row) => row.settings, cell: (row) => `${row.settings}` },
+    domains: { id: 'domains', label: 'Domains', numeric: true, optional: true, className: 'number', value: (row) => row.domains, cell: (row) => `${row.domains}` },
   };
 
-  return Object.assign(table, { columns, place, interval });
+  return Object.assign(table, { columns, place, placed, interval, described });
 })();
