@@ -120,14 +120,14 @@ def _print_scopes(console: Console, scopes: Sequence[Scope]) -> None:
 
 
 def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dict[str, Entry]) -> None:
-    from lm_eval_sts.leaderboard.standings import verdict
+    from lm_eval_sts.leaderboard.entries import verdict
 
     against = "the size of the change |Δ|" if found.target == "magnitude" else "the signed change Δ"
     how = "raw" if found.values == "raw" else "double-centred"
     runs = f"{len(scope.settings)} SFT run{'' if len(scope.settings) == 1 else 's'}"
     console.print(f"{scope.title}: compared with {against}, {how}, {runs}", style="bold")
     for line in verdict(found, entries, len(scope.settings)):
-        console.print(line)
+        console.print(f"{line}.")
     console.print()
     wide = console.width >= _WIDE
     table = make_table(

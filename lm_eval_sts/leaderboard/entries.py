@@ -1,15 +1,16 @@
-"""Submissions as the board lists them, and who sealed how much."""
+"""Submissions as the board lists them, who sealed how much, and who leads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from lm_eval_sts.agreement.leading import what_is_needed, who_leads
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.likeness import same_order
 from lm_eval_sts.leaderboard.registered import Settings
 from lm_eval_sts.leaderboard.submissions import Accepted, Sealed
-from lm_eval_sts.records import Entry, Sealer
+from lm_eval_sts.records import Entry, Sealer, Table
 from lm_eval_sts.texts import foreign_letters
 
 
@@ -52,6 +53,26 @@ def sealers(seals: Sequence[Sealed]) -> dict[str, Sealer]:
         )
         for name, theirs in sorted(found.items())
     }
+
+
+def verdict(table: Table, entries: Mapping[str, Entry], settings: int, shown: Callable[[str], str] = str) -> list[str]:
+    """Who leads a table, and what would tell more, as sentences without a full stop; none where there are no places.
+
+    Args:
+        table: A scope under one target.
+        entries: All entries by name.
+        settings: How many the scope has.
+        shown: Makes a name fit to be shown.
+    """
+    placed = [row for row in table.rows if row.best is not None]
+    if not placed:
+        return []
+    more = [entries[row.entry].category for row in placed if row.best == 1 and not row.leading]
+    lead = who_leads(sum(row.leading for row in placed), len(more), more.count("null"))
+    if table.needed is None:
+        return [lead]
+    named = table.needed.model_copy(update={"best": shown(table.needed.best)})
+    return [lead, what_is_needed(named, max(row.domains for row in placed), settings)]
 
 
 def _shown(name: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lm_eval_sts.leaderboard.standings import verdict
+from lm_eval_sts.leaderboard.entries import verdict
 from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Sealer, Standing, Table
 
 MOST_ROWS: Final = 60
@@ -59,10 +59,10 @@ def to_markdown(board: Board) -> str:
     return "\n".join([*parts, problems, ""])
 
 
-def escaped(text: str, longest: int = _LONGEST) -> str:
+def escaped(text: str) -> str:
     """Text of unknown origin on one line of Markdown, in which nothing is mark-up, a link or a mention."""
     line = " ".join(text.split())
-    shown = line if len(line) <= longest else f"{line[:longest]}…"
+    shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("@", "&#64;")):
         shown = shown.replace(character, entity)
     shown = re.sub(r"([\\`*_{}\[\]()!~^$])", r"\\\1", shown)
@@ -93,9 +93,8 @@ def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
         if table.values == "raw" and table.rows:
             yield f"### Compared with the {escaped(_TARGETS[table.target])}\n"
             for each in (table, centred.get(table.target)):
-                told = " ".join(verdict(each, entries, len(scope.settings))) if each else ""
-                if told:
-                    yield f"{'Raw' if each is table else 'Double-centred'}: {escaped(told, longest=1000)}\n"
+                if each and (said := verdict(each, entries, len(scope.settings), escaped)):
+                    yield f"{'Raw' if each.values == 'raw' else 'Double-centred'}: {'. '.join(said)}.\n"
             yield from _table(table, centred.get(table.target), entries)
 
 

@@ -113,7 +113,7 @@ def _write_data(computed: Computed, folder: Path) -> None:
     places = {entry.name: i for i, entry in enumerate(computed.board.entries)}
     for scope in computed.board.scopes:
         key = f"scopes/{scope.name}"
-        _write(data / f"{key}.js", _received(key, site_data.scope_tables(scope, places)))
+        _write(data / f"{key}.js", _received(key, site_data.scope_tables(computed, scope, places)))
     for name, outcome in computed.inputs.settings.items():
         key, raw = f"settings/{name}", site_data.raw_data(computed, name)
         _write(data / f"{key}.js", _received(key, site_data.setting_tables(computed, raw, places)))

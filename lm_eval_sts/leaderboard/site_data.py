@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from lm_eval_sts.agreement.compare import scale
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.leaderboard.board import TARGETS, Computed
+from lm_eval_sts.leaderboard.entries import verdict
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.registered import is_synthetic
 from lm_eval_sts.leaderboard.singles import Correlation, Single
@@ -147,13 +148,14 @@ def empty(computed: Computed) -> list[str]:
     return [scope.title for scope in computed.board.scopes if not any(table.rows for table in scope.tables)]
 
 
-def scope_tables(scope: ScopeBoard, places: Mapping[str, int]) -> dict[str, Any]:
-    """A scope's tables for the script."""
+def scope_tables(computed: Computed, scope: ScopeBoard, places: Mapping[str, int]) -> dict[str, Any]:
+    """A scope's tables for the script, and what each says in words."""
+    entries = {entry.name: entry for entry in computed.board.entries}
+    tables = {f"{table.target}/{table.values}": table for table in scope.tables}
     return {
         "columns": STANDING,
-        "tables": {
-            f"{table.target}/{table.values}": [_standing(row, places) for row in table.rows] for table in scope.tables
-        },
+        "tables": {key: [_standing(row, places) for row in table.rows] for key, table in tables.items()},
+        "verdicts": {key: verdict(table, entries, len(scope.settings)) for key, table in tables.items()},
     }
 
 

@@ -7,7 +7,7 @@ was fitted on, have a value without a place: it would be one among other predict
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -16,13 +16,13 @@ import numpy as np
 from lm_eval_sts.agreement.ceiling import ceiling, mean_ceiling
 from lm_eval_sts.agreement.correlation import Array
 from lm_eval_sts.agreement.differences import compare_all
-from lm_eval_sts.agreement.leading import needed, places, what_is_needed, who_leads
+from lm_eval_sts.agreement.leading import needed, places
 from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, double_centred, mean_interval, mean_z
 from lm_eval_sts.agreement.permutation import permutation_p
 from lm_eval_sts.agreement.ranking import why_undefined
 from lm_eval_sts.agreement.selection import can_be_centred
 from lm_eval_sts.leaderboard.grid import Grid, Indices
-from lm_eval_sts.records import Bounds, Ceiling, Entry, Group, Place, Record, Standing, Statistic, Table, Target, Values
+from lm_eval_sts.records import Bounds, Ceiling, Group, Place, Record, Standing, Statistic, Table, Target, Values
 
 SEED: Final = 0
 DIGITS: Final = 4
@@ -77,24 +77,6 @@ def tables(grid: Grid) -> tuple[Table, ...]:
         if can_be_centred(grid.panel(target)):
             found.append(_table(grid, target, "double_centred"))
     return tuple(found)
-
-
-def verdict(table: Table, entries: Mapping[str, Entry], settings: int) -> list[str]:
-    """Who can be called best, in words; nothing where no entry is ranked.
-
-    Args:
-        table: Of a scope.
-        entries: All entries by name.
-        settings: Number of the scope's settings.
-    """
-    ranked = [row for row in table.rows if row.best is not None]
-    if not ranked:
-        return []
-    more = [entries[row.entry].category for row in ranked if row.best == 1 and not row.leading]
-    lines = [f"{who_leads(sum(row.leading for row in ranked), len(more), more.count('null'))}."]
-    if table.needed is not None:
-        lines.append(f"{what_is_needed(table.needed, max(row.domains for row in ranked), settings)}.")
-    return lines
 
 
 def _table(grid: Grid, target: Target, values: Values) -> Table:

@@ -26,6 +26,7 @@
   });
   let sorted = null;
   let rows = [];
+  let said = []; // about it, in words
   let scope = null; // the slice that is shown
 
   const board = stsBoard.table(at('table'), {
@@ -86,8 +87,7 @@
     at('listed').hidden = !slice;
     at('world').hidden = !slice;
     if (!slice) {
-      scope = null;
-      rows = [];
+      [scope, rows, said] = [null, [], []];
       at('scope').textContent = slices.length ? 'No SFT run fits these filters' : 'Nothing was submitted yet';
       for (const id of ['about', 'fallback']) at(id).textContent = '';
       fillPair();
@@ -101,6 +101,7 @@
     if (slice !== chosen() || target.value !== wanted[0] || values.value !== wanted[1]) return; // chosen anew in the meantime
     scope = slice;
     rows = tableOf(file, ...wanted);
+    said = (file.verdicts && file.verdicts[wanted.join('/')]) || [];
     const others = new Map(tableOf(file, wanted[0], OTHER[wanted[1]]).map((row) => [`${row.entry}/${row.group}`, row.value]));
     const total = rows.filter((row) => row.group === 'ranked' && row.best).length;
     for (const row of rows) Object.assign(row, { of: total, other: others.get(`${row.entry}/${row.group}`) ?? null });
@@ -159,22 +160,15 @@
     frontier(found);
   }
 
-  /** The result in a sentence: filters hide rows, they do not change who was compared. */
+  /** The result in words: filters hide rows, they do not change who was compared. */
   function verdict(found) {
-    const ranked = rows.filter((row) => row.group === 'ranked' && row.best);
-    const first = ranked.filter((row) => row.best === 1);
-    const leading = first.filter((row) => row.leading);
     const hidden = rows.length - found.length;
-    let text = '';
-    if (!ranked.length && rows.length) {
-      text = scope.id.startsWith('settings/')
-        ? 'One SFT run by itself: no places are given.'
-        : 'No entry predicts all domains of all these SFT runs: no places are given.';
-    } else if (ranked.length) {
-      const lead = leading.length === 1 ? `${entries[leading[0].entry].name} leads` : `${leading.length || 'None'} of them lead${leading.length ? '' : 's'}`;
-      text = `${first.length} of ${ranked.length} ranked entries ${first.length === 1 ? 'is' : 'are'} not ruled out as the best (95%). ${lead}.`;
+    let [text, needed] = said;
+    if (!text && rows.length) {
+      text = scope.id.startsWith('settings/') ? 'One SFT run by itself: no places' : 'No entry predicts all domains of all these SFT runs: no places';
     }
-    at('verdict').textContent = text + (hidden ? ` ${hidden} of ${rows.length} rows are hidden by filters; places count all.` : '');
+    at('verdict').textContent = [text, hidden ? `${hidden} of ${rows.length} rows are hidden by filters; places count all` : ''].filter(Boolean).map((one) => `${one}.`).join(' ');
+    at('needed').textContent = needed ? `${needed}.` : '';
   }
 
   /** Offers the entries of the table, each once, the best first; keeps what was chosen. */
