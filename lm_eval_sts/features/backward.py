@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
-from lm_eval_sts.features.hook_probe import against_overflow
+from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.likelihood import Continuation
 from lm_eval_sts.features.prefixed import Prefix, PrefixedModel, logits_of
 

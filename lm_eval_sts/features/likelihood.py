@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
-from lm_eval_sts.features.hook_probe import against_overflow
+from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
 from lm_eval_sts.features.queries import hash_tokens

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lm_eval_sts.errors import ModelError, SaeError
-from lm_eval_sts.features.hook_probe import against_overflow
+from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.prefixed import Prefix
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader

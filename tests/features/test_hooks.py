@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lm_eval_sts.features.hook_probe import against_overflow
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from lm_eval_sts.errors import HookPointError, ModelError
+from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.hooks import (
     HookPoint,
     find_blocks,
