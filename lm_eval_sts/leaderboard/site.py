@@ -126,8 +126,9 @@ def _write_data(computed: Computed, folder: Path) -> None:
 
 
 def _setting_list(computed: Computed) -> list[dict[str, Any]]:
+    """All registered settings, those of real models first."""
     kept = {"name", "model", "sft_set", "benchmark", "n_domains", "seeds", "reliability"}
-    return [
+    found = [
         {
             **setting.model_dump(include=kept),
             "world": site_data.world([setting.model]),
@@ -138,6 +139,7 @@ def _setting_list(computed: Computed) -> list[dict[str, Any]]:
         }
         for setting in computed.board.settings
     ]
+    return sorted(found, key=lambda each: each["world"])
 
 
 def _write_setting(pages: _Pages, computed: Computed, setting: BoardSetting) -> None:

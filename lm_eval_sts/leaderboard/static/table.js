@@ -108,7 +108,7 @@ stsBoard.table = (() => {
    * columns: {id, label or label(), value(row), cell(row), numeric, head, className, hint, optional}
    * sorted: {id, descending}; onSort is called when the reader sorts.
    * show(groups, {all}): groups are {title, rows}; a group without rows is left out. Optional columns that say the same
-   * in nearly all rows are left out too, unless all are wanted; `onHide` is called with those.
+   * in nearly all rows with a value are left out too, unless all are wanted; `onHide` is called with those.
    */
   function table(container, { caption, columns, sorted = null, rowClass = () => null, onSort = () => {}, onHide = () => {} }) {
     const state = { column: null, descending: true, groups: [], hidden: new Set() };
@@ -182,7 +182,7 @@ stsBoard.table = (() => {
       show(groups, { all = true, sorted: wanted = null } = {}) {
         state.groups = groups.filter((group) => group.rows.length);
         if (wanted) order(wanted);
-        const rows = state.groups.flatMap((group) => group.rows);
+        const rows = state.groups.flatMap((group) => group.rows).filter((row) => row.value !== null);
         const hidden = columns.flatMap((column, i) => {
           const found = all || !column.optional || i === state.column ? null : constant(column, rows);
           return found ? [{ i, label: labelOf(column), value: found.value }] : [];
@@ -200,7 +200,7 @@ stsBoard.table = (() => {
 
   /** Columns that several pages show. */
   const columns = {
-    predictor: (target) => ({ id: 'predictor', label: 'Predictor', header: true, className: 'name', value: (row) => byEntry(row).name, cell: (row) => predictor(byEntry(row), target()) }),
+    predictor: (target) => ({ id: 'predictor', label: 'Predictor', header: true, className: 'name told', value: (row) => byEntry(row).name, cell: (row) => predictor(byEntry(row), target()) }),
     category: { id: 'category', label: 'Category', value: (row) => byEntry(row).category, cell: (row) => category(byEntry(row)) },
     value: { id: 'correlation', label: 'Correlation', numeric: true, className: 'number', value: (row) => row.value, cell: correlation },
     bars: { id: 'low', label: '95% interval', numeric: true, head: axis, hint: 'Sorts by the lower end', value: (row) => row.low, cell: interval },
@@ -211,7 +211,7 @@ stsBoard.table = (() => {
       id: 'spearman', label: 'Spearman', numeric: true, className: 'number', value: (row) => row.rank_value,
       cell: (row) => make('span', { class: 'r' }, figure(row.rank_value), ' ', make('span', { class: 'range' }, row.rank_value === null ? '' : range(row.rank_low, row.rank_high))),
     },
-    rankCeiling: { id: 'rank_ceiling', label: 'Noise ceiling (Spearman)', numeric: true, className: 'number', value: (row) => row.rank_ceiling, cell: (row) => figure(row.rank_ceiling) },
+    rankCeiling: { id: 'rank_ceiling', label: 'Ceiling (Spearman)', numeric: true, className: 'number', value: (row) => row.rank_ceiling, cell: (row) => figure(row.rank_ceiling) },
     runs: { id: 'runs', label: 'SFT runs', numeric: true, optional: true, className: 'number', value: (row) => row.settings, cell: (row) => `${row.settings}` },
     domains: { id: 'domains', label: 'Domains', numeric: true, optional: true, className: 'number', value: (row) => row.domains, cell: (row) => `${row.domains}` },
   };
