@@ -42,11 +42,12 @@ def build(
             raise RecordError(f"{root}: not what the submissions give: {', '.join(stale)}: run leaderboard build")
         typer.echo(f"{root}: up to date")
         return
-    built = publish.build(root, output or root / "site", partial(typer.echo, err=True))
-    for problem in built.computed.board.problems:
+    site = output or root / "site"
+    computed = publish.build(root, site, partial(typer.echo, err=True))
+    for problem in computed.board.problems:
         where = problem.file if problem.line is None else f"{problem.file}:{problem.line}"
         typer.echo(f"{'left out' if problem.left_out else 'warning'}: {where}: {problem.message}", err=True)
-    for path in (*built.texts, built.site / "index.html"):
+    for path in (root / publish.MARKDOWN, root / publish.RECORD, site / "index.html"):
         typer.echo(path)
 
 

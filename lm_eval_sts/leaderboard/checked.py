@@ -40,7 +40,7 @@ def check_submission_file(path: Path, root: Path, settings: Settings) -> Checked
     judged = opened.judged(check_submission(opened.data, name_below(root, path), settings, sealed))
     # What is submitted without a salt is open: no seal, which anybody may have published, takes it from the board.
     salted = opened.record if opened.record and opened.record.salt else None
-    why = _why_closed(salted, seal) if salted else None
+    why = why_closed(salted, seal) if salted else None
     closed = opened.located([Finding(("salt",), why)] if why else [])
     opens = frozenset(seal.settings) if salted and seal and not why else frozenset[str]()
     return Checked(judged, opens, tuple(closed))
@@ -123,10 +123,3 @@ def _seal_of(data: Mapping[str, Any], root: Path) -> Seal | None:
     if not isinstance(predictor, str) or not isinstance(version, str):
         return None
     return open_record(Seal, root / name_of(SEALS, predictor, version), root).record
-
-
-def _why_closed(submission: Submission, seal: Seal | None) -> str | None:
-    if seal is not None:
-        return why_closed(submission, seal)
-    where = name_of(SEALS, submission.predictor, submission.version)
-    return f"salt: there is no valid seal {where} that it could open"

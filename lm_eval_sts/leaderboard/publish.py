@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,26 +22,11 @@ _MARK: Final = "assets/board.css"
 """A file by which a folder is known as a page that this package wrote."""
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a build wrote.
-
-    Attributes:
-        computed: The board.
-        texts: ``BOARD.md`` and ``board.json``.
-        site: The folder of the page.
-    """
-
-    computed: Computed
-    texts: tuple[Path, ...]
-    site: Path
-
-
 Say = Callable[[str], None]
 """Told each step, in one line."""
 
 
-def build(root: Path, site: Path, say: Say = lambda line: None) -> Built:
+def build(root: Path, site: Path, say: Say = lambda line: None) -> Computed:
     """Computes the board and writes ``BOARD.md`` and ``board.json`` into the root, and the page.
 
     The page is made in a folder beside it, which then takes its name; whatever fails before leaves the old files.
@@ -60,11 +45,10 @@ def build(root: Path, site: Path, say: Say = lambda line: None) -> Built:
         raise RecordError(f"there is no folder {root}: is it the leaderboard's? (--root)")
     with held(root):
         computed = write_page(root, site, say)
-        paths = []
         for name, text in _texts(computed).items():
-            paths.append(root / name)
-            _write_text(paths[-1], text)
-    return Built(computed, tuple(paths), site)
+            with _writing(root / name):
+                write_atomically(root / name, text.encode())
+    return computed
 
 
 def write_page(root: Path, site: Path, say: Say = lambda line: None) -> Computed:
@@ -85,10 +69,8 @@ def write_page(root: Path, site: Path, say: Say = lambda line: None) -> Computed
     say(f"comparing submissions and outcomes, in each SFT run and over {len(inputs.scopes)} scopes")
     computed = compute(inputs)
     say(f"writing the page to {site}")
-    try:
+    with _writing(site):
         pages = _write_site(computed, site, revision(root))
-    except OSError as error:
-        raise _unwritable(error, site) from error
     say(f"wrote {pages} pages")
     return computed
 
@@ -114,15 +96,12 @@ def _texts(computed: Computed) -> dict[str, str]:
     return {MARKDOWN: to_markdown(computed.board), RECORD: computed.board.model_dump_json(indent=2) + "\n"}
 
 
-def _write_text(path: Path, text: str) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        write_atomically(path, text.encode())
+        yield
     except OSError as error:
-        raise _unwritable(error, path) from error
-
-
-def _unwritable(error: OSError, path: Path) -> RecordError:
-    return RecordError(f"cannot write {error.filename or path}: {error.strerror}: choose another place")
+        raise RecordError(f"cannot write {error.filename or path}: {error.strerror}: choose another place") from error
 
 
 def _check_site(site: Path) -> None:

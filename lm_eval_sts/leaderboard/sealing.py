@@ -67,8 +67,11 @@ def commitment(submission: Submission, names: Iterable[str], salt: str) -> str:
     return hash_json([_TAG, salt, submission.model_dump(include=_FACTS), settings])
 
 
-def why_closed(submission: Submission, sealed: Seal) -> str | None:
-    """Why a submission does not open a seal; None where it does."""
+def why_closed(submission: Submission, sealed: Seal | None) -> str | None:
+    """Why a submission does not open its seal, or that there is none; None where it does."""
+    if sealed is None:
+        where = name_of(SEALS, submission.predictor, submission.version)
+        return f"salt: there is no valid seal {where} that it could open"
     if submission.salt is None:
         return "its predictions were sealed: reveal them with the salt (lm-eval-sts leaderboard reveal)"
     missing = [name for name in sealed.settings if name not in submission.settings]

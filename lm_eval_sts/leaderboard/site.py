@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +13,7 @@ from lm_eval_sts.leaderboard.board import Computed
 from lm_eval_sts.leaderboard.charts import library, specifications
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.history import Revision
-from lm_eval_sts.leaderboard.submissions import Accepted
-from lm_eval_sts.records import BoardSetting, Entry, save_record
+from lm_eval_sts.records import BoardSetting, save_record
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -24,14 +22,6 @@ _HERE: Final = Path(__file__).resolve().parent
 _STATIC: Final = _HERE / "static"
 _TEMPLATES: Final = _HERE / "templates"
 _PAPER: Final = "https://arxiv.org/abs/2603.02908"
-_TARGETS: Final = {"magnitude": "size |Δ|", "delta": "signed change Δ"}
-_CATEGORIES: Final = {
-    "predictor": "predictor: scored before any training",
-    "training": "training: trains a little",
-    "null": "null: knows nothing of the model or the SFT set",
-    "oracle": "oracle: saw the tuned model, not ranked",
-    "published": "published: digitised from a paper",
-}
 
 
 def write_site(computed: Computed, folder: Path, built: Revision | None = None) -> int:
@@ -71,7 +61,6 @@ class _Pages:
             "version": package_version("lm-eval-sts"),
             "built": built,
             "paper": _PAPER,
-            "targets": list(_TARGETS.items()),
             "worlds": site_data.WORLDS,
         }
         self.written = 0
@@ -110,19 +99,17 @@ def _write_assets(computed: Computed, folder: Path) -> None:
 
 def _write_data(computed: Computed, folder: Path) -> None:
     data = folder / "data"
-    places = {entry.name: i for i, entry in enumerate(computed.board.entries)}
     for scope in computed.board.scopes:
         key = f"scopes/{scope.name}"
-        _write(data / f"{key}.js", _received(key, site_data.scope_tables(computed, scope, places)))
+        _write(data / f"{key}.js", _received(key, site_data.scope_tables(computed, scope)))
     for name, outcome in computed.inputs.settings.items():
-        key, raw = f"settings/{name}", site_data.raw_data(computed, name)
-        _write(data / f"{key}.js", _received(key, site_data.setting_tables(computed, raw, places)))
-        _write(data / f"{key}.json", _json(site_data.setting_json(raw)) + "\n")
+        key, raw = f"settings/{name}", site_data.setting_json(computed, name)
+        _write(data / f"{key}.js", _received(key, {**site_data.setting_tables(computed, name), "raw": raw}))
+        _write(data / f"{key}.json", _json(raw) + "\n")
         _write(data / f"{key}.csv", site_data.setting_csv(raw))
         save_record(outcome, data / f"outcomes/{name}.json")
     for accepted in computed.inputs.entries:
-        path = data / f"submissions/{entry_name(accepted)}.json"
-        save_record(accepted.submission, path)
+        save_record(accepted.submission, data / f"submissions/{entry_name(accepted)}.json")
 
 
 def _setting_list(computed: Computed) -> list[dict[str, Any]]:
@@ -155,51 +142,26 @@ def _write_setting(pages: _Pages, computed: Computed, setting: BoardSetting) -> 
 
 
 def _write_predictors(pages: _Pages, computed: Computed) -> None:
-    rows = site_data.predictor_tables(computed)
-    scopes = {scope.name: {"title": scope.title, "placed": {}} for scope in computed.board.scopes}
-    for scope in computed.board.scopes:
-        placed: dict[str, int] = {}
-        for table in scope.tables:
-            for row in table.rows:
-                key = f"{table.target}/{table.values}/{row.group}"
-                placed[key] = placed.get(key, 0) + (row.best is not None)
-        scopes[scope.name]["placed"] = placed
-    settings = {setting.name: setting for setting in computed.board.settings}
+    tables = site_data.predictor_tables(computed)
+    titles = {scope.name: scope.title for scope in computed.board.scopes}
+    kept = {"name", "sft_set", "model", "benchmark"}
+    settings = {setting.name: setting.model_dump(include=kept) for setting in computed.board.settings}
     for accepted, entry in zip(computed.inputs.entries, computed.board.entries, strict=True):
-        _write_predictor(pages, accepted, entry, rows[entry.name], scopes, settings)
-
-
-def _write_predictor(
-    pages: _Pages,
-    accepted: Accepted,
-    entry: Entry,
-    rows: Mapping[str, list[list[Any]]],
-    scopes: Mapping[str, Any],
-    settings: Mapping[str, BoardSetting],
-) -> None:
-    submission = accepted.submission
-    used = {row[0] for row in rows["scopes"]}
-    pages.write(
-        site_data.predictor_page(entry.name),
-        "predictor.html",
-        here="predictor",
-        entry=entry,
-        submission=submission,
-        category=_CATEGORIES[submission.category],
-        targets=sorted(_TARGETS.items(), key=lambda option: option[0] != submission.target),
-        data={
-            "standing": site_data.STANDING,
-            "single": site_data.SINGLE,
-            "tables": rows,
-            "scopes": {key: value for key, value in scopes.items() if key in used},
-            "settings": [
-                one.model_dump(include={"name", "sft_set", "model", "benchmark"})
-                for key, one in settings.items()
-                if key in submission.settings
-            ],
-            "sealed": sorted(accepted.sealed),
-        },
-    )
+        pages.write(
+            site_data.predictor_page(entry.name),
+            "predictor.html",
+            here="predictor",
+            entry=entry,
+            submission=accepted.submission,
+            data={
+                "standing": site_data.STANDING,
+                "single": site_data.SINGLE,
+                "tables": tables[entry.name],
+                "titles": {row[0]: titles[row[0]] for row in tables[entry.name]["scopes"]},
+                "settings": [settings[name] for name in accepted.submission.settings],
+                "sealed": sorted(accepted.sealed),
+            },
+        )
 
 
 def _assigned(name: str, value: object) -> str:

@@ -6,8 +6,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from lm_eval_sts.agreement.compare import scale
@@ -16,14 +15,14 @@ from lm_eval_sts.leaderboard.board import TARGETS, Computed
 from lm_eval_sts.leaderboard.entries import verdict
 from lm_eval_sts.leaderboard.grid import entry_name
 from lm_eval_sts.leaderboard.registered import is_synthetic
-from lm_eval_sts.leaderboard.singles import Correlation, Single
-from lm_eval_sts.records import BoardSetting, Bounds, Ceiling, ScopeBoard, Standing, Submission
+from lm_eval_sts.leaderboard.singles import Single
+from lm_eval_sts.records import Bounds, Ceiling, ScopeBoard, Submission, Table
 
 STANDING: Final = (
     "entry", "group", "settings", "domains", "value", "low", "high",
-    "ceiling", "ceiling_low", "ceiling_high", "best", "worst", "leading", "undefined",
+    "ceiling", "ceiling_low", "ceiling_high", "best", "worst", "leading", "undefined", "of",
 )  # fmt: skip
-"""Columns of a scope's table; ``entry`` is the place in the list of entries."""
+"""Columns of a scope's table; ``entry`` is the place in the list of entries, ``of`` how many entries have a place."""
 SINGLE: Final = (
     "entry", "seen", "domains", "value", "low", "high", "ceiling", "ceiling_low", "ceiling_high",
     "rank_value", "rank_low", "rank_high", "rank_ceiling",
@@ -39,32 +38,9 @@ WORLDS: Final[Mapping[World, str]] = {
 """What a reader must know of each, in one sentence."""
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
-Row = list[Any]
-Column = list[float | None]
 _DIGITS: Final = 6
 
-
-@dataclass(frozen=True)
-class Raw:
-    """What was measured and predicted in a setting.
-
-    Attributes:
-        setting: Its facts.
-        domains: Names.
-        questions: How many were asked a domain.
-        delta: Change a domain, in the reported unit.
-        se: Its standard error; None where not known.
-        scores: Entry to score a domain; None where not predicted.
-        errors: Entry to standard error a domain; None for an entry that states none.
-    """
-
-    setting: BoardSetting
-    domains: tuple[str, ...]
-    questions: tuple[int, ...]
-    delta: tuple[float, ...]
-    se: tuple[float | None, ...]
-    scores: Mapping[str, Column]
-    errors: Mapping[str, Column | None]
+Row = list[Any]
 
 
 def entries(computed: Computed) -> list[dict[str, Any]]:
@@ -148,86 +124,72 @@ def empty(computed: Computed) -> list[str]:
     return [scope.title for scope in computed.board.scopes if not any(table.rows for table in scope.tables)]
 
 
-def scope_tables(computed: Computed, scope: ScopeBoard, places: Mapping[str, int]) -> dict[str, Any]:
+def scope_tables(computed: Computed, scope: ScopeBoard) -> dict[str, Any]:
     """A scope's tables for the script, and what each says in words."""
     entries = {entry.name: entry for entry in computed.board.entries}
     tables = {f"{table.target}/{table.values}": table for table in scope.tables}
+    order = _order(computed)
     return {
         "columns": STANDING,
-        "tables": {key: [_standing(row, places) for row in table.rows] for key, table in tables.items()},
+        "tables": {key: [row for _, row in _standings(table, order)] for key, table in tables.items()},
         "verdicts": {key: verdict(table, entries, len(scope.settings)) for key, table in tables.items()},
     }
 
 
-def setting_tables(computed: Computed, raw: Raw, places: Mapping[str, int]) -> dict[str, Any]:
-    """A setting's tables and points for the script."""
-    found = computed.singles[raw.setting.name]
-    return {
-        "columns": SINGLE,
-        "tables": {f"{target}/raw": [_single(one, places) for one in singles] for target, singles in found.items()},
-        "measured": {"domains": raw.domains, "delta": raw.delta, "se": raw.se},
-        "predicted": {places[entry]: [scores, raw.errors[entry]] for entry, scores in raw.scores.items()},
-    }
+def setting_tables(computed: Computed, name: str) -> dict[str, Any]:
+    """A setting's tables for the script."""
+    order = _order(computed)
+    found = computed.singles[name]
+    tables = {f"{target}/raw": [_single(one, order) for one in singles] for target, singles in found.items()}
+    return {"columns": SINGLE, "tables": tables}
 
 
 def predictor_tables(computed: Computed) -> dict[str, dict[str, Any]]:
     """Of every entry, its rows in all scopes and all settings."""
     found: dict[str, dict[str, Any]] = {entry.name: {"scopes": [], "settings": []} for entry in computed.board.entries}
+    order = _order(computed)
     for scope in computed.board.scopes:
         for table in scope.tables:
-            for row in table.rows:
-                found[row.entry]["scopes"].append([scope.name, table.target, table.values, *_standing(row)])
+            for name, row in _standings(table, order):
+                found[name]["scopes"].append([scope.name, table.target, table.values, *row])
     for name, targets in computed.singles.items():
         for target, singles in targets.items():
             for one in singles:
-                found[one.entry]["settings"].append([name, target, *_single(one)])
+                found[one.entry]["settings"].append([name, target, *_single(one, order)])
     return found
 
 
-def raw_data(computed: Computed, name: str) -> Raw:
-    """A setting's changes, in points where its view is a score, and all predictions of them."""
+def setting_json(computed: Computed, name: str) -> dict[str, Any]:
+    """A setting to download: what was measured, in points where its view is a score, and what was predicted."""
     setting = computed.setting(name)
     changes = computed.inputs.settings[name].changes(setting.view)
     found, factor = deltas(changes), scale(setting.view)
-    submitted = {
-        entry_name(accepted): accepted.submission.settings[name]
-        for accepted in computed.inputs.entries
-        if name in accepted.submission.settings
-    }
-    return Raw(
-        setting=setting,
-        domains=found.domains,
-        questions=tuple(changes[domain].n for domain in found.domains),
-        delta=tuple(round(factor * float(value), _DIGITS) for value in found.delta),
-        se=tuple(round(factor * float(error), _DIGITS) if math.isfinite(error) else None for error in found.se),
-        scores={entry: list(map(one.scores.get, found.domains)) for entry, one in submitted.items()},
-        errors={
-            entry: list(map(one.errors.get, found.domains)) if one.errors else None for entry, one in submitted.items()
-        },
-    )
-
-
-def setting_json(raw: Raw) -> dict[str, Any]:
-    """A setting to download: what was measured, what was predicted."""
+    predicted = {}
+    for accepted in computed.inputs.entries:
+        if (one := accepted.submission.settings.get(name)) is not None:
+            errors = [one.errors.get(domain) for domain in found.domains] if one.errors else None
+            scores = [one.scores.get(domain) for domain in found.domains]
+            predicted[entry_name(accepted)] = {"scores": scores, "errors": errors}
     return {
-        "setting": raw.setting.name,
-        "view": raw.setting.view,
-        "unit": raw.setting.unit,
-        "domains": raw.domains,
-        "questions": raw.questions,
-        "measured": raw.delta,
-        "measured_se": raw.se,
-        "predicted": {entry: {"scores": scores, "errors": raw.errors[entry]} for entry, scores in raw.scores.items()},
+        "setting": name,
+        "view": setting.view,
+        "unit": setting.unit,
+        "domains": found.domains,
+        "questions": [changes[domain].n for domain in found.domains],
+        "measured": [round(factor * float(value), _DIGITS) for value in found.delta],
+        "measured_se": [round(factor * float(se), _DIGITS) if math.isfinite(se) else None for se in found.se],
+        "predicted": predicted,
     }
 
 
-def setting_csv(raw: Raw) -> str:
-    """The same as a table: one row a domain, one column an entry."""
+def setting_csv(raw: Mapping[str, Any]) -> str:
+    """What :func:`setting_json` gives as a table: one row a domain, one column an entry."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(inert, ["domain", "questions", "measured", "measured_se", *raw.scores]))
-    domains = map(inert, raw.domains)
-    writer.writerows(zip(domains, raw.questions, raw.delta, raw.se, *raw.scores.values(), strict=True))
+    facts, predicted = ("questions", "measured", "measured_se"), raw["predicted"]
+    writer.writerow(map(inert, ["domain", *facts, *predicted]))
+    columns = [*(raw[fact] for fact in facts), *(each["scores"] for each in predicted.values())]
+    writer.writerows(zip(map(inert, raw["domains"]), *columns, strict=True))
     return text.getvalue()
 
 
@@ -246,30 +208,29 @@ def setting_page(name: str) -> str:
     return f"settings/{name}.html"
 
 
-def _standing(row: Standing, places: Mapping[str, int] | None = None) -> Row:
+def _order(computed: Computed) -> dict[str, int]:
+    return {entry.name: i for i, entry in enumerate(computed.board.entries)}
+
+
+def _standings(table: Table, order: Mapping[str, int]) -> Iterator[tuple[str, Row]]:
+    """Each entry's name and row."""
+    placed = sum(row.best is not None for row in table.rows)
+    for row in table.rows:
+        yield row.entry, [
+            order[row.entry], row.group, row.settings, row.domains, row.value, *_parts(row.interval, "low", "high"),
+            *_parts(row.ceiling, "value", "low", "high"), row.best, row.worst, row.leading, row.undefined, placed,
+        ]  # fmt: skip
+
+
+def _single(one: Single, order: Mapping[str, int]) -> Row:
+    linear, rank = one.pearson, one.spearman
     return [
-        row.entry if places is None else places[row.entry],
-        row.group, row.settings, row.domains, row.value, *_bounds(row.interval), *_ceiling(row.ceiling),
-        row.best, row.worst, row.leading, row.undefined,
+        order[one.entry], one.seen, one.domains, linear.value, *_parts(linear.interval, "low", "high"),
+        *_parts(linear.ceiling, "value", "low", "high"),
+        rank.value, *_parts(rank.interval, "low", "high"), *_parts(rank.ceiling, "value"),
     ]  # fmt: skip
 
 
-def _single(one: Single, places: Mapping[str, int] | None = None) -> Row:
-    rank = one.spearman
-    return [
-        one.entry if places is None else places[one.entry],
-        one.seen, one.domains, *_correlation(one.pearson),
-        rank.value, *_bounds(rank.interval), rank.ceiling.value if rank.ceiling else None,
-    ]  # fmt: skip
-
-
-def _correlation(found: Correlation) -> Row:
-    return [found.value, *_bounds(found.interval), *_ceiling(found.ceiling)]
-
-
-def _bounds(interval: Bounds | None) -> Row:
-    return [interval.low, interval.high] if interval else [None, None]
-
-
-def _ceiling(limit: Ceiling | None) -> Row:
-    return [limit.value, limit.low, limit.high] if limit else [None, None, None]
+def _parts(record: Bounds | Ceiling | None, *names: str) -> Row:
+    """Some of a record's numbers; None for each where there is no record."""
+    return [getattr(record, name, None) for name in names]

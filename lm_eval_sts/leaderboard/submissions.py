@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +80,14 @@ def read_submissions(root: Path, *, settings: Settings | None = None) -> ReadSub
     """
     known = read_settings(root) if settings is None else settings
     there = listed(root)
-    with _no_collection():
+    collecting = gc.isenabled()
+    gc.disable()  # what is read makes no cycles, and is large (500 files: 8 s in place of 18 s)
+    try:
         checked = [check_submission_file(path, root, known) for path in there.submissions.values()]
         seals = [check_seal_file(path, root) for path in there.seals.values()]
+    finally:
+        if collecting:
+            gc.enable()
     problems = [whole_file(path, STRANGE) for path in there.strange.values()]
     problems += [problem for each in checked for problem in each.opened.problems]
     problems += [problem for each in seals for problem in each.problems]
@@ -106,18 +110,6 @@ def _sealed(checked: Sequence[Checked], seals: Sequence[Seal | None], settings: 
     for seal in filter(None, seals):
         revealed = (seal.predictor, seal.version) in opened
         yield Sealed(seal, revealed, due=not revealed and not settings.keys().isdisjoint(seal.settings))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without Python's search for cycles: what is read makes none, and is large (500 files: 8 s in place of 18 s)."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _accepted(submission: Submission, checked: Checked, settings: Settings) -> Accepted:

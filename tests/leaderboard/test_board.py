@@ -283,10 +283,10 @@ def test_a_broken_submission_names_itself(tmp_path: Path) -> None:
     broken.parent.mkdir()
     broken.write_text('{"predictor": "broken",\n "surprise": 1}')
     built = build(root, root / "site")
-    assert {problem.file for problem in built.computed.board.problems} == {"submissions/broken/1.json"}
+    assert {problem.file for problem in built.board.problems} == {"submissions/broken/1.json"}
     assert "submissions/broken/1.json" in (root / "BOARD.md").read_text()
     assert "submissions/broken/1.json" in (root / "site/index.html").read_text()
-    assert len(built.computed.board.entries) == 11
+    assert len(built.board.entries) == 11
 
 
 def test_check_sees_what_is_stale(tmp_path: Path) -> None:
@@ -440,8 +440,8 @@ def test_a_name_of_any_bytes_stops_nothing(tmp_path: Path, folder: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}")
     built = build(root, root / "site")
-    assert len(built.computed.board.entries) == 11
-    told = {problem.file for problem in built.computed.board.problems if problem.left_out}
+    assert len(built.board.entries) == 11
+    told = {problem.file for problem in built.board.problems if problem.left_out}
     names = (r"mine\udcff", r"mine/1\udcff.json", r"\x1b[2J/\udcfe.json", r"a/b/c/\udcff")
     assert told == {f"{folder}/{name}" for name in names}
     assert check(root) == []

@@ -103,8 +103,7 @@
     rows = tableOf(file, ...wanted);
     said = (file.verdicts && file.verdicts[wanted.join('/')]) || [];
     const others = new Map(tableOf(file, wanted[0], OTHER[wanted[1]]).map((row) => [`${row.entry}/${row.group}`, row.value]));
-    const total = rows.filter((row) => row.group === 'ranked' && row.best).length;
-    for (const row of rows) Object.assign(row, { of: total, other: others.get(`${row.entry}/${row.group}`) ?? null });
+    for (const row of rows) row.other = others.get(`${row.entry}/${row.group}`) ?? null;
     describe(slice);
     fillPair();
     show();

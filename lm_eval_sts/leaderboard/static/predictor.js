@@ -35,7 +35,7 @@
   function scopeLink(row) {
     const state = new URLSearchParams({ over: `scopes/${row.scope}`, target: row.target, values: row.values });
     const raw = row.values === values.value ? null : make('abbr', { class: 'mark', title: 'cannot be double-centred' }, 'raw');
-    return make('span', { class: 'who' }, link(page.scopes[row.scope].title, `index.html?${state}`), raw);
+    return make('span', { class: 'who' }, link(page.titles[row.scope], `index.html?${state}`), raw);
   }
 
   function settingLink(row) {
@@ -46,7 +46,7 @@
 
   function show() {
     const rows = unpack(['scope', 'target', 'values', ...page.standing], page.tables.scopes);
-    for (const row of rows) Object.assign(row, { order: Object.keys(page.scopes).indexOf(row.scope), of: page.scopes[row.scope].placed[`${row.target}/${row.values}/${row.group}`] });
+    for (const row of rows) row.order = Object.keys(page.titles).indexOf(row.scope);
     const placed = rows.filter((row) => row.target === target.value);
     const has = new Set(placed.filter((row) => row.values === values.value).map((row) => row.scope));
     scopes.show([{ title: null, rows: placed.filter((row) => row.values === values.value || !has.has(row.scope)) }]); // else raw

@@ -42,18 +42,18 @@
 
   /** Points of the chosen entry, under the chosen target. */
   function pointsOf(entry) {
-    const [scores, errors] = file.predicted[at('predictor').value];
+    const { scores, errors } = file.raw.predicted[entry.name];
     const size = target.value === 'magnitude';
-    return file.measured.domains.flatMap((domain, i) => {
+    return file.raw.domains.flatMap((domain, i) => {
       if (scores[i] === null) return [];
       const predicted = size && entry.target === 'delta' ? Math.abs(scores[i]) : scores[i];
-      const measured = size ? Math.abs(file.measured.delta[i]) : file.measured.delta[i];
+      const measured = size ? Math.abs(file.raw.measured[i]) : file.raw.measured[i];
       const error = errors ? errors[i] : null;
-      const [across, up] = [error, file.measured.se[i]].map((one) => Z * (one ?? 0));
+      const [across, up] = [error, file.raw.measured_se[i]].map((one) => Z * (one ?? 0));
       return [{
         domain, predicted, measured,
         low: size ? Math.max(0, measured - up) : measured - up, high: measured + up, left: predicted - across, right: predicted + across,
-        predicted_shown: withError(precise(predicted), error), measured_shown: withError(figure(measured), file.measured.se[i]),
+        predicted_shown: withError(precise(predicted), error), measured_shown: withError(figure(measured), file.raw.measured_se[i]),
       }];
     });
   }
