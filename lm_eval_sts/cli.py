@@ -19,6 +19,7 @@ from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
+from lm_eval_sts.commands.show import show
 from lm_eval_sts.commands.terminal import SpreadCommand
 from lm_eval_sts.errors import SettingsError, StsError
 
@@ -88,6 +89,7 @@ app.command("measure")(measure)
 app.command("compare", cls=SpreadCommand)(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
+app.command("show")(show)
 
 
 @contextmanager
