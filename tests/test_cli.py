@@ -121,6 +121,22 @@ def test_export_to_where_nothing_can_be_written(monkeypatch, capsys, tmp_path):
     assert "cannot write" in error and str(results / "out") in error
 
 
+def test_the_demo_is_a_run_of_lm_eval(monkeypatch, capsys, tmp_path):
+    """Which ends in its verdict; where it fails, so does the demo."""
+    ran = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, len(ran) - 1)
+
+    monkeypatch.setattr("lm_eval_sts.commands.demo.subprocess.run", run)
+    assert call(monkeypatch, "demo", "--output", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("Running lm_eval --model hf")
+    assert ran[0][1:3] == ["-m", "lm_eval"] and ran[0][-1] == str(tmp_path / "out") and "sts_micro" in ran[0]
+    assert call(monkeypatch, "demo", "--output", tmp_path / "out") == 1
+    assert "lm_eval ended with exit code 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["../../outside", "a/b", "/absolute"])
 def test_export_stays_in_its_folder(monkeypatch, capsys, tmp_path, name):
     results = tmp_path / "results_1.json"

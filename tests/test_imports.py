@@ -26,7 +26,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "features": (BASICS | DATA, {"lm_eval"}),
     "evidence": (BASICS | DATA | {"features", "finetuning", "shipped"}, {"lm_eval"}),
-    "predictors": (BASICS | DATA | {"evidence", "features"}, {"lm_eval"}),
+    "predictors": (BASICS | DATA | {"dataset_files", "evidence", "features", "shipped"}, {"lm_eval"}),
     "finetuning": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),

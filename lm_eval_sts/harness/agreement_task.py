@@ -17,8 +17,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval_sts.agreement.row import AgreementResults, check_outcomes, measured_in
 from lm_eval_sts.evidence.domain import Document
 from lm_eval_sts.harness.benchmark import REQUEST_TYPE, always, dumped_metadata
-from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.settings import Settings, read_settings
+from lm_eval_sts.predictors.preflight import sft_set_of
+from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import UNKNOWN, BenchmarkRef, ModelRef, Outcome, PromptRef, Setting
 from lm_eval_sts.shipped import load_outcomes
 

@@ -19,7 +19,7 @@ from lm_eval_sts.data import RowRules, checked_benchmark
 from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.evidence.domain import Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
-from lm_eval_sts.harness.settings import Settings, read_settings
+from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import BenchmarkRef
 
 REQUEST_TYPE: Final = "sts_read"

@@ -123,6 +123,7 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     def __init__(self: TaskManager, *args: object, **kwargs: object) -> None:
         nonlocal native
         given = signature.bind(self, *args, **kwargs)
+        _check_settings(given.arguments.get("metadata"))
         include_path = given.arguments.get("include_path") or None
         wanted = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or [])
         resolved = {Path(path).resolve() for path in wanted}
@@ -144,6 +145,16 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
         self.include_path = include_path
 
     task_manager.__init__ = __init__
+
+
+def _check_settings(metadata: object) -> None:
+    """Refuses wrong settings of ours before lm-eval scans its tasks and loads a model."""
+    if isinstance(metadata, dict) and "sts" in metadata:
+        from lm_eval_sts.harness.command import speak_for_command
+        from lm_eval_sts.predictors.preflight import check_given
+
+        speak_for_command()
+        check_given(metadata["sts"])
 
 
 def _without_defaults(task_manager: type[TaskManager], original: Callable[..., None]) -> TaskManager:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -21,12 +22,13 @@ from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.features.queries import prompt_facts
 from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
-from lm_eval_sts.harness.log import join_lm_eval_log
+from lm_eval_sts.harness.command import join_lm_eval_log, output_path, tell_at_end
 from lm_eval_sts.harness.model import LmEvalModel
-from lm_eval_sts.harness.preflight import sft_set_of
 from lm_eval_sts.predictors.predict import score
+from lm_eval_sts.predictors.preflight import sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import FORMAT_VERSION, Outcome, Prediction, dump_record, with_hash
+from lm_eval_sts.verdict.words import said_of_run
 
 
 def answer(lm: Any, requests: Sequence[Any]) -> list[OwnValues]:
@@ -136,6 +138,8 @@ class Run:
                 agreement = hold_against(scored.predictions, outcomes, self.settings.shown)
             own = self._own_values({name: scored.scores[name].questions for name in self.settings.shown})
             told = _Told(scored.predictions, own, scored.left_out, agreement)
+            if scored.predictions:
+                tell_at_end(partial(said_of_run, scored.predictions, scored.left_out, output_path()))
         told = cast(_Told, self.model.broadcast(told))
         self._hand_out(told)
         return told.values
@@ -152,7 +156,7 @@ class Run:
                 request.arguments = (of[0].plain, prompt_facts(*of))
 
     def _measured(self) -> list[Outcome]:
-        """The outcomes that the predictions are held against."""
+        """The outcomes that the predictions are compared with."""
         candidates = self.agreements[0].outcomes if self.agreements else []
         found = measured_in([self.setup.setting] * len(candidates), candidates)
         check_domains(found, list(self.tasks))

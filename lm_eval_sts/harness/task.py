@@ -19,9 +19,10 @@ from lm_eval_sts.errors import DatasetError, SettingsError, did_you_mean
 from lm_eval_sts.evidence.domain import Benchmark, Document
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, OwnValues, always, dumped_metadata
+from lm_eval_sts.harness.command import speak_for_command
 from lm_eval_sts.harness.discovery import our_tasks
-from lm_eval_sts.harness.preflight import check_settings
 from lm_eval_sts.harness.run import answer
+from lm_eval_sts.predictors.preflight import check_settings
 
 
 class TransferTask(BenchmarkTask):
@@ -129,3 +130,4 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
 
 
 setattr(LM, REQUEST_TYPE, answer)
+speak_for_command()

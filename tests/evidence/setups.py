@@ -8,7 +8,7 @@ from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.harness.model import LmEvalModel
-from lm_eval_sts.harness.settings import read_settings
+from lm_eval_sts.predictors.settings import read_settings
 from lm_eval_sts.records import BenchmarkRef
 from tests.harness.world import World
 

@@ -13,8 +13,8 @@ from lm_eval_sts.errors import DatasetError, PromptError
 from lm_eval_sts.evidence.answers import training_pairs
 from lm_eval_sts.evidence.rendering import PromptOptions, opening_of, render_for
 from lm_eval_sts.examples import Example, Message, from_conversation, from_pair
-from lm_eval_sts.harness.preflight import sft_set_of
-from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.predictors.preflight import sft_set_of
+from lm_eval_sts.predictors.settings import Settings
 from tests.messages import says
 from tests.tiny_models import tiny_tokenizer
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lm_eval_sts.errors import ModelError, SettingsError
-from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors import embedding
 from lm_eval_sts.predictors.embedding import Embedded, Loaded, cosine, embedding_predictor, negative_mmd, pairwise
 from lm_eval_sts.predictors.registry import get_predictor
+from lm_eval_sts.predictors.settings import Settings
 from tests.messages import says
 from tests.predictors.made import text_evidence
 
@@ -118,7 +118,7 @@ def test_the_model_that_will_be_used_is_looked_for(compass, monkeypatch):
 
 
 def test_a_run_is_refused_before_anything_is_read(monkeypatch):
-    from lm_eval_sts.harness import preflight
+    from lm_eval_sts.predictors import preflight
 
     monkeypatch.setattr(preflight, "sft_set_of", lambda settings: None)
     preflight.check_settings(Settings())
@@ -128,7 +128,7 @@ def test_a_run_is_refused_before_anything_is_read(monkeypatch):
 
 
 def test_the_runs_model_is_looked_for_before_anything_is_read(monkeypatch):
-    from lm_eval_sts.harness import preflight
+    from lm_eval_sts.predictors import preflight
 
     pytest.importorskip("sentence_transformers")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

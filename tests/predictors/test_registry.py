@@ -10,7 +10,6 @@ import pytest
 from lm_eval_sts import predictors
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.kinds import known_kinds
-from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.registry import (
     _FAMILIES,
     _OURS,
@@ -19,6 +18,7 @@ from lm_eval_sts.predictors.registry import (
     get_predictor,
     names,
 )
+from lm_eval_sts.predictors.settings import Settings
 from tests.messages import says
 
 

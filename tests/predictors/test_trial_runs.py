@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.harness.settings import Settings
 from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import get_predictor
+from lm_eval_sts.predictors.settings import Settings
 from lm_eval_sts.predictors.trial_runs import trial_run
 from tests.messages import says
 from tests.predictors.made import changed, text_evidence

@@ -22,7 +22,7 @@ class Settings(ReadSettings):
     predictors: tuple[str, ...] = DEFAULT_PREDICTORS
     """Which predictors to report; by default all that need no more than forward passes of the model."""
     outcome: tuple[str, ...] = ()
-    """What fine-tuning on this run's own SFT set did, where it was measured: the predictions are held against it when
+    """What fine-tuning on this run's own SFT set did, where it was measured: the predictions are compared with it when
     all is scored. As ``development``; one name, or several."""
 
     @field_validator("predictors")

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.harness.settings import Settings, read_settings
+from lm_eval_sts.predictors.settings import Settings, read_settings
 from tests.messages import says
 from tests.test_files import JSON
 

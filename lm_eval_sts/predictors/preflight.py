@@ -6,14 +6,31 @@ surface after hours of another task's generation.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.dataset_files import content_key
-from lm_eval_sts.harness.settings import Settings
+from lm_eval_sts.predictors.base import PredictorLike
 from lm_eval_sts.predictors.registry import get_predictor
+from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.shipped import resolve
+
+
+def check_given(given: Mapping[str, Any] | str | None) -> None:
+    """Checks what a user gave under ``sts``, as far as no benchmark's own defaults can make it right.
+
+    Raises:
+        StsError: As of :func:`check_settings`.
+    """
+    settings = read_settings(given)
+    if "sft_set" in settings.model_fields_set:
+        sft_set_of(settings)
+    _check_sae(settings)
+    for name in settings.predictors if "predictors" in settings.model_fields_set else ():
+        _check_predictor(name, settings)
 
 
 def check_settings(settings: Settings) -> None:
@@ -25,17 +42,26 @@ def check_settings(settings: Settings) -> None:
         StsError: A predictor lacks a library, a setting or a model of its own.
     """
     from lm_eval_sts.evidence.kinds import check_kinds
-    from lm_eval_sts.features.sae_source import parse_spec
 
     sft_set_of(settings)
+    _check_sae(settings)
+    chosen = [_check_predictor(name, settings) for name in settings.predictors]
+    check_kinds(settings, frozenset(need for predictor in chosen for need in predictor.needs))
+
+
+def _check_sae(settings: Settings) -> None:
+    from lm_eval_sts.features.sae_source import parse_spec
+
     if settings.sae is not None:
         parse_spec(resolve(settings.sae))
-    chosen = [get_predictor(name) for name in settings.predictors]
-    for predictor in chosen:
-        check = getattr(predictor, "check", None)
-        if check is not None:
-            check(settings)
-    check_kinds(settings, frozenset(need for predictor in chosen for need in predictor.needs))
+
+
+def _check_predictor(name: str, settings: Settings) -> PredictorLike:
+    predictor = get_predictor(name)
+    check = getattr(predictor, "check", None)
+    if check is not None:
+        check(settings)
+    return predictor
 
 
 def sft_set_of(settings: Settings) -> SftSet:
