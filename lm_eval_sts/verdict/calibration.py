@@ -90,6 +90,8 @@ class Kind(Record):
     """How the SFT runs were trained, as options of ``lm-eval-sts finetune``; empty where those do not tell."""
     settings: dict[str, Any]
     """Settings of the runs that predicted; empty where they are not known."""
+    n_domains: int = Field(gt=0)
+    """Domains of an SFT run."""
     n_questions: int | None
     """Questions of a domain that they read, where that is known."""
     predictors: dict[str, Calibrated]
@@ -110,6 +112,8 @@ class Kind(Record):
         """In what a run differs from those that the figures were measured with, as ``name value``."""
         given = prediction.provenance.settings
         found = [f"{name} {given[name]}" for name, value in self.settings.items() if given.get(name, value) != value]
+        if len(prediction.domains) < self.n_domains:
+            found.append(f"{len(prediction.domains)} of {self.n_domains} domains")
         read = [domain.n_questions for domain in prediction.domains.values() if domain.n_questions is not None]
         if self.n_questions is not None and read and max(read) < self.n_questions:
             found.append(f"at most {max(read)} questions a domain")

@@ -146,14 +146,17 @@ def _how_sure(verdict: Verdict, width: int, *, everything: bool) -> list[str]:
         high, low = (_spread(found.thirds[i]) for i in (0, -1))
         label = f" {cut(name, 20):<20} {_MEASURED[found.target]:<3} {_correlation(found.correlation):<15}"
         lines.append(cut(f"{label} {high:<19} {low}", width))
-    lines += wrap(" ".join(_beware(known)), width)
+    lines += wrap(" ".join(_beware(verdict, known)), width)
     return lines + _particulars(known.predictors, width) if everything else lines
 
 
-def _beware(known: Known) -> list[str]:
+def _beware(verdict: Verdict, known: Known) -> list[str]:
     """What a reader must know of the figures, and for what they hold."""
     chance = [name for name, found in known.predictors.items() if (found.correlation.low or 0) <= 0]
     said = [f"Not significantly better than chance there: {', '.join(chance)}."] if chance else []
+    leading = [found.predictor for found in (verdict.ranked, verdict.direction) if found is not None]
+    if unknown := [name for name in leading if name not in known.predictors]:
+        said.append(f"Unknown there: {', '.join(unknown)}.")
     if known.caveat:
         said.append(f"Beware: {known.caveat}.")
     if known.other_settings:

@@ -120,7 +120,7 @@ def test_settings_that_differ_are_named():
     assert kind.other_settings(micro_run()[0]) == []
     assert kind.other_settings(micro_run(n_features=50, tokens="last")[0]) == ["n_features 50", "tokens last"]
     few = with_domains(micro_run()[0], a=score(1, n=7), b=score(2, n=8))
-    assert kind.other_settings(few) == ["at most 8 questions a domain"]
+    assert kind.other_settings(few) == ["2 of 28 domains", "at most 8 questions a domain"]
 
 
 def test_a_damaged_file_is_refused(tmp_path):

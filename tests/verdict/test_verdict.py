@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.main import get_command
 
@@ -17,12 +17,14 @@ from tests.agreement.made import prediction
 from tests.messages import says
 from tests.verdict.made import MICRO, TEST_SET, about, micro_run, of_model, score, with_domains
 
+COMMANDS = get_command(app).commands
+
 
 def parsed(verdict: Verdict) -> dict:
     """What the command line makes of the next command."""
     program, command, *arguments = shlex.split(" ".join(verdict.next_command))
     assert (program, command) == ("lm-eval-sts", "finetune")
-    return get_command(app).commands[command].make_context(command, arguments).params
+    return COMMANDS[command].make_context(command, arguments).params
 
 
 def test_sizes_lead_and_a_signed_predictor_stands_beside():
@@ -97,23 +99,24 @@ PRINTED = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min
 )
 
 
+@settings(max_examples=30, deadline=None)
 @given(PRINTED, PRINTED, PRINTED, st.sampled_from(["\n", " ", "\n\n", "\t|", " = "]))
 def test_the_next_command_survives_a_shell(model, sft_set, column, delimiter):
-    settings = {
+    own = {
         "sft_set": sft_set,
         "sft_columns": [column, "b c"],
         "sft_name": "main",
         "sft_response_delimiter": delimiter,
     }
     ours = ModelRef(name=model, revision="0123abc", weights_hash="a", dtype="bfloat16")
-    made = of_model(about(prediction({"a": 1, "b": 2}), **settings), ours)
+    made = of_model(about(prediction({"a": 1, "b": 2}), **own), ours)
     if " with peft " in model or " with delta " in model or "unknown" in (model, sft_set):
         return
     found = parsed(make_verdict([made]))
     assert (found["model"], found["revision"], found["sft_set"]) == (model, "0123abc", sft_set)
     assert (found["sft_columns"], found["sft_name"], found["sft_split"]) == ((column, "b c"), "main", None)
-    given = found["response_delimiter"]
-    assert (given or "\n").replace("\\n", "\n").replace("\\t", "\t") == delimiter
+    printed = found["response_delimiter"]
+    assert (printed or "\n").replace("\\n", "\n").replace("\\t", "\t") == delimiter
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,10 @@ def test_an_unknown_kind_borrows_no_number():
 
 def test_figures_of_few_sft_runs_come_without_bounds_and_with_their_caveat():
     scores = {name: 1.0 + i for i, name in enumerate(("law", "math", "health", "physics"))}
-    text = " ".join(in_words(make_verdict([of_model(prediction(scores), GEMMA)])))
+    signed = prediction(scores, predictor="loss_rehearsal_alone", target="delta")
+    text = " ".join(in_words(make_verdict([of_model(made, GEMMA) for made in (prediction(scores), signed)])))
     assert "5.7 (few runs)" in text and "the STS paper's 3 SFT runs on LIMO" in text
+    assert "Unknown there: loss_rehearsal_alone." in text and "4 of 8 domains" in text
     assert "8 of 14 subjects chosen by the outcome, which inflates r" in text
 
 
