@@ -22,7 +22,6 @@ from lm_eval_sts.agreement.panel import Panel, double_centred, mean_interval, me
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import Accepted, read_submissions
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome, Target, dump_record, load_record, save_record
 from lm_eval_sts.verdict.calibration import (
     CALIBRATION_FILE,
@@ -33,6 +32,7 @@ from lm_eval_sts.verdict.calibration import (
     Spread,
     thirds,
 )
+from microworld.split import read_split
 
 BOARD: Final = Path(__file__).parents[1] / "leaderboard"
 COMMAND: Final = "python -m benchmarks.verdict_calibration"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import DomainScore, ModelRef, Prediction
 from lm_eval_sts.shipped import load_outcome
+from microworld.split import read_split
 from tests.agreement.made import PROVENANCE, prediction
 
 TEST_SET = "micro/max-home-short"

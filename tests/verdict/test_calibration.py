@@ -9,11 +9,11 @@ import pytest
 
 from benchmarks.verdict_calibration import covered, make, spreads
 from lm_eval_sts.errors import RecordError
-from lm_eval_sts.microworld.split import read_split
 from lm_eval_sts.records import ModelRef, dump_record, load_record
 from lm_eval_sts.shipped import load_outcome
 from lm_eval_sts.verdict.calibration import CALIBRATION_FILE, Calibration, kind_of, shipped_calibration, thirds
 from lm_eval_sts.verdict.words import _correlation, _spread
+from microworld.split import read_split
 from tests.agreement.made import prediction
 from tests.messages import says
 from tests.verdict.made import MICRO, micro_run, of_model, score, with_domains
