@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -20,16 +22,46 @@ from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.commands.show import show
-from lm_eval_sts.commands.terminal import SpreadCommand
-from lm_eval_sts.errors import SettingsError, StsError
+from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, SpreadCommand
+from lm_eval_sts.errors import SettingsError, StsError, described
+from lm_eval_sts.texts import printable
+
+_PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens")
 
 app = typer.Typer(
     help="Predict, before fine-tuning, where an SFT set will move a model's benchmark scores.",
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings=CONTEXT,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.add_typer(leaderboard, name="leaderboard")
+
+
+def _print_versions(wanted: bool) -> None:
+    if not wanted:
+        return
+    for package in _PACKAGES:
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            version = "not installed"
+        typer.echo(f"{package} {version}")
+    raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of this package and those it stands on.",
+            callback=_print_versions,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Holds the options that stand before any command."""
 
 
 @app.command("tasks-path")
@@ -42,12 +74,14 @@ def tasks_path() -> None:
 
 @app.command("path")
 def path(
-    name: Annotated[str, typer.Argument(help="For instance micro/model, micro/sae, micro/data.")],
+    name: Annotated[str, typer.Argument(help="For instance micro/model, or a pattern: 'micro/sft/*'.")],
 ) -> None:
-    """Print where something that ships with the package lies."""
-    from lm_eval_sts.microworld.paths import asset
+    """Print where files that ship with the package are."""
+    from lm_eval_sts.microworld.paths import asset, asset_names
+    from lm_eval_sts.shipped import expand
 
-    typer.echo(asset(name))
+    for each in expand(name, asset_names(), "asset"):
+        typer.echo(asset(each))
 
 
 @app.command("export")
@@ -86,23 +120,92 @@ def micro() -> None:
 
 app.command("finetune")(finetune)
 app.command("measure")(measure)
-app.command("compare", cls=SpreadCommand)(compare)
+app.command("compare")(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
 app.command("show")(show)
 
 
+def _share_manners(commands: typer.Typer) -> None:
+    """Makes all commands, of groups too, read their options alike, whichever module brought them."""
+    for command in commands.registered_commands:
+        command.cls = SpreadCommand
+    for group in commands.registered_groups:
+        group.cls = CommandGroup
+        assert group.typer_instance is not None
+        _share_manners(group.typer_instance)
+
+
+def _predictors() -> list[str]:
+    from lm_eval_sts.predictors.registry import names
+
+    return names()
+
+
+def _outcomes() -> list[str]:
+    from lm_eval_sts.shipped import outcome_names
+
+    return outcome_names()
+
+
+def _predictions() -> list[str]:
+    from lm_eval_sts.shipped import prediction_names
+
+    return prediction_names()
+
+
+def _assets() -> list[str]:
+    from lm_eval_sts.microworld.paths import asset_names
+
+    return asset_names()
+
+
+app.info.cls = CommandGroup
+_share_manners(app)
+SpreadCommand.completions.update(
+    {
+        "predictors": _predictors,
+        "predictors name": _predictors,
+        "outcome": _outcomes,
+        "outcomes name": _outcomes,
+        "predictions": _predictions,
+        "model": lambda: ["micro/model"],
+        "base": lambda: ["micro/model"],
+        "sft_set": _assets,
+        "path name": _assets,
+        "recipe": lambda: ["default", "paper"],
+        "method": lambda: ["lora", "full"],
+        "target": lambda: ["magnitude", "delta"],
+    }
+)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """An error that the user can put right is one line and exit code 1."""
+    """What a user can put right is one line: with exit code 2 where the command was wrong, 1 where it failed."""
     try:
         yield
     except StsError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(described(error), 1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # of typer's usage errors, whose class differs between its releases
+            raise
+        where = getattr(getattr(error, "ctx", None), "command_path", "lm-eval-sts")
+        said = error.format_message().rstrip(".")
+        _fail(f"{said[:1].lower()}{said[1:]} (help: {where} -h)", 2)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(f"error: {printable(' '.join(message.split()))}", err=True)
+    sys.exit(exit_code)
 
 
 def main() -> None:
     """Entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a file's name may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     with one_line_errors():
-        app()
+        sys.exit(app(prog_name="lm-eval-sts", standalone_mode=False))

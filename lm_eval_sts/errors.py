@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar, Final
 
 from lm_eval_sts.texts import printable
 
+_NEAREST: Final = 5
+"""Most names that a message lists."""
+
 
 class StsError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        exit_code: Of a command that it ends: 1 for work that failed, 2 for a command that asked for what cannot be.
+    """
+
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
         """Keeps the message on one line, and what cannot be printed escaped, whatever was put into it."""
@@ -36,8 +46,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
+def choices(name: str, known: Iterable[str], all_by: str = "") -> str:
+    """What may have been meant by an unknown name, for the end of a message: all there is, or the nearest of many.
+
+    Args:
+        name: As given.
+        known: All names.
+        all_by: What lists them all.
+    """
+    names = list(known)
+    hint = did_you_mean(name, names)
+    if len(names) <= _NEAREST:
+        return f"{hint}available: {', '.join(names)}"
+    near = ", ".join(difflib.get_close_matches(name[:200], names, n=_NEAREST, cutoff=0.0))
+    return f"{hint}nearest of {len(names)}: {near}" + (f" (all: {all_by})" if all_by else "")
+
+
 class SettingsError(StsError):
     """A setting under ``sts`` is unknown, out of range or contradicts another."""
+
+    exit_code = 2
 
 
 class DatasetError(StsError):

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lm_eval_sts.errors import RecordError, did_you_mean
+from lm_eval_sts.errors import RecordError, choices
 from lm_eval_sts.microworld.paths import ASSETS, asset
 from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
 
@@ -19,7 +20,6 @@ PUBLISHED: Final = Path(__file__).resolve().parent / "outcomes" / "published"
 PREDICTIONS: Final = PUBLISHED / "predictions"
 MICRO: Final = ASSETS / "outcomes"
 _PREFIX: Final = "micro/"
-_NAMES_TOLD: Final = 16
 
 R = TypeVar("R", bound=Record)
 
@@ -72,18 +72,45 @@ def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
     Raises:
         RecordError: A place holds none, or something that is not valid.
     """
-    found: list[str] = []
-    for spec in specs:
-        if Path(spec).is_dir():
-            names = [str(file) for file in sorted(Path(spec).glob("*.json")) if kind_of(file) == "outcome"]
-        elif "*" in spec:
-            names = [name for name in outcome_names() if fnmatchcase(name, spec)]
-        else:
-            names = [spec]
-        if not names:
-            raise RecordError(f"no outcome in {spec}: give outcome files, a folder of them, or shipped names")
-        found += names
-    return [load_outcome(name) for name in found]
+    return [load_outcome(one) for spec in specs for one in single_outcomes(spec)]
+
+
+def single_outcomes(spec: str) -> list[str]:
+    """What `load_outcome` takes, for each outcome of a place.
+
+    Args:
+        spec: A file, a folder (every outcome directly in it), a shipped name, or a pattern of shipped names.
+
+    Raises:
+        RecordError: It holds none, or a file of it cannot be read.
+    """
+    if not (_exists(spec) and Path(spec).is_dir()):
+        return expand(spec, outcome_names(), "outcome")
+    files = [str(file) for file in sorted(Path(spec).glob("*.json")) if kind_of(file) == "outcome"]
+    if not files:
+        raise RecordError(f"no outcome in the folder {spec}: give outcome files, a folder of them, or shipped names")
+    return files
+
+
+def expand(spec: str, names: Iterable[str], what: str) -> list[str]:
+    """The shipped names that a pattern fits; anything else as it is.
+
+    Args:
+        spec: A pattern has ``*``, ``?`` or ``[…]`` as in a shell, ``*`` also for what holds a ``/``; what is a path is
+            no pattern.
+        names: What ships.
+        what: Of which kind, for messages.
+
+    Raises:
+        RecordError: It fits none.
+    """
+    if not re.search(r"[*?[]", spec) or _exists(spec):
+        return [spec]
+    known = list(names)
+    found = [name for name in known if fnmatchcase(name, spec)]
+    if not found:
+        raise RecordError(f"no {what} in {spec}: no shipped name fits this pattern: {choices(spec, known)}")
+    return found
 
 
 def kind_of(file: Path) -> object:
@@ -109,13 +136,15 @@ def load_shipped_prediction(spec: str) -> Prediction:
     return _load(Prediction, spec, _files(PREDICTIONS))
 
 
-def prediction_place(spec: str) -> Path:
-    """Where predictions lie that are given by the path of a file or folder, or else by a shipped name.
+def prediction_places(specs: Iterable[str]) -> list[Path]:
+    """Where predictions lie that are given by paths of files or folders, or else by shipped names or their patterns.
 
     Raises:
-        RecordError: There is neither.
+        RecordError: There is nothing of that name.
     """
-    return _path(spec, _files(PREDICTIONS), "prediction")
+    shipped = _files(PREDICTIONS)
+    names = [name for spec in specs for name in expand(spec, shipped, "prediction")]
+    return [_path(name, shipped, "prediction") for name in names]
 
 
 def _outcome_files() -> dict[str, Path]:
@@ -137,9 +166,7 @@ def _path(spec: str, shipped: dict[str, Path], what: str) -> Path:
         return Path(spec)
     if spec in shipped:
         return shipped[spec]
-    names = ", ".join(list(shipped)[:_NAMES_TOLD]) + (", …" if len(shipped) > _NAMES_TOLD else "")
-    hint = did_you_mean(spec, shipped)
-    raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {hint}available: {names}")
+    raise RecordError(f"no {what} {spec!r} ships, nor is there such a file: {choices(spec, shipped)}")
 
 
 def _exists(spec: str) -> bool:

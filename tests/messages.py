@@ -11,10 +11,10 @@ from lm_eval_sts.errors import StsError
 
 
 @contextmanager
-def says(kind: type[StsError], *parts: object) -> Iterator[None]:
+def says(kind: type[StsError], *parts: object) -> Iterator[pytest.ExceptionInfo[StsError]]:
     """Expects an error of the kind (not merely of a subclass) whose one-line message holds all the parts."""
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     text = str(caught.value)
     assert type(caught.value) is kind
     assert text == " ".join(text.split()) and text, f"not one line: {text!r}"

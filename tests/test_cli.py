@@ -1,16 +1,21 @@
-"""The command line: what it prints, and one line and exit code 1 for what a user can put right."""
+"""The command line: manners that all commands share, and one line for what a user can put right."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+import typer
 
 from lm_eval_sts import cli
 from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.shipped import PUBLISHED
 from lm_eval_sts.verdict.results import read_predictions
 from tests.test_imports import HEAVY
 from tests.test_records import changed, make_prediction
@@ -29,7 +34,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def fails(monkeypatch, capsys, *arguments: object) -> str:
     """The one line that a failing command shows."""
-    assert call(monkeypatch, *arguments) == 1
+    assert call(monkeypatch, *arguments) in (1, 2)
     shown = capsys.readouterr()
     assert not shown.out.strip() and "Traceback" not in shown.err
     lines = shown.err.strip().splitlines()
@@ -148,15 +153,164 @@ def test_export_stays_in_its_folder(monkeypatch, capsys, tmp_path, name):
 
 
 def test_any_error_of_ours_is_one_line(monkeypatch, capsys):
-    def broken() -> None:
+    def broken(**how: object) -> None:
         raise DatasetError("SFT set a\nb is\n\nempty")
 
     monkeypatch.setattr(cli, "app", broken)
     assert fails(monkeypatch, capsys) == "error: SFT set a b is empty"
 
 
-def test_wrong_usage(monkeypatch, capsys):
-    for arguments in (["export"], ["no-such-command"], ["path"]):
-        assert call(monkeypatch, *arguments) == 2
-        shown = capsys.readouterr().err
-        assert "Traceback" not in shown and "Usage" in shown
+def test_an_error_of_the_system_is_one_line(monkeypatch, capsys):
+    def full(**how: object) -> None:
+        raise OSError(28, "No space left on device", "/tmp/x")
+
+    monkeypatch.setattr(cli, "app", full)
+    assert call(monkeypatch) == 1
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device: '/tmp/x'\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
+    def broken(**how: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(KeyError):
+        call(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["no-such-command"], ["no such command 'no-such-command'", "lm-eval-sts -h"]),
+        (["lederboard"], ["Did you mean 'leaderboard'"]),
+        (["leaderboard", "biuld"], ["Did you mean 'build'", "lm-eval-sts leaderboard -h"]),
+        (["path"], ["missing argument 'name'", "lm-eval-sts path -h"]),
+        (["finetune"], ["missing option '--model'"]),
+        (["finetune", "--sft_st", "x"], ["no such option: --sft_st", "--sft_set", "lm-eval-sts finetune -h"]),
+        (["finetune", "--seed", "x"], ["--seed", "integer"]),
+        (["finetune", "--sft_columns", "x"], ["--sft_columns", "2"]),
+        (["compare", "--predictions"], ["--predictions", "argument"]),
+        (["path", "a", "b"], ["extra argument", "b"]),
+        (["path", "a\nb", "\x1b[31m"], ["extra argument"]),
+        (["predictors", "sts_icm"], ["did you mean 'sts_icl'"]),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, parts):
+    assert call(monkeypatch, *arguments) == 2
+    shown = capsys.readouterr()
+    (line,) = shown.err.splitlines()
+    assert line.startswith("error: ") and line.isprintable() and not shown.out
+    assert all(part in line for part in parts), line
+
+
+@pytest.mark.parametrize("arguments", [[], ["leaderboard"]])
+def test_without_a_command_help_is_shown(monkeypatch, capsys, arguments):
+    assert call(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err.startswith("Usage: lm-eval-sts ")
+
+
+# --- Manners that all commands share.
+
+
+def leaves(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    """All commands that are no groups, by the words that name them."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        return [(path, command)]
+    return [leaf for name, each in inner.items() for leaf in leaves(each, (*path, name))]
+
+
+COMMANDS = leaves(typer.main.get_command(cli.app))
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+@pytest.mark.parametrize("columns", [80, 100])
+def test_help_shows_every_option_whole(monkeypatch, capsys, path, command, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert call(monkeypatch, *path, "-h") == 0
+    text = capsys.readouterr().out
+    assert call(monkeypatch, *path, "--help") == 0 and capsys.readouterr().out == text
+    assert max(map(len, text.splitlines())) <= columns and "\x1b" not in text and "<bool>" not in text
+    assert "list[" not in text and "str,str" not in text
+    for parameter in command.params:
+        names = [*parameter.opts, *parameter.secondary_opts]
+        assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in names)
+        if isinstance(parameter.default, (int, float, str, Path)) and str(parameter.default) not in (
+            "",
+            "True",
+            "False",
+        ):
+            assert f"[default: {parameter.default}]" in " ".join(text.split())
+
+
+def test_dashes_and_underscores_are_alike(monkeypatch, capsys):
+    assert call(monkeypatch, "tasks_path") == 0
+    shown = capsys.readouterr().out
+    assert call(monkeypatch, "tasks-path") == 0 and capsys.readouterr().out == shown
+    for option in ("--sft_set", "--sft-set"):
+        arguments = ["finetune", "--model", "micro/model", option, "micro/sft/nn", "--output", "x"]
+        assert "micro/sft/nn" in fails(monkeypatch, capsys, *arguments)
+
+
+def test_repeatable_options_take_several_values(monkeypatch, capsys, tmp_path):
+    arguments = ["compare", "--predictions", "gemma2-9b-limo-sts_act", "gemma2-9b-limo-sts_icl", "--outcome"]
+    assert call(monkeypatch, *arguments, "gemma2-9b-limo", "--force-match") == 0
+    text = capsys.readouterr().out
+    assert "sts_act" in text and "sts_icl" in text
+    assert call(monkeypatch, "compare", "--predictions=gemma2-9b-limo-sts_*", "--outcome=gemma2-9b-limo") == 0
+    assert "sts_icl" in capsys.readouterr().out
+
+
+def test_version_names_what_a_report_needs(monkeypatch, capsys):
+    assert call(monkeypatch, "--version") == 0
+    lines = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert list(lines) == ["lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens"]
+    assert all(lines[name] == metadata.version(name) for name in lines)
+
+
+def completed(words: str) -> list[str]:
+    """What the shell offers for the last of some words."""
+    environment = {**os.environ, "_LM_EVAL_STS_COMPLETE": "complete_bash"}
+    environment |= {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    code = "import sys\nsys.argv = ['lm-eval-sts']\nfrom lm_eval_sts.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("lm-eval-sts fine", ["finetune"]),
+        ("lm-eval-sts finetune --sft_r", ["--sft_revision"]),
+        ("lm-eval-sts predictors tfidf", ["tfidf_cosine"]),
+        ("lm-eval-sts leaderboard submit x --predictors ngram", ["ngram_overlap"]),
+        ("lm-eval-sts outcomes yi", ["yi-6b-chat"]),
+        ("lm-eval-sts compare --outcome micro/nature-home-l", ["micro/nature-home-long"]),
+        ("lm-eval-sts compare --predictions qwen2.5-7b-limo-sts_a", ["qwen2.5-7b-limo-sts_act"]),
+        ("lm-eval-sts finetune --sft_set micro/sft/laws-home-l", ["micro/sft/laws-home-long"]),
+        ("lm-eval-sts finetune --recipe p", ["paper"]),
+    ],
+)
+def test_the_shell_completes(words, offered):
+    assert completed(words) == offered
+
+
+def test_path_takes_patterns(monkeypatch, capsys):
+    assert call(monkeypatch, "path", "micro/sft/laws-home-*") == 0
+    assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
+        "laws-home-long.parquet",
+        "laws-home-short.parquet",
+    ]
+    assert "no asset in micro/sftx" in fails(monkeypatch, capsys, "path", "micro/sftx*")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path, encoding):
+    path = tmp_path / os.fsdecode(b"r\xff.json")
+    path.write_bytes((PUBLISHED / "yi-6b-chat.json").read_bytes())
+    code = "from lm_eval_sts.cli import main\nmain()"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code, "outcomes", path], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (b"\\u0394 points" in done.stdout) == (encoding == "ascii")

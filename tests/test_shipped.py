@@ -262,9 +262,9 @@ def test_a_path_is_read(tmp_path):
 
 
 def test_unknown_names():
-    with says(RecordError, "'llama3-8b-lima'", "did you mean 'llama3-8b-limo'?", "yi-6b-chat"):
+    with says(RecordError, "'llama3-8b-lima'", "did you mean 'llama3-8b-limo'?", "nearest of "):
         shipped.load_outcome("llama3-8b-lima")
-    with says(RecordError, "no prediction 'sts'", "available: gemma2-9b-limo-sts_act"):
+    with says(RecordError, "no prediction 'sts'", "nearest of 6: ", "gemma2-9b-limo-sts_act"):
         shipped.load_shipped_prediction("sts")
     for odd in ("", "a" * 5_000, "a\0b", "micro/none", "/"):
         with says(RecordError):
@@ -290,6 +290,27 @@ def test_asking_for_one_reads_one(monkeypatch):
     assert [path.stem for path in read] == ["yi-6b-chat"]
 
 
+# --- Patterns: one meaning, wherever shipped names are taken.
+
+
+def test_a_pattern_means_the_same_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pattern = "gemma2-9b-limo*"
+    fitting = [name for name in shipped.outcome_names() if name.startswith("gemma2-9b-limo")]
+    assert shipped.single_outcomes(pattern) == fitting
+    assert [outcome.name for outcome in shipped.load_outcomes([pattern])] == fitting
+    assert [place.stem for place in shipped.prediction_places([pattern])] == [
+        f"gemma2-9b-limo-sts_{k}" for k in ("act", "icl")
+    ]
+    with says(RecordError, "no outcome in gemna*", "gemma2-9b-limo"):
+        shipped.load_outcomes(["gemna*"])
+    with says(RecordError, "no prediction in gemna*", "gemma2-9b-limo-sts_act"):
+        shipped.prediction_places(["gemna*"])
+    (tmp_path / "gemma2-9b-limo*").mkdir()
+    with says(RecordError, "no outcome in the folder gemma2-9b-limo*"):
+        shipped.load_outcomes([pattern])
+
+
 # --- The command.
 
 
@@ -308,30 +329,64 @@ def run():
 
 
 def test_the_list_names_all_with_their_figures(run):
-    lines = run().splitlines()
+    short, all_of_them = run().splitlines(), run("--all").splitlines()
     for name in shipped.outcome_names():
-        (line,) = (line for line in lines if line.split()[:1] == [name])
-        assert ("estimated" if name in LIMO else "paired") in line or name.startswith("micro/")
-    (line,) = (line for line in lines if line.startswith("yi-6b-chat "))
-    assert line.split() == ["yi-6b-chat", "Yi-6B", "unknown", "14", "12,032", "+1.82", "2.26", "0.46", "0.51", "paired"]
-    (line,) = (line for line in lines if line.startswith("llama3-8b-limo "))
-    assert "LIMO" in line and "0.75" in line
+        (line,) = (line for line in all_of_them if line.split()[:1] == [name])
+        assert (line.split() in map(str.split, short)) == (not name.startswith("micro/"))
+    assert any("64 more are of the micro world" in line for line in short)
+    (line,) = (line for line in short if line.startswith("yi-6b-chat "))
+    assert line.split() == ["yi-6b-chat", "14", "+1.82", "2.26", "0.46"]
+
+
+def test_a_pattern_or_a_folder_lists_what_it_holds(run, tmp_path):
+    def names(text: str) -> list[str]:
+        return [
+            line.split()[0] for line in text.splitlines() if len(line.split()) == 5 and line.split()[1] in ("14", "28")
+        ]
+
+    assert names(run("mathstral*")) == ["mathstral-7b-over-v0.1", "mathstral-7b-over-v0.2"]
+    assert names(run("micro/laws-*")) == [name for name in shipped.outcome_names() if name.startswith("micro/laws-")]
+    assert run("yi-6b-ch?t") == run("yi-6b-chat")
+    for name in ("yi-6b-chat", "qwen2.5-7b-limo"):
+        save_record(shipped.load_outcome(name), tmp_path / f"{name}.json")
+    assert names(run(str(tmp_path))) == ["qwen2.5-7b-limo", "yi-6b-chat"]
+
+
+@pytest.mark.parametrize("name", ["", "--all", "micro/laws-home-long", "yi-6b-chat", "gemma2-9b-limo-as-printed"])
+def test_what_is_shown_fits_the_terminal(run, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "80")
+    for arguments in ([name] if name else [], [name, "--all"] if name not in ("", "--all") else []):
+        text = run(*arguments)
+        assert max(map(len, text.splitlines())) <= 80 and "\x1b" not in text and "…" not in text
 
 
 def test_one_is_shown_with_source_and_caveats(run):
-    outcome, text = shipped.load_outcome("yi-6b-chat"), run("yi-6b-chat")
+    outcome, text = shipped.load_outcome("yi-6b-chat"), run("yi-6b-chat", "--all")
     flat = " ".join(text.split())
+    assert "5 of 14 domains rose and 0 fell by more than two standard errors; the mean change is +1.82" in flat
     for part in (outcome.source, *outcome.caveats, *outcome.domains):
         assert " ".join(part.split()) in flat
-    (line,) = (line for line in text.splitlines() if line.startswith("law "))
+    first, second = (line for line in text.splitlines() if line.startswith("law "))
     law = outcome.domains["law"]
-    assert line.split()[1:4] == ["1,101", f"{100 * law.score.base:.2f}", f"{100 * law.score.tuned:.2f}"]
-    assert f"{100 * law.score.delta:+.2f} ± {100 * law.score.se:.2f}" in line
-    assert f"{100 * law.answered.delta:+.2f} ± {100 * law.answered.se:.2f}" in line
+    assert first.split()[1:5] == ["1,101", f"{100 * law.score.base:.2f}", "→", f"{100 * law.score.tuned:.2f}"]
+    assert f"{100 * law.score.delta:+.2f} ± {100 * law.score.se:.2f}" in first
+    assert f"{100 * law.answered.delta:+.2f} ± {100 * law.answered.se:.2f}" in second
+    assert f"{100 * law.unparsed.delta:+.2f} ± {100 * law.unparsed.se:.2f}" in second
+
+
+def test_the_largest_changes_are_shown_first(run):
+    lines = run("yi-6b-chat").splitlines()
+    shown = [
+        line.split()[0]
+        for line in lines
+        if line.split()[:1] and line.split()[0] in shipped.load_outcome("yi-6b-chat").domains
+    ]
+    changes = shipped.load_outcome("yi-6b-chat").changes()
+    assert shown == sorted(changes, key=lambda name: -abs(changes[name].delta))
 
 
 def test_one_without_accuracies_is_shown(run):
     text = run("gemma2-9b-limo-as-printed")
     (line,) = (line for line in text.splitlines() if line.startswith("psychology "))
-    assert line.split()[:4] == ["psychology", "798", "–", "–"] and "-0.05 ± 1.58" in line
+    assert line.split()[:5] == ["psychology", "798", "–", "→", "–"] and "-0.05 ± 1.58" in line
     assert "answered" not in text.partition("Caveats")[0]

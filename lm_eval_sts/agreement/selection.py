@@ -12,7 +12,7 @@ from lm_eval_sts.agreement.matching import Match
 from lm_eval_sts.agreement.panel import Column, Panel, make_panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
-from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
+from lm_eval_sts.errors import RecordError, SettingsError, choices
 from lm_eval_sts.records import PREFIXES, VIEWS, Category, Change, Outcome, Target, View, grouped
 
 ALL: Final = "all"
@@ -50,8 +50,7 @@ def choose_domains(outcome: Outcome, view: View, rule: str) -> tuple[str, ...]:
     names = [name.strip() for name in rule.split(",") if name.strip()]
     for name in names or [rule]:
         if name not in changes:
-            hint = did_you_mean(name, changes)
-            raise SettingsError(f"no domain {name!r} in outcome {outcome.name}: {hint}it has {', '.join(changes)}")
+            raise SettingsError(f"no domain {name!r} in outcome {outcome.name}: {choices(name, changes)}")
     return tuple(name for name in changes if name in names)
 
 

@@ -105,10 +105,10 @@ def read_all_predictions(specs: Sequence[str]) -> list[Prediction]:
     Raises:
         RecordError: A place holds none, or something that is not valid, or two runs predict one setting.
     """
-    from lm_eval_sts.shipped import prediction_place
+    from lm_eval_sts.shipped import prediction_places
     from lm_eval_sts.verdict.results import read_predictions
 
-    return read_predictions(*map(prediction_place, specs))
+    return read_predictions(*prediction_places(specs))
 
 
 def _one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,61 +16,73 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lm_eval_sts.agreement.reliability import Reliability
-    from lm_eval_sts.records import Change, DomainOutcome, Outcome, View
+    from lm_eval_sts.records import Change, Outcome, View
 
 _NONE: Final = "–"
-_UNPARSED: Final = "unparsed"
+_OTHERS: Final = ("answered", "unparsed", "log_likelihood", "choice_log_likelihood")
+"""Changes that an outcome may have beside the score's."""
+_LEGEND: Final = """\
+Δ: change of the score, tuned − base, in percentage points; mean and standard deviation over domains. Reliability: \
+share of the variance of Δ over domains that is not measurement error. One outcome, with source and caveats: \
+lm-eval-sts outcomes NAME"""
 
 
 def outcomes(
     name: Annotated[
-        str | None, typer.Argument(help="A shipped outcome, or the path of one; left out, all that ship are listed.")
+        str | None,
+        typer.Argument(help="A shipped outcome, a pattern of them ('micro/*'), a file or a folder."),
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List the micro world's outcomes, too; of one outcome show every view.")
+    ] = False,
 ) -> None:
-    """List the measured outcomes that ship, or show one: its domains, its source, its caveats."""
-    from lm_eval_sts.shipped import load_outcome, outcome_names
+    """List measured outcomes, or show one: what changed, how reliably, its source and its caveats."""
+    from lm_eval_sts.shipped import load_outcome, outcome_names, single_outcomes
 
     console = PlainConsole()
-    if name is None:
-        _list(console, {shipped: load_outcome(shipped) for shipped in outcome_names()})
-    else:
-        show_outcome(console, load_outcome(name))
+    shipped = outcome_names()
+    found = single_outcomes(name) if name is not None else [each for each in shipped if every or "/" not in each]
+    if name is not None and len(found) == 1:
+        show_outcome(console, load_outcome(found[0]), every=every)
+        return
+    _list(console, {Path(each).stem if each.endswith(".json") else each: load_outcome(each) for each in found})
+    if left := len(shipped) - len(found) if name is None else 0:
+        console.print(f"\n{left} more are of the micro world: lm-eval-sts outcomes 'micro/*', or --all")
 
 
 def _list(console: Console, found: Mapping[str, Outcome]) -> None:
-    """One line an outcome, by the name under which it ships."""
-    table = make_table(
-        words=("name", "base", "SFT set"),
-        figures=("domains", "questions", "mean Δ", "SD of Δ", "reliability", "split-half", "errors"),
-    )
+    """One line an outcome, by the name under which it is found."""
+    table = make_table(words=("name",), figures=("domains", "mean Δ", "SD of Δ", "reliability"))
     for name, outcome in found.items():
-        changes = list(outcome.changes().values())
-        deltas = [100 * change.delta for change in changes]
+        deltas = [100 * change.delta for change in outcome.changes().values()]
         table.add_row(
             name,
-            _short(outcome.model.name),
-            _short(outcome.sft_set.name) if outcome.sft_set else "unknown",
-            str(len(changes)),
-            f"{sum(change.n for change in changes):,}",
+            str(len(deltas)),
             f"{statistics.fmean(deltas):+.2f}",
             f"{statistics.stdev(deltas):.2f}" if len(deltas) > 1 else _NONE,
             _share(_reliability(outcome, "score").value),
-            _share(outcome.split_half.get("score")),
-            ", ".join(sorted({change.se_kind for change in changes})),
         )
     print_table(console, table)
-    console.print(
-        "\nΔ: change of the score, tuned − base, in percentage points; mean and SD are over domains. Reliability: "
-        "share of the variance of Δ over domains that is not sampling noise, from the standard errors; split-half "
-        "over the questions is its check. One outcome with its source and caveats: lm-eval-sts outcomes NAME"
-    )
+    console.print(f"\n{_LEGEND}")
 
 
-def show_outcome(console: Console, outcome: Outcome) -> None:
-    """Everything a reader must know of one outcome."""
+def show_outcome(console: Console, outcome: Outcome, *, every: bool = False) -> None:
+    """What a reader must know of one outcome, the summary first.
+
+    Args:
+        console: Where to.
+        outcome: The outcome.
+        every: Also the changes in every other view than the score.
+    """
     views = _views(outcome)
+    console.print(outcome.name, style="bold")
+    console.print(f"{_summary(outcome)}\n")
     _print_head(console, outcome)
-    for table in (_domain_table(outcome, views), _reliability_table(outcome, views)):
+    tables = [_domain_table(outcome), _reliability_table(outcome, views)]
+    others = [other for other in _OTHERS if any(getattr(domain, other) for domain in outcome.domains.values())]
+    if every and others:
+        tables.insert(1, _view_table(outcome, others))
+    for table in tables:
         console.print()
         print_table(console, table)
     for title, lines in (("Caveats", outcome.caveats), ("Notes", outcome.provenance.notes)):
@@ -77,6 +90,17 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
             console.print(f"\n{title}", style="bold")
             for line in lines:
                 console.print(f"- {line}")
+    if others and not every:
+        console.print(f"\nChanges of {', '.join(map(_heading, others))} by domain: --all")
+
+
+def _summary(outcome: Outcome) -> str:
+    changes = list(outcome.changes().values())
+    known = [change for change in changes if change.se is not None]
+    up, down = (sum(sign * c.delta > 2 * (c.se or 0.0) for c in known) for sign in (1, -1))
+    told = f"{up} of {len(changes)} domains rose and {down} fell by more than two standard errors"
+    mean = 100 * statistics.fmean(change.delta for change in changes)
+    return f"{told if known else 'Standard errors are not known'}; the mean change is {mean:+.2f} points."
 
 
 def _print_head(console: Console, outcome: Outcome) -> None:
@@ -85,7 +109,6 @@ def _print_head(console: Console, outcome: Outcome) -> None:
     sft, measurement = outcome.sft_set, outcome.measurement
     shots = "shots unknown" if measurement.num_fewshot is None else f"{measurement.num_fewshot}-shot"
     recipe = outcome.recipe
-    console.print(outcome.name, style="bold")
     grid = Table.grid(padding=(0, 2))
     for label, text in (
         ("base", outcome.model.name),
@@ -99,40 +122,37 @@ def _print_head(console: Console, outcome: Outcome) -> None:
     console.print(grid)
 
 
-def _domain_table(outcome: Outcome, views: list[View]) -> Table:
-    """One line a domain: the score, then the change in every view there is."""
-    unparsed = any(domain.unparsed for domain in outcome.domains.values())
-    extra = [*([_UNPARSED] if unparsed else []), *(view.replace("_", " ") for view in views if view != "score")]
-    table = make_table(
-        words=("domain",),
-        figures=("questions", "base %", "tuned %", "Δ points", "p", *(f"Δ {heading}" for heading in extra)),
-    )
+def _domain_table(outcome: Outcome) -> Table:
+    """One line a domain, the largest changes first."""
+    changes = outcome.changes()
+    tested = any(change.p is not None for change in changes.values())
+    table = make_table(words=("domain",), figures=("n", "base → tuned %", "Δ points ± SE", *(["p"] if tested else [])))
+    for name, change in sorted(changes.items(), key=lambda item: -abs(item[1].delta)):
+        p = _NONE if change.p is None else f"{change.p:.2g}"
+        accuracies = f"{_percent(change.base)} → {_percent(change.tuned)}"
+        table.add_row(name, f"{change.n:,}", accuracies, _with_error(change, 100), *([p] if tested else []))
+    return table
+
+
+def _view_table(outcome: Outcome, views: Sequence[str]) -> Table:
+    """Every domain's change in the views that are not the score."""
+    table = make_table(words=("domain",), figures=[f"Δ {_heading(view)}" for view in views])
     for name, domain in outcome.domains.items():
-        table.add_row(
-            name,
-            f"{domain.score.n:,}",
-            _percent(domain.score.base),
-            _percent(domain.score.tuned),
-            _with_error(domain.score, 100),
-            _NONE if domain.score.p is None else f"{domain.score.p:.2g}",
-            *([_with_error(domain.unparsed, 100)] if unparsed else []),
-            *(_with_error(_change(domain, view), _unit(view)) for view in views if view != "score"),
-        )
+        table.add_row(name, *(_with_error(getattr(domain, view), _unit(view)) for view in views))
     return table
 
 
 def _reliability_table(outcome: Outcome, views: list[View]) -> Table:
     """Reliability of the changes in every view, with its interval and its check."""
-    table = make_table(words=("view", "unit"), figures=("mean Δ", "reliability", "95% interval", "split-half"))
+    table = make_table(words=("view", "unit"), figures=("mean Δ", "reliability [95%]", "split-half"))
     for view in views:
         found = _reliability(outcome, view)
         deltas = [_unit(view) * change.delta for change in outcome.changes(view).values()]
         table.add_row(
-            view.replace("_", " "),
+            _heading(view),
             "points" if _unit(view) == 100 else "nats",
             f"{statistics.fmean(deltas):+.2f}",
-            _share(found.value),
-            _NONE if found.low is None else f"{_share(found.low)} to {_share(found.high)}",
+            _share(found.value) + ("" if found.low is None else f" [{_share(found.low)}, {_share(found.high)}]"),
             _share(outcome.split_half.get(view)),
         )
     return table
@@ -151,19 +171,13 @@ def _reliability(outcome: Outcome, view: View) -> Reliability:
     return reliability(outcome, view)
 
 
-def _change(domain: DomainOutcome, view: View) -> Change | None:
-    change: Change | None = getattr(domain, view)
-    return change
+def _heading(view: str) -> str:
+    return view.replace("_", " ")
 
 
-def _unit(view: View) -> int:
+def _unit(view: str) -> int:
     """What a change is multiplied by to be shown: scores are shares and shown in points, the rest is in nats."""
-    return 100 if view in ("score", "answered") else 1
-
-
-def _short(name: str) -> str:
-    """A hub id without its owner, a path without its folders."""
-    return name.rstrip("/").rpartition("/")[2]
+    return 100 if view in ("score", "answered", "unparsed") else 1
 
 
 def _share(value: float | None) -> str:

@@ -1,93 +1,187 @@
-"""``lm-eval-sts predictors``: what can be asked for, what it needs, and where its formula stands."""
+"""``lm-eval-sts predictors``: what can be asked for, what it needs and costs, and how it is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from lm_eval_sts.commands.terminal import PlainConsole, make_table, print_table
+from lm_eval_sts.commands.terminal import PlainConsole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from rich.console import Console
 
     from lm_eval_sts.predictors.base import PredictorLike
     from lm_eval_sts.predictors.costs import MeasuredCost
 
-_LEGEND: Final = """\
-By default: "table" stands in lm-eval's table and in the records, "record" in the records only, "–" is run when named:
-  --metadata '{"sts": {"predictors": ["sts_icl", "embedding_mmd"]}}'      (all that are named stand in the table)
-Category: "predictor" is scored before any training, "training" trains a little, "null" knows nothing of the model or of
-the SFT set, "oracle" saw the tuned model. Target: "magnitude" predicts the size of the change, "delta" also its sign.
-lm-eval-sts predictors NAME gives formulas and assumptions."""
+_FAMILIES: Final = {
+    "sts": ("STS, its variants and ablations", "forward passes up to the SAE's layer"),
+    "activations": ("Activations", "forward passes up to the SAE's layer"),
+    "representation": ("Similarity of representations", "forward passes up to the SAE's layer"),
+    "lexical": ("Words", "no model"),
+    "embedding": ("Sentence embeddings", "another, small model"),
+    "gradients": ("Gradients", "forward and backward passes"),
+    "signed_sts": ("Signed STS", "forward and backward passes"),
+    "losses": ("Losses, and SFT examples in the context", "forward passes"),
+    "null": ("Nulls, which any other has to beat", "nothing, or forward passes"),
+    "trial_runs": ("Trial runs: train a little, and look", "a few training steps"),
+    "oracle": ("Oracles, which saw the tuned model and predict nothing", "fine-tuning"),
+    "other": ("Of other packages", "see each"),
+}
+"""What each family is, and what it costs."""
+_TARGETS: Final = {
+    "magnitude": ("size", "how large a domain's change will be, not its direction: higher means larger"),
+    "delta": ("sign", "the change with its sign: above zero the domain gains, below it loses"),
+}
+_NEEDS: Final = {
+    "texts": "the texts alone",
+    "profiles": "activations and SAE features of SFT prompts and questions, alone and after demonstrations",
+    "unaligned": "the SFT prompts once more, as the paper's code pairs them",
+    "layers": "the same through further SAEs (setting more_saes)",
+    "losses": "log-likelihoods of the options and of the SFT responses",
+    "gradients": "gradients of SFT pairs and of right answers with respect to the weights",
+    "answer_gradients": "gradients of right answers at the SAE's layer",
+    "trial_runs": "trial runs of a few training steps (extra finetune)",
+    "development": "measured outcomes of other SFT sets (setting development)",
+    "tuned": "the tuned model (setting tuned)",
+}
+_EXAMPLE: Final = """  lm_eval … --metadata '{"sts": {"predictors": ["sts_icl", "probing_20"]}}'"""
+_BOARD: Final = Path(__file__).resolve().parents[2] / "leaderboard" / "board.json"
+"""There in a clone of the repository."""
+_SCOPE: Final = "micro-test"
 
 
 def predictors(
-    name: Annotated[str | None, typer.Argument(help="A predictor; left out, all are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them; left out, all are listed.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those not run by default; needs and costs of each.")
+    ] = False,
 ) -> None:
-    """List the predictors: what each predicts, needs and costs; or describe one: its formula and its source."""
+    """List the predictors, or describe one: what it predicts, its formula, what it needs and costs, how it did."""
     from lm_eval_sts.predictors.registry import get_predictor, names
 
     console = PlainConsole()
-    if name is None:
-        _list(console, [get_predictor(known) for known in names()])
-    else:
+    if name is not None:
         _describe(console, get_predictor(name))
+    else:
+        _list(console, [get_predictor(known) for known in names()], every=every)
 
 
-def _list(console: Console, found: Sequence[PredictorLike]) -> None:
-    from lm_eval_sts.predictors.base import category_of
+def _list(console: Console, found: Sequence[PredictorLike], *, every: bool) -> None:
+    from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, family_of
 
-    table = make_table(words=("name", "default", "category", "target", "needs", "cost", "measured", "source"))
-    for predictor in found:
-        needs = ", ".join(sorted(predictor.needs)) or "nothing"
-        read_as = (_default(predictor.name), category_of(predictor), predictor.target)
-        table.add_row(
-            predictor.name, *read_as, needs, predictor.cost, _measured(predictor.name) or "–", predictor.source
-        )
-    print_table(console, table)
-    console.print(f"\n{_LEGEND}\n{_saved()}", soft_wrap=True)
+    console.print(
+        f"{len(found)} predictors of the size of each domain's change, or of the change with its sign. By default a "
+        f"run computes the {len(DEFAULT_PREDICTORS)} that need only forward passes, and shows those with * in "
+        "lm-eval's table."
+    )
+    for family, members in groupby(found, key=lambda predictor: family_of(predictor.name)):
+        listed = list(members)
+        rows = [each for each in listed if every or each.name in DEFAULT_PREDICTORS]
+        title, cost = _FAMILIES[family]
+        console.print(f"\n{title} ({cost})", style="bold")
+        _print_rows(console, rows, every=every)
+        if rest := [each.name for each in listed if each not in rows]:
+            console.print(_indented(f"run when named: {', '.join(rest)}"))
+    console.print(
+        "\nOne of them, with its formula: lm-eval-sts predictors NAME. All, with what each needs and costs: --all. "
+        "Which a run computes:"
+    )
+    console.print(_EXAMPLE, soft_wrap=True)
+    if every:
+        console.print(f"\n{_measured_on()}")
+
+
+def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool) -> None:
+    from rich.table import Table
+
+    from lm_eval_sts.predictors.registry import SHOWN
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for width in (1, 29, 4):
+        table.add_column(min_width=width, no_wrap=True)
+    table.add_column()
+    for predictor in rows:
+        mark = "*" if predictor.name in SHOWN else ""
+        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], _summary(predictor))
+        if every:
+            needs = ", ".join(sorted(predictor.needs)) or "nothing"
+            table.add_row("", "", "", f"{needs}; {_measured(predictor.name) or predictor.cost}")
+    console.print(table)
 
 
 def _describe(console: Console, predictor: PredictorLike) -> None:
-    """A predictor's facts, and what the module that defines it says: formulas, sources, assumptions."""
+    from rich.table import Table
+
     from lm_eval_sts.predictors.base import category_of
-    from lm_eval_sts.predictors.registry import description_of
+    from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, about_of, family_of
 
+    name, shown = predictor.name, predictor.name in SHOWN
+    when = "by default" if name in DEFAULT_PREDICTORS else "when named"
     facts = {
-        "version": predictor.version,
-        "default": _default(predictor.name),
-        "category": category_of(predictor),
-        "target": predictor.target,
-        "needs": ", ".join(sorted(predictor.needs)) or "nothing",
-        "cost": predictor.cost,
-        "measured": _measured(predictor.name) or "not measured",
+        "predicts": _TARGETS[predictor.target][1],
+        "formula": getattr(predictor, "formula", ""),
+        "needs": "; ".join(_NEEDS.get(need, need) for need in sorted(predictor.needs)) or "nothing",
+        "cost": "; ".join(filter(None, (predictor.cost, _measured(name)))),
+        "run": f"{when}, and shown in lm-eval's table" if shown else when,
         "source": predictor.source,
+        "so far": _result(predictor),
+        "version": f"{predictor.version}, category {category_of(predictor)}",
     }
-    console.print(predictor.name)
+    console.print(f"{name}: {_summary(predictor)}", style="bold")
+    console.print(f"{_FAMILIES[family_of(name)][0]}\n")
+    table = Table.grid(padding=(0, 2, 0, 0))
     for fact, value in facts.items():
-        console.print(f"  {fact:<8} {value}", soft_wrap=True)
-    text = description_of(predictor.name) or "Its package gives no description."
-    console.print(f"\n{text}", soft_wrap=True)
+        if value:
+            table.add_row(fact, value)
+    console.print(table)
+    for paragraph in (about_of(name) or "Its package gives no description.").split("\n\n"):
+        console.print(f"\n{' '.join(paragraph.split())}")
+    if _measured(name):
+        console.print(f"\n{_measured_on()}")
 
 
-def _measured(name: str) -> str | None:
-    """Tokens forward (a backward pass counts as two) and processor seconds; None for another package's."""
+def _summary(predictor: PredictorLike) -> str:
+    return getattr(predictor, "summary", "") or predictor.source
+
+
+def _result(predictor: PredictorLike) -> str:
+    """How it did on the micro world's test SFT sets, by the board of the clone; empty where there is none."""
+    from lm_eval_sts.records import Board, load_record
+
+    if not _BOARD.is_file():
+        return ""
+    scope = next((one for one in load_record(Board, _BOARD).scopes if one.name == _SCOPE), None)
+    told = []
+    for table in scope.tables if scope is not None else ():
+        row = next((r for r in table.rows if r.entry == f"{predictor.name}/{predictor.version}"), None)
+        if table.values == "double_centred" and row is not None and row.value is not None:
+            interval = f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else ""
+            told.append(f"{row.value:.2f}{interval} with {'|Δ|' if table.target == 'magnitude' else 'Δ'}")
+    where = "24 test SFT sets of the micro world, domains' means taken out"
+    return f"correlation {' and '.join(told)} ({where})" if told else ""
+
+
+def _measured(name: str) -> str:
+    """Tokens forward (a backward pass counts as two) and processor seconds; empty for another package's."""
     from lm_eval_sts.predictors.costs import reference_costs
 
     found = reference_costs().predictors.get(name)
-    return None if found is None else _in_words(found)
+    return "" if found is None else _in_words(found)
 
 
-def _saved() -> str:
+def _measured_on() -> str:
     from lm_eval_sts.predictors.costs import reference_costs
 
     costs = reference_costs()
     return (
-        "Measured: tokens forward (a backward pass counts as two) and processor seconds for one setting of the micro "
-        f"world ({costs.what}; {costs.hardware}). One fine-tuning run and its measurement, "
-        f"which a prediction saves, took {_in_words(costs.finetune_and_measure)}."
+        "Costs: tokens forward (a backward pass counts as two) and processor seconds for one SFT run of the micro "
+        f"world ({costs.what}; {costs.hardware}). Fine-tuning and measuring, which a prediction saves, took "
+        f"{_in_words(costs.finetune_and_measure)}."
     )
 
 
@@ -97,10 +191,7 @@ def _in_words(cost: MeasuredCost) -> str:
     return f"{amount} tokens, {cost.seconds:.0f} s"
 
 
-def _default(name: str) -> str:
-    """Whether a run takes it by default, and shows it."""
-    from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN
+def _indented(text: str) -> object:
+    from rich.padding import Padding
 
-    if name in SHOWN:
-        return "table"
-    return "record" if name in DEFAULT_PREDICTORS else "–"
+    return Padding(text, (0, 0, 0, 3))

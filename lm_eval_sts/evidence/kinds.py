@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module, metadata
 from typing import Any, Final
 
-from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
@@ -105,9 +105,7 @@ def kind_class(name: str) -> type[Kind]:
         return found
     others = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if name not in others:
-        known = known_kinds()
-        hint = did_you_mean(name, known)
-        raise SettingsError(f"there is no kind of evidence {name!r}: {hint}known: {', '.join(known)}")
+        raise SettingsError(f"there is no kind of evidence {name!r}: {choices(name, known_kinds())}")
     try:
         loaded = others[name].load()
     except Exception as error:  # whatever a package of somebody else's raises

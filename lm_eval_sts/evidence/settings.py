@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.finetuning.recipes import make_recipe
 
@@ -162,8 +162,7 @@ def validated(kind: type[S], given: Mapping[str, Any], where: str) -> S:
     known = kind.model_fields
     for key in given:
         if key not in known:
-            hint = did_you_mean(str(key), known)
-            raise SettingsError(f"unknown key {key!r} in {where}: {hint}known: {', '.join(known)}")
+            raise SettingsError(f"unknown key {key!r} in {where}: {choices(str(key), known)}")
     try:
         return kind.model_validate(given)
     except ValidationError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.records import Recipe
 
 RECIPES: Final[Mapping[str, Recipe]] = {
@@ -77,7 +77,7 @@ def make_recipe(name: str = "default", **overrides: Any) -> Recipe:
         SettingsError: No such recipe or field, or a value that is out of range or contradicts another.
     """
     if name not in RECIPES:
-        raise SettingsError(f"no recipe {name!r}: {did_you_mean(name, RECIPES)}there are {', '.join(RECIPES)}")
+        raise SettingsError(f"no recipe {name!r}: {choices(name, RECIPES)}")
     base = RECIPES[name]
     given = {key: value for key, value in overrides.items() if value is not None}
     unknown = sorted(given.keys() - Recipe.model_fields.keys() | given.keys() & {"name"})

@@ -15,7 +15,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from lm_eval_sts.errors import DatasetError, SettingsError, did_you_mean
+from lm_eval_sts.errors import DatasetError, SettingsError, choices
 from lm_eval_sts.evidence.domain import Benchmark, Document
 from lm_eval_sts.evidence.rendering import PromptOptions
 from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, OwnValues, always, dumped_metadata
@@ -119,8 +119,7 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
     """
     manager = our_tasks(settings)
     if name not in manager.all_tasks:
-        hint = did_you_mean(name, manager.all_tasks)
-        raise SettingsError(f"there is no benchmark {name!r}: {hint}known groups: {', '.join(manager.all_groups)}")
+        raise SettingsError(f"there is no benchmark {name!r}: {choices(name, manager.all_groups)}")
     tasks = [task for task in manager.load([name])["tasks"].values() if isinstance(task, TransferTask)]
     if not tasks:
         raise SettingsError(f"{name} has no domain that predictors can score: choose a group sts_…")

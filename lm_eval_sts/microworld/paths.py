@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from lm_eval_sts.errors import DatasetError, did_you_mean
+from lm_eval_sts.errors import DatasetError, choices
 
 ASSETS: Final = Path(__file__).parent / "assets"
 SFT_SUFFIX: Final = ".parquet"
@@ -32,7 +32,7 @@ def asset(name: str) -> Path:
     """
     names = asset_names()
     if name not in names:
-        raise DatasetError(f"no shipped asset {name!r}: {did_you_mean(name, names)}there are {', '.join(names)}")
+        raise DatasetError(f"no shipped asset {name!r}: {choices(name, names)}")
     parts = name.split("/")
     path = ASSETS / "sft" / f"{parts[2]}{SFT_SUFFIX}" if len(parts) == 3 else ASSETS / parts[1]
     if not path.exists():

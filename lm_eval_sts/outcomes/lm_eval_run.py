@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described, did_you_mean
+from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described
 from lm_eval_sts.outcomes.lm_eval_options import Conditions
 from lm_eval_sts.outcomes.metrics import MetricChoice
 
@@ -60,7 +60,7 @@ def load_tasks(manager: TaskManager, tasks: Sequence[str]) -> Tasks:
     """
     for name in tasks:
         if name not in manager.all_tasks:
-            hint = did_you_mean(name, manager.all_tasks) or "see lm_eval ls tasks, or give --include_path"
+            hint = choices(name, manager.all_tasks, "lm_eval ls tasks; further ones: --include_path")
             raise SettingsError(f"there is no lm-eval task {name!r}: {hint}")
     try:
         with _local_data_read_anew(), _local_code_read_anew(manager):

@@ -1,22 +1,7 @@
 r"""A domain's activations: their size (the paper's baselines, Tables 5 and 13), and whether a probe tells them apart.
 
-Let x_t be the raw activation of scored token t, h_t its SAE features, E the mean over all scored tokens of the
-domain's questions, read without demonstrations.
-
-* ``activation_raw_norm``: √(E ‖x_t‖²), the root mean square of the raw activation's length.
-* ``activation_sae_norm``: √(E ‖h_t‖²), the same of the SAE features.
-* ``activation_sae_total``: E Σ_j h_{t,j}, the mean total activation; where features are not negative, as those of
-  ReLU, JumpReLU and top-k SAEs, it is the mean 1-norm, and ``sts_act`` with all features selected.
-
 The paper does not say which norm its "feature activations" are. The mean of ‖x_t‖ itself would need every token; what
 is kept of a question are sums over its tokens of x and of x², from which the root mean square is exact.
-
-These three do not depend on the SFT set: every SFT set gets the same, and once domain means are removed nothing is
-left of them.
-
-* ``activation_probe``: mean over the domain's questions of the log-odds ln p(SFT | z) / p(domain | z) under a linear
-  probe that tells the SFT set's queries from the questions of all domains by z, the mean over scored tokens of the raw
-  activation, without demonstrations. Questions that look to the model like the SFT set's queries have the highest.
 
 A classifier between two domains whose error is turned into a distance is the proxy A-distance of Ben-David et al. (NIPS
 2006; Machine Learning 79, 2010). Where it is near its maximum, as between an SFT set and almost any domain, it ranks
@@ -55,7 +40,7 @@ def size(sums: Callable[[Profile], Any], profile: Profile, *, root: bool) -> Mea
     return Measured(statistic, alone(statistic, len(profile)), n_tokens=profile.n_tokens)
 
 
-def _activation(name: str, sums: Callable[[Profile], Any], *, root: bool) -> Predictor:
+def _activation(name: str, sums: Callable[[Profile], Any], *, root: bool, **told: Any) -> Predictor:
     return Predictor(
         name=name,
         measure=by_domain("profiles", lambda profiles, domain: size(sums, profiles.domains[domain], root=root)),
@@ -63,6 +48,7 @@ def _activation(name: str, sums: Callable[[Profile], Any], *, root: bool) -> Pre
         source="Zhang et al., arXiv 2603.02908, Tables 5 and 13",
         cost="forward to the SAE's layer: questions",
         needed="a scored token",
+        **told,
     )
 
 
@@ -101,10 +87,37 @@ def log_odds(profiles: Profiles, seed: int) -> dict[str, Array]:
 _FOLDS = 5
 """Folds of the probe: each is fitted on four fifths."""
 
+ABOUT = """\
+x is the activation of a token before the SAE, h its SAE features, E the mean over all scored tokens of the domain's
+questions, read without demonstrations. The probe p is one logistic regression that tells the SFT set's queries from the
+questions of all domains; no question is scored by a probe that was fitted on it.
+
+The three sizes do not depend on the SFT set: every SFT set gets the same scores, and nothing is left of them once the
+domains' means over SFT sets are taken out. The probe assumes that a domain on the SFT set's side of the boundary is the
+one affected."""
+
 FAMILY = (
-    _activation("activation_raw_norm", lambda profile: profile.stream.squares, root=True),
-    _activation("activation_sae_norm", lambda profile: profile.features.squares, root=True),
-    _activation("activation_sae_total", lambda profile: profile.features.sum, root=False),
+    _activation(
+        "activation_raw_norm",
+        lambda profile: profile.stream.squares,
+        root=True,
+        summary="size of the domain's activations",
+        formula="√(E ‖x‖²)",
+    ),
+    _activation(
+        "activation_sae_norm",
+        lambda profile: profile.features.squares,
+        root=True,
+        summary="size of the domain's SAE features",
+        formula="√(E ‖h‖²)",
+    ),
+    _activation(
+        "activation_sae_total",
+        lambda profile: profile.features.sum,
+        root=False,
+        summary="sts_act with every feature selected",
+        formula="E Σ_j h_j",
+    ),
     Predictor(
         name="activation_probe",
         measure=probe,
@@ -112,6 +125,8 @@ FAMILY = (
         source="Ben-David et al., Machine Learning 79, 2010 (idea)",
         cost="forward to the SAE's layer: SFT queries and questions; a logistic regression",
         needed="two questions in all and two SFT queries",
+        summary="do questions look like SFT prompts?",
+        formula="mean over questions of ln p(SFT | z) / p(domain | z), z the question's mean activation",
     ),
 )
 """Every predictor of the family."""

@@ -134,6 +134,8 @@ class Predictor:
         selection: The shifted features it uses, where it uses any.
         fitted_on: Names of the outcomes, and of the domains, whose measured changes it was fitted on.
         notes: What a reader of its record must know.
+        summary: What it asks, in a few words.
+        formula: How the score is computed, in plain text.
         check: Called with the run's settings before anything is read; raises an ``StsError`` where the predictor cannot
             be had so or on this machine: a setting, a library or a model of its own is missing.
     """
@@ -150,6 +152,8 @@ class Predictor:
     selection: Callable[[Evidence], Selection] | None = None
     fitted_on: Callable[[Evidence], tuple[str, ...]] = _nothing
     notes: Callable[[Evidence], tuple[str, ...]] = _nothing
+    summary: str = ""
+    formula: str = ""
     check: Callable[[Any], None] | None = None
 
     def score(self, evidence: Evidence) -> Scores:
@@ -171,7 +175,7 @@ class Predictor:
 class PredictorLike(Protocol):
     """What is taken for a predictor: members as of :class:`Predictor`, scores made in any way.
 
-    ``category`` and ``check`` may be left out (:func:`category_of`).
+    ``category``, ``summary``, ``formula`` and ``check`` may be left out (:func:`category_of`).
     """
 
     @property

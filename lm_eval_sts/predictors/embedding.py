@@ -1,18 +1,8 @@
 r"""Similarity of SFT set and domain under a sentence-embedding model (extra ``embeddings``).
 
-A text of the SFT set is a prompt and its response, a text of the domain a question as it stands in its prompt; each
-becomes a vector of length 1, s_i or q_i (Reimers & Gurevych, EMNLP 2019). The model reads no more than its own limit
-of a text: 256 word pieces for ``all-MiniLM-L6-v2``, so of long responses only the beginning.
-
-* ``embedding_cosine``: cosine between the mean s and the mean q.
-* ``embedding_pairwise``: mean over all pairs of the cosine s_i·q_j. Against the former it is low where the domain's
-  questions, or the SFT set's texts, differ among themselves.
-* ``embedding_mmd``: −MMD², minus the squared maximum mean discrepancy with the Gaussian kernel
-  k(a, b) = exp(−‖a − b‖² / 2σ²), in its unbiased form (Gretton et al., JMLR 13, 2012, eq. 3):
-  MMD² = mean_{i≠j} k(s_i, s_j) + mean_{i≠j} k(q_i, q_j) − 2 mean_{i,j} k(s_i, q_j).
-  σ is the median of all distances between a text of the SFT set and a question of any domain of the run (the median
-  heuristic, §8 there), one σ for all domains. 0 means that the two look like one distribution; it may be exceeded
-  slightly by chance.
+Mean vectors and their cosines: Reimers & Gurevych, EMNLP 2019. MMD² is the unbiased form of Gretton et al. (JMLR 13,
+2012, eq. 3), its bandwidth the median heuristic of §8 there; it has a minus so that more means more alike, and two
+samples of one distribution may exceed 0 by chance.
 """
 
 from __future__ import annotations
@@ -192,6 +182,8 @@ def embedding_predictor(
     source: str,
     needed: str = "a question",
     model: str | None = None,
+    summary: str = "",
+    formula: str = "",
 ) -> Predictor:
     """A similarity of sentence embeddings, checked for before anything is read.
 
@@ -201,6 +193,8 @@ def embedding_predictor(
         source: Where its formula stands.
         needed: What a domain needs in order to have a value.
         model: Hub id or folder of a sentence-transformers model of its own; None: that of the run.
+        summary: What it asks.
+        formula: How it is computed.
     """
 
     def embedded(evidence: Evidence) -> Embedded:
@@ -222,6 +216,8 @@ def embedding_predictor(
         source=source,
         cost="another model (default: 22M parameters): all texts; extra 'embeddings'",
         needed=needed,
+        summary=summary,
+        formula=formula,
         notes=lambda evidence: (f"embedded by {embedded(evidence).model}",),
         check=check,
     )
@@ -243,11 +239,36 @@ def _require_library(name: str) -> None:
 
 _SBERT = "Reimers & Gurevych, EMNLP 2019"
 
+ABOUT = """\
+s_i and q_j are vectors of length 1 of an SFT text (prompt and response) and of a question, by a sentence-transformers
+model; it reads no more than its own limit of a text (256 word pieces for all-MiniLM-L6-v2), so of long responses only
+the beginning. σ is the median distance between an SFT text and a question of any domain of the run.
+
+Assumes that what a general text encoder calls similar is what the base model treats alike."""
+
 FAMILY = (
-    embedding_predictor("embedding_cosine", cosine, _SBERT),
-    embedding_predictor("embedding_pairwise", pairwise, _SBERT),
     embedding_predictor(
-        "embedding_mmd", negative_mmd, "Gretton et al., JMLR 13, 2012", needed="two texts, as the SFT set"
+        "embedding_cosine",
+        cosine,
+        _SBERT,
+        summary="are texts alike on average?",
+        formula="cos(mean s, mean q)",
+    ),
+    embedding_predictor(
+        "embedding_pairwise",
+        pairwise,
+        _SBERT,
+        summary="are single texts alike?",
+        formula="mean over all pairs of cos(s_i, q_j)",
+    ),
+    embedding_predictor(
+        "embedding_mmd",
+        negative_mmd,
+        "Gretton et al., JMLR 13, 2012",
+        needed="two texts, as the SFT set",
+        summary="are texts distributed alike?",
+        formula="−MMD² = 2 mean k(s_i, q_j) − mean_{i≠j} k(s_i, s_j) − mean_{i≠j} k(q_i, q_j), "
+        "k(a, b) = exp(−‖a − b‖² / 2σ²)",
     ),
 )
 """Every predictor of the family."""

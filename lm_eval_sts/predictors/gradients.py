@@ -1,31 +1,22 @@
 r"""Do the losses of the SFT set and of the domain fall in the same direction? First steps of training, on paper.
 
-Let g_S be the gradient of the mean loss of a response token of the SFT set (what a trainer steps along: the sum over
-the pairs that are read, divided by their tokens), and g_i that of the loss of question i's right option after the
-domain's own worked examples, summed over its tokens; both of the frozen model, with respect to the weights of its
-linear maps, as sketches that keep inner products on average (:mod:`lm_eval_sts.features.sketch`).
-
 A step of gradient descent, w ← w − η g_S, changes the log-likelihood ℓ_i of the right option by
 
     ℓ_i(w − η g_S) − ℓ_i(w) = η ⟨g_S, g_i⟩ + O(η²),    as g_i is the gradient of −ℓ_i.
 
-* ``gradient_inner`` (signed): mean over questions of ⟨g_S, g_i⟩, the change of the mean ℓ for each unit of η. Its sign
-  decides whether a task is helped or forgotten in gradient episodic memory (Lopez-Paz & Ranzato, NeurIPS 2017), its
-  value is one step of TracIn (Pruthi et al., NeurIPS 2020).
-* ``gradient_cosine`` (signed): cosine between g_S and the mean of g_i over questions. Below zero gradients conflict (Yu
-  et al., NeurIPS 2020). It leaves out how long the gradients are: how badly either set is answered as yet.
-* ``gradient_question_cosine`` (signed): mean over questions of the cosine between g_S and g_i, so that every question
-  counts the same: a few that are answered very badly have by far the longest gradients. LESS takes cosines, too, lest
-  short texts with long gradients decide (Xia et al., ICML 2024; there with Adam's step in place of g_S, and over
-  several checkpoints).
-* ``gradient_fisher`` (a size): mean over questions of ⟨g_S, g_i⟩², that is g_Sᵀ F g_S with F = mean g_i g_iᵀ, the
-  domain's empirical Fisher matrix; a square, never negative. How much single questions move along g_S, whether they
-  gain or lose: gains and losses that cancel in ``gradient_inner`` add up here. With the true Fisher matrix, half of η²
-  times it would be how far the model's answers move, as a Kullback-Leibler divergence, and EWC's price of forgetting
-  (Kirkpatrick et al., PNAS 2017); the empirical one is no faithful estimate of that (Kunstner et al., NeurIPS 2019).
+* ``gradient_inner``: its sign decides whether a task is helped or forgotten in gradient episodic memory (Lopez-Paz &
+  Ranzato, NeurIPS 2017), its value is one step of TracIn (Pruthi et al., NeurIPS 2020).
+* ``gradient_cosine``: below zero gradients conflict (Yu et al., NeurIPS 2020). It leaves out how long the gradients
+  are: how badly either set is answered as yet.
+* ``gradient_question_cosine``: every question counts the same: a few that are answered very badly have by far the
+  longest gradients. LESS takes cosines, too, lest short texts with long gradients decide (Xia et al., ICML 2024; there
+  with Adam's step in place of g_S, and over several checkpoints).
+* ``gradient_fisher``: g_Sᵀ F g_S with F = mean g_i g_iᵀ; gains and losses that cancel in ``gradient_inner`` add up
+  here. With the true Fisher matrix, half of η² times it would be how far the model's answers move, as a
+  Kullback-Leibler divergence, and EWC's price of forgetting (Kirkpatrick et al., PNAS 2017); the empirical one is no
+  faithful estimate of that (Kunstner et al., NeurIPS 2019).
 
-All assume that many steps go on as the first begins, and plain gradient descent: Adam's steps, a LoRA's directions and
-the decay of weights are not in them. Inner products are unbiased under the sketch, with a variance of about
+Inner products are unbiased under the sketch (:mod:`lm_eval_sts.features.sketch`), with a variance of about
 ‖g_S‖² ‖g_i‖² / k, so a cosine has an error of about 1/√k from it. Standard errors over questions do not show it: all
 questions of a domain share it. To squares it adds that variance. ``gradient_fisher`` takes it off again, and may for
 that reason come out a little below zero.
@@ -35,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +61,11 @@ def fisher(gradients: Gradients, domain: str) -> Measured:
 
 
 def _gradient(
-    name: str, measure: Callable[[Gradients, str], Measured], source: str, target: Target = "delta"
+    name: str,
+    measure: Callable[[Gradients, str], Measured],
+    source: str,
+    target: Target = "delta",
+    **told: Any,
 ) -> Predictor:
     def of_domains(evidence: Evidence) -> dict[str, Measured]:
         gradients: Gradients = evidence["gradients"]
@@ -84,6 +80,7 @@ def _gradient(
         cost="forward and backward: SFT pairs; right options after worked examples",
         target=target,
         needed="a question whose answer has a gradient",
+        **told,
     )
 
 
@@ -93,10 +90,43 @@ def _among(n: int, first: Measured) -> Measured:
     return replace(first, questions=np.append(first.questions, np.full(n - known, np.nan)), n_measured=known)
 
 
+ABOUT = """\
+g_S is the gradient of the mean loss of a response token of the SFT set, g_i that of the loss of question i's right
+option after the domain's own worked examples, summed over its tokens; both with respect to the weights of the frozen
+model's linear maps, kept as sketches of gradient_width numbers under which inner products are unbiased.
+
+Assumes that many steps go on as the first begins, and plain gradient descent: Adam's steps, a LoRA's directions and
+weight decay are not in it."""
+
 FAMILY = (
-    _gradient("gradient_inner", inner, "Pruthi et al., arXiv 2002.08484; Lopez-Paz & Ranzato, arXiv 1706.08840"),
-    _gradient("gradient_cosine", cosine, "Yu et al., arXiv 2001.06782"),
-    _gradient("gradient_question_cosine", question_cosine, "Xia et al., arXiv 2402.04333"),
-    _gradient("gradient_fisher", fisher, "Kirkpatrick et al., arXiv 1612.00796", target="magnitude"),
+    _gradient(
+        "gradient_inner",
+        inner,
+        "Pruthi et al., arXiv 2002.08484; Lopez-Paz & Ranzato, arXiv 1706.08840",
+        summary="first-order change of right answers",
+        formula="mean over questions of ⟨g_S, g_i⟩",
+    ),
+    _gradient(
+        "gradient_cosine",
+        cosine,
+        "Yu et al., arXiv 2001.06782",
+        summary="do both losses fall together?",
+        formula="cos(g_S, mean g_i)",
+    ),
+    _gradient(
+        "gradient_question_cosine",
+        question_cosine,
+        "Xia et al., arXiv 2402.04333",
+        summary="gradient_cosine question by question",
+        formula="mean over questions of cos(g_S, g_i)",
+    ),
+    _gradient(
+        "gradient_fisher",
+        fisher,
+        "Kirkpatrick et al., arXiv 1612.00796",
+        target="magnitude",
+        summary="how far a step moves single questions",
+        formula="mean over questions of ⟨g_S, g_i⟩²",
+    ),
 )
 """Every predictor of the family."""

@@ -1,17 +1,8 @@
 r"""Similarity of the words of SFT set and domain: no model at all.
 
-A text of the SFT set is a prompt and its response, because both are trained on; a text of the domain is a question as
-it stands in its prompt. A word is a run of letters, digits and underscores, in lower case (single letters and digits
-count: in options they are words; a script without spaces is not split).
-
-* ``tfidf_cosine``: the mean over the domain's questions q of cos(v_q, c), where v is a text's TF-IDF vector of length 1
-  (term count times ln((1 + n)/(1 + df)) + 1, scikit-learn's default; Salton & Buckley, Information Processing &
-  Management 24, 1988) and c the mean of the vectors of the SFT set, its centroid. Document frequencies are those of all
-  texts of the run, SFT set and all domains, so a score depends a little on which domains were run.
-* ``ngram_overlap``: the share of the domain's word 2-grams, over all its questions, that occur in the SFT set (the
-  measure of test-set contamination of Brown et al., arXiv 2005.14165, App. C, which takes 13-grams; in short questions
-  even 3-grams hardly recur: of MMLU-Pro's subjects 1.5 to 12% of them in 500 competition problems, of 2-grams 14 to
-  38%).
+TF-IDF is scikit-learn's default: term count times ln((1 + n)/(1 + df)) + 1, vectors of length 1. The share of
+n-grams is the measure of test-set contamination of Brown et al., who take 13-grams; in short questions even 3-grams
+hardly recur (of MMLU-Pro's subjects 1.5 to 12% of them in 500 competition problems, of 2-grams 14 to 38%).
 """
 
 from __future__ import annotations
@@ -67,6 +58,14 @@ def _ngrams(text: str, n: int) -> Iterator[tuple[str, ...]]:
     return zip(*(found[i:] for i in range(n)), strict=False)
 
 
+ABOUT = """\
+A text of the SFT set is a prompt with its response, because both are trained on; a text of the domain is a question as
+it stands in its prompt. Words are runs of letters, digits and underscores in lower case; a script without spaces is not
+split. Document frequencies are those of all texts of the run, so a score depends a little on which domains were run.
+
+Assumes that shared words mean shared skill: blind to the same skill in other words, misled by a shared prompt
+format."""
+
 FAMILY = (
     Predictor(
         name="tfidf_cosine",
@@ -75,6 +74,8 @@ FAMILY = (
         source="Salton & Buckley, 1988",
         cost="none: no model",
         needed="words in the SFT set",
+        summary="does the domain use the SFT set's words?",
+        formula="mean over questions q of cos(v_q, c), v TF-IDF vectors and c their mean over the SFT set",
     ),
     Predictor(
         name="ngram_overlap",
@@ -83,6 +84,8 @@ FAMILY = (
         source="Brown et al., arXiv 2005.14165, App. C",
         cost="none: no model",
         needed="a question of 2 words",
+        summary="word pairs that are in the SFT set, too",
+        formula="share of the word 2-grams of all the domain's questions that occur in the SFT set",
     ),
 )
 """Every predictor of the family."""

@@ -1,28 +1,15 @@
 r"""How well the frozen model already answers, and whether SFT examples in its context help it.
 
-Let ℓ_i be the log-likelihood of question i's right option after the domain's own worked examples (nats, summed over the
-option's n_i tokens), as the benchmark asks it, and p_io the softmax over the log-likelihoods of its options o.
-
-* ``loss_gold``: mean over questions of −ℓ_i, the loss of the right answer. What the model does badly has the most room
-  to change. Summed over tokens, not divided by them: it is the log-likelihood of the whole answer that decides which
+* ``loss_gold`` is summed over tokens, not divided by them: the log-likelihood of the whole answer decides which
   option wins.
-* ``loss_gap``: −|Σ_i −ℓ_i / Σ_i n_i − L_S|, L_S the mean loss of a token of the SFT set's responses, each read alone.
-  Per token, since responses and options differ in length. The gap is the discrepancy distance of Mansour, Mohri &
-  Rostamizadeh (COLT 2009) with the base model as its only hypothesis: how differently one model fares on two sets. It
-  has a minus, as −MMD² has: sets that differ little are taken to affect each other more.
-* ``loss_rehearsal`` (signed): mean over draws k and questions of ℓ'_ik − ℓ_i, where ℓ'_ik stands after the SFT
-  demonstrations of draw k, with their responses, and then the same worked examples. In-context learning as a rehearsal
-  of fine-tuning: attention to examples acts as a step of gradient descent on them would (von Oswald et al., ICML 2023;
-  Dai et al., Findings of ACL 2023). Positive predicts that SFT will make the right answers likelier.
-* ``loss_rehearsal_alone`` (signed): mean over draws k and questions of ℓ''_ik − ℓ_i, where ℓ''_ik stands after the SFT
-  demonstrations of draw k only, in place of the domain's worked examples. A rehearsal with more say: where the SFT set
-  answers such questions by another convention than the domain, nothing in the context speaks against it.
-* ``loss_entropy``: mean over questions of −Σ_o p_io ln p_io. A model that is undecided is easily moved.
-* ``loss_margin``: −mean over questions of |m_i|, m_i = ℓ_i − max over wrong options of their log-likelihood. The answer
-  changes where the margin's sign does, so questions near zero, on either side, change with the least push.
-
-The first and the last two do not depend on the SFT set: once the domains' means over SFT sets are removed, nothing is
-left of them.
+* ``loss_gap`` is per token, since responses and options differ in length. It is the discrepancy distance of Mansour,
+  Mohri & Rostamizadeh (COLT 2009) with the base model as its only hypothesis: how differently one model fares on two
+  sets. It has a minus, as −MMD² has.
+* ``loss_rehearsal``: attention to examples acts as a step of gradient descent on them would (von Oswald et al., ICML
+  2023; Dai et al., Findings of ACL 2023). ``loss_rehearsal_alone`` has more say: where the SFT set answers such
+  questions by another convention than the domain, nothing in the context speaks against it.
+* ``loss_margin``: the answer changes where the margin's sign does, so questions near zero change with the least
+  push.
 """
 
 from __future__ import annotations
@@ -106,9 +93,33 @@ _OPTIONS = "forward: options after worked examples"
 _BASELINE = "this package: a baseline"
 _FITS = "a question before which an SFT example fits"
 
+ABOUT = """\
+ℓ_i is the log-likelihood (nats) of question i's right option, summed over its n_i tokens, after the domain's own
+worked examples, as the benchmark asks it; p_io the softmax over the options o. ℓ' stands after SFT demonstrations
+and then the worked examples, ℓ'' after SFT demonstrations in place of the worked examples. L_S is the mean loss of a
+token of the SFT set's responses, each read alone.
+
+The rehearsals assume that reading examples does what training on them will do; loss_gap that sets on which one model
+does about as well affect each other. loss_gold, loss_entropy and loss_margin do not depend on the SFT set: nothing is
+left of them once the domains' means over SFT sets are taken out."""
+
 FAMILY = (
-    _loss("loss_gold", gold, _OPTIONS, _BASELINE),
-    _loss("loss_gap", gap, f"{_OPTIONS}; SFT pairs", "Mansour et al., COLT 2009 (one hypothesis)"),
+    _loss(
+        "loss_gold",
+        gold,
+        _OPTIONS,
+        _BASELINE,
+        summary="how badly the base model does",
+        formula="mean over questions of −ℓ_i",
+    ),
+    _loss(
+        "loss_gap",
+        gap,
+        f"{_OPTIONS}; SFT pairs",
+        "Mansour et al., COLT 2009 (one hypothesis)",
+        summary="does it do as well on the SFT set?",
+        formula="−|Σ_i −ℓ_i / Σ_i n_i − L_S|",
+    ),
     _loss(
         "loss_rehearsal",
         rehearsal,
@@ -116,6 +127,8 @@ FAMILY = (
         "von Oswald et al., ICML 2023 (idea)",
         target="delta",
         needed=_FITS,
+        summary="do SFT examples in the context help?",
+        formula="mean over draws and questions of ℓ'_i − ℓ_i",
     ),
     _loss(
         "loss_rehearsal_alone",
@@ -124,8 +137,25 @@ FAMILY = (
         "this package; idea of von Oswald et al., ICML 2023",
         target="delta",
         needed=_FITS,
+        summary="loss_rehearsal, no worked examples",
+        formula="mean over draws and questions of ℓ''_i − ℓ_i",
     ),
-    _loss("loss_entropy", entropy, _OPTIONS, _BASELINE),
-    _loss("loss_margin", margin, _OPTIONS, _BASELINE, needed="a question with two options"),
+    _loss(
+        "loss_entropy",
+        entropy,
+        _OPTIONS,
+        _BASELINE,
+        summary="how undecided the base model is",
+        formula="mean over questions of −Σ_o p_io ln p_io",
+    ),
+    _loss(
+        "loss_margin",
+        margin,
+        _OPTIONS,
+        _BASELINE,
+        needed="a question with two options",
+        summary="how near its answers are to flipping",
+        formula="−mean over questions of |ℓ_i − the best wrong option's log-likelihood|",
+    ),
 )
 """Every predictor of the family."""

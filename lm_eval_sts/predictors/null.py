@@ -1,30 +1,15 @@
 r"""Predictors that know nothing of the model, of the SFT set or of how the two meet: what any other has to beat.
 
-* ``null_constant``: 1 for every domain.
-* ``null_random``: a number drawn from [0, 1) for every domain; the seed of the run, the domain's name and the texts of
-  the SFT set decide it, so that it is the same whenever the same setting is run again, and independent over domains,
-  seeds and SFT sets.
-* ``null_question_length``: mean characters of the domain's questions, as they stand in their prompts.
-* ``null_answer_length``: mean characters of their right answers, as the benchmark gives them. (Where a benchmark's
-  answers are letters, as MMLU-Pro's, every domain gets 1.)
-* ``null_n_questions``: how many questions the benchmark has for the domain, read or not.
-* ``null_base_accuracy``: share of the questions whose right option is the base model's likeliest after the domain's own
-  worked examples (of equally likely ones the first counts). What is near chance has the most to gain, and what is near
-  1 nothing.
-
-* ``null_domain_mean``: the domain's mean measured change over the development outcomes (setting ``development``): what
-  earlier fine-tunings of the same base model did to it. Outcomes of the run's own SFT set are left out, so that a set
-  is never predicted from itself. It knows which domains move, not which SFT sets move them. Its standard error is the
-  spread over outcomes divided by √n, and takes them for independent: give one outcome an SFT set.
-
-Of all but ``null_random`` and ``null_domain_mean`` nothing depends on the SFT set; once domain means over SFT sets are
-removed, nothing is left of them.
+``null_base_accuracy``: what is near chance has the most to gain, and what is near 1 nothing. ``null_domain_mean``
+leaves out outcomes of the run's own SFT set, so that a set is never predicted from itself; its standard error is the
+spread over outcomes divided by √n, and takes them for independent: give one outcome an SFT set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -112,6 +97,7 @@ def _null(
     needed: str = "a question",
     needs: str = "texts",
     cost: str = "none",
+    **told: Any,
 ) -> Predictor:
     """The mean over a domain's questions of values that are no prediction."""
     return Predictor(
@@ -122,18 +108,60 @@ def _null(
         cost=cost,
         category="null",
         needed=needed,
+        **told,
     )
 
 
 _BASELINE = "this package: a baseline"
 
+ABOUT = """\
+What any other predictor has to beat. Where a benchmark's answers are letters, as MMLU-Pro's, null_answer_length is 1
+for every domain. null_random stays the same when a setting is run again, and is independent over domains, seeds and
+SFT sets. Outcomes of the run's own SFT set do not count in null_domain_mean.
+
+Only null_random and null_domain_mean depend on the SFT set: nothing is left of the others once the domains' means over
+SFT sets are taken out."""
+
 FAMILY = (
-    _null("null_constant", constant),
-    _null("null_random", random),
-    _null("null_question_length", question_length),
-    _null("null_answer_length", answer_length, needed="the right answer of every question"),
-    _null("null_n_questions", n_questions),
-    _null("null_base_accuracy", base_accuracy, needs="losses", cost="forward: options after worked examples"),
+    _null(
+        "null_constant",
+        constant,
+        summary="the same for every domain",
+        formula="1",
+    ),
+    _null(
+        "null_random",
+        random,
+        summary="a random number for every domain",
+        formula="a draw from [0, 1), decided by seed, domain and SFT set",
+    ),
+    _null(
+        "null_question_length",
+        question_length,
+        summary="how long the questions are",
+        formula="mean characters of the domain's questions",
+    ),
+    _null(
+        "null_answer_length",
+        answer_length,
+        needed="the right answer of every question",
+        summary="how long the right answers are",
+        formula="mean characters of the right answers, as the benchmark gives them",
+    ),
+    _null(
+        "null_n_questions",
+        n_questions,
+        summary="how many questions there are",
+        formula="number of the domain's questions, read or not",
+    ),
+    _null(
+        "null_base_accuracy",
+        base_accuracy,
+        needs="losses",
+        cost="forward: options after worked examples",
+        summary="how often the base model is right",
+        formula="share of questions whose right option is the likeliest",
+    ),
     Predictor(
         name="null_domain_mean",
         measure=domain_mean,
@@ -144,6 +172,8 @@ FAMILY = (
         category="null",
         needed="a development outcome that measured it",
         fitted_on=_developed_on,
+        summary="what other SFT sets did to the domain",
+        formula="mean measured change over the outcomes in the setting development",
     ),
 )
 """Every predictor of the family."""

@@ -1,20 +1,7 @@
 r"""Oracles: what one could know with the tuned model in hand. They predict nothing, and are ranked apart.
 
-With h, x the SAE features and raw activations of a token under the base model, h*, x* those of the same token under the
-tuned model, both read without demonstrations, and the base model's SAE for both:
-
-* ``oracle_sts_act``, ``oracle_sts_icl``: the paper's two scores with the features that fine-tuning really shifted:
-  D_N = the N features j with the largest E (h*_j − h_j)² over the SFT set's queries. The score itself is read from the
-  base model as ever: E Σ_{j∈D_N} h_j, and E Σ_{j∈D_N} (h'_j − h_j)² under the domain's own demonstrations.
-* ``oracle_sts_shift``: E Σ_{j∈D_N} (h*_j − h_j)² over the domain's questions: how far fine-tuning really moved these
-  features there.
-* ``oracle_representation_cosine``: 1 − cos(E x, E x*) over the domain's questions.
-* ``oracle_representation_cka``: 1 − linear CKA between the questions' mean activations under base and tuned model,
-  ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) with centred columns (Kornblith et al., ICML 2019). Here both models read the same questions,
-  so that rows are paired. With more dimensions than questions linear CKA is biased towards 1.
-
-The last two are the paper's "similarity of representations before and after SFT"; it does not name the similarity. All
-are zero where training changed nothing.
+The distances of representations are the paper's "similarity of representations before and after SFT"; it does not
+name the similarity. All are zero where training changed nothing.
 
 Zhang et al. (arXiv 2603.02908) compare the features that the context shifts with those that SFT shifts by their
 overlap.
@@ -23,6 +10,7 @@ overlap.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +80,7 @@ def _sums(profile: Profile) -> tuple[Array, Array]:
     return before, before + profile.moves[0].sum
 
 
-def _moved(name: str, distance: Callable[[Profile], Measured], source: str, needed: str) -> Predictor:
+def _moved(name: str, distance: Callable[[Profile], Measured], source: str, needed: str, **told: Any) -> Predictor:
     """How far fine-tuning moved the representation of a domain's own questions."""
     return Predictor(
         name=name,
@@ -102,6 +90,7 @@ def _moved(name: str, distance: Callable[[Profile], Measured], source: str, need
         cost="fine-tuning, then forward to the SAE's layer: questions alone by base and tuned model",
         category="oracle",
         needed=needed,
+        **told,
     )
 
 
@@ -109,11 +98,58 @@ _PAPER = "Zhang et al., arXiv 2603.02908, §4.1, with the tuned model"
 _BASELINE = "Zhang et al., arXiv 2603.02908, baseline with the tuned model"
 _SHIFTED = Rule(read="tuned")
 
+ABOUT = """\
+They saw the tuned model: they predict nothing, and are ranked apart. h and x are a token's SAE features and
+activation under the base model, h* and x* under the tuned model, both read without demonstrations and with the base
+model's SAE; h' after the domain's own demonstrations. D_N are the N features with the largest E (h*_j − h_j)² on the
+SFT set's queries. X and Y hold the questions' mean x and x*, their columns centred.
+
+All are zero where training changed nothing. With more dimensions than questions linear CKA is biased towards 1."""
+
 FAMILY = (
-    sts("oracle_sts_act", activation, _PAPER, _SHIFTED, category="oracle"),
-    sts("oracle_sts_icl", squared_shift, _PAPER, _SHIFTED, category="oracle"),
-    sts("oracle_sts_shift", squared_shift, _PAPER, _SHIFTED, read="tuned", category="oracle"),
-    _moved("oracle_representation_cosine", cosine_distance, _BASELINE, "an activation that is not zero"),
-    _moved("oracle_representation_cka", cka_distance, "Kornblith et al., ICML 2019", "three questions that differ"),
+    sts(
+        "oracle_sts_act",
+        activation,
+        _PAPER,
+        _SHIFTED,
+        category="oracle",
+        summary="sts_act on what training really shifted",
+        formula="E Σ_{j∈D_N} h_j",
+    ),
+    sts(
+        "oracle_sts_icl",
+        squared_shift,
+        _PAPER,
+        _SHIFTED,
+        category="oracle",
+        summary="sts_icl on what training really shifted",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)²",
+    ),
+    sts(
+        "oracle_sts_shift",
+        squared_shift,
+        _PAPER,
+        _SHIFTED,
+        read="tuned",
+        category="oracle",
+        summary="how far training moved these features",
+        formula="E Σ_{j∈D_N} (h*_j − h_j)²",
+    ),
+    _moved(
+        "oracle_representation_cosine",
+        cosine_distance,
+        _BASELINE,
+        "an activation that is not zero",
+        summary="how far training turned activations",
+        formula="1 − cos(E x, E x*)",
+    ),
+    _moved(
+        "oracle_representation_cka",
+        cka_distance,
+        "Kornblith et al., ICML 2019",
+        "three questions that differ",
+        summary="how far training changed similarities",
+        formula="1 − ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖): 1 − linear CKA of their mean activations",
+    ),
 )
 """Every predictor of the family."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib import import_module, metadata
 from typing import Final
 
-from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.predictors import (
     activations,
     embedding,
@@ -68,7 +68,7 @@ def get_predictor(name: str) -> PredictorLike:
     """The predictor of a name.
 
     Raises:
-        SettingsError: There is none, naming near ones and all there are; or its package cannot be imported, or gives
+        SettingsError: There is none, naming the nearest; or its package cannot be imported, or gives
             something that is no predictor.
     """
     if name in _OURS:
@@ -76,13 +76,22 @@ def get_predictor(name: str) -> PredictorLike:
     declared = _declared()
     if name in declared:
         return _load(declared[name])
-    known = names()
-    raise SettingsError(f"unknown predictor {name!r}: {did_you_mean(name, known)}available: {', '.join(sorted(known))}")
+    raise SettingsError(f"unknown predictor {name!r}: {choices(name, names(), 'lm-eval-sts predictors')}")
 
 
 def description_of(name: str) -> str:
     """What the module of a known predictor says: formulas, sources, assumptions; empty where it says nothing."""
     return inspect.getdoc(import_module(_module_of(name))) or ""
+
+
+def about_of(name: str) -> str:
+    """What a known predictor's formula means and assumes: its module's ``ABOUT``, or else all that the module says."""
+    return getattr(import_module(_module_of(name)), "ABOUT", "") or description_of(name)
+
+
+def family_of(name: str) -> str:
+    """The module of this package that defines a predictor; ``other`` for another package's."""
+    return _MODULES.get(name, "other")
 
 
 def _module_of(name: str) -> str:

@@ -1,13 +1,5 @@
 r"""Similarity of the base model's representations of the SFT set and of a domain (the paper's baseline, Table 5).
 
-Both are read without demonstrations, by the same model: the SFT set's queries (prompts without responses) and the
-domain's questions. In each of two spaces, ``raw`` (the activation before the SAE) and ``sae`` (the SAE features):
-
-* ``representation_…_cosine``: cosine between the means over all scored tokens of the two sets.
-* ``representation_…_covariance``: tr(C_S C_D) / (‖C_S‖ ‖C_D‖), the cosine between the two covariance matrices, of one
-  vector a question (its mean over tokens), each centred at its own set's mean. It asks whether the two sets *vary* in
-  the same directions, and is blind to where they lie.
-
 The paper does not say which similarity it took.
 
 Why not linear CKA: it compares two representations of the *same* examples, X and Y with paired rows,
@@ -25,6 +17,7 @@ distribution is then about 1 at any n, and may exceed it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -103,6 +96,7 @@ def _representation(
     similarity: Callable[[Profiles, Space], dict[str, Measured]],
     source: str,
     needed: str,
+    **told: Any,
 ) -> Predictor:
     return Predictor(
         name=name,
@@ -111,6 +105,7 @@ def _representation(
         source=source,
         cost="forward to the SAE's layer: SFT queries and questions",
         needed=needed,
+        **told,
     )
 
 
@@ -125,10 +120,49 @@ def _sae(profile: Profile) -> Vectors:
 _ACTIVE = "a feature that is active"
 _VARYING = "two questions that differ, as does the SFT set"
 
+ABOUT = """\
+x is the activation of a token before the SAE, h its SAE features; S the SFT set's queries (prompts without responses),
+D the domain's questions, both read by the same model without demonstrations; E the mean over scored tokens.
+
+The cosine assumes that it matters where two sets lie; in a space with one dominating direction all cosines are near 1.
+The covariance is blind to where they lie, and asks whether they vary in the same directions."""
+
 FAMILY = (
-    _representation("representation_raw_cosine", _raw, cosine, _PAPER, _ACTIVE),
-    _representation("representation_sae_cosine", _sae, cosine, _PAPER, _ACTIVE),
-    _representation("representation_raw_covariance", _raw, covariance, _HERDIN, _VARYING),
-    _representation("representation_sae_covariance", _sae, covariance, _HERDIN, _VARYING),
+    _representation(
+        "representation_raw_cosine",
+        _raw,
+        cosine,
+        _PAPER,
+        _ACTIVE,
+        summary="are mean activations alike?",
+        formula="cos(E_S x, E_D x)",
+    ),
+    _representation(
+        "representation_sae_cosine",
+        _sae,
+        cosine,
+        _PAPER,
+        _ACTIVE,
+        summary="are mean SAE features alike?",
+        formula="cos(E_S h, E_D h)",
+    ),
+    _representation(
+        "representation_raw_covariance",
+        _raw,
+        covariance,
+        _HERDIN,
+        _VARYING,
+        summary="do activations vary alike?",
+        formula="tr(C_S C_D) / (‖C_S‖ ‖C_D‖), C the covariance over questions of their mean x",
+    ),
+    _representation(
+        "representation_sae_covariance",
+        _sae,
+        covariance,
+        _HERDIN,
+        _VARYING,
+        summary="do SAE features vary alike?",
+        formula="tr(C_S C_D) / (‖C_S‖ ‖C_D‖), C the covariance over questions of their mean h",
+    ),
 )
 """Every predictor of the family."""

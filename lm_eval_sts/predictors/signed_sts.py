@@ -6,32 +6,26 @@ of the activations x_t of the question's own tokens at the SAE's layer. If fine-
     ℓ_i(x + Δx) − ℓ_i(x) = Σ_t ⟨∂ℓ_i/∂x_t, Δx_t⟩ + O(‖Δx‖²).
 
 What fine-tuning will do is not known yet. The paper's premise is that what SFT examples move in context is what
-training on them moves. Let s_j = E (h'_j − h_j) over the tokens of the SFT set's queries be the mean *signed* shift of
-feature j, and let every token of the question move by it. The decoder is linear, x̂ = c_t Σ_j h_j d_j + …, with rows d_j
-and a token's scale c_t (1, but for SAEs that normalise each token), so Δx_t = c_t Σ_j s_j d_j, and
+training on them moves. Let s_j = E (h'_j − h_j) over the tokens of the SFT set's queries be the mean *signed* shift
+of feature j, and let every token of the question move by it. The decoder is linear, x̂ = c_t Σ_j h_j d_j + …, with
+rows d_j and a token's scale c_t (1, but for SAEs that normalise each token), so Δx_t = c_t Σ_j s_j d_j, and
 
     Σ_t ⟨∂ℓ_i/∂x_t, Δx_t⟩ = Σ_j s_j r_ij,    r_ij = ⟨d_j, Σ_t c_t ∂ℓ_i/∂x_t⟩:
 
 one signed number a feature, the share of feature j in the change that is predicted.
 
-* ``sts_signed``: mean over questions of Σ_j s_j r_ij, over all features; mean over draws of demonstrations.
-* ``sts_signed_top``: the same over the paper's features only, j ∈ D_N (:mod:`lm_eval_sts.predictors.sts`);
-  :func:`attribution` gives each feature's part.
-* ``sts_signed_raw``: Δx = E (x' − x) itself in place of what the SAE makes of it. It says what the SAE adds.
+:func:`attribution` gives each feature's part of ``sts_signed_top``.
 
 The unit is nats of the right answer's log-likelihood. That gradient times difference stands for the effect of an
 intervention is attribution patching; over SAE features, Marks et al. (arXiv 2403.19647, eq. 3).
 
-What is assumed: that demonstrations move features as training does; that the shift is the same for every token, of
-whatever domain, also where it would push a feature below zero or wake one that the domain never uses; that the worked
-examples before the question do not move, nor the tokens of the answer; that the change is small; and, but for
-``sts_signed_raw``, that the SAE's reconstruction error stays as it is. Where ℓ is linear in x, the decoder exact and
-the shift the same for all tokens, the score is the true change.
+Where ℓ is linear in x, the decoder exact and the shift the same for all tokens, the score is the true change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +98,12 @@ def _sft(evidence: Evidence) -> Profile:
 
 
 def _signed(
-    name: str, direction: Callable[[Evidence, int], Array], *, decoded: bool = True, selects: bool = False
+    name: str,
+    direction: Callable[[Evidence, int], Array],
+    *,
+    decoded: bool = True,
+    selects: bool = False,
+    **told: Any,
 ) -> Predictor:
     """Moves every domain's questions as SFT demonstrations move the SFT set's.
 
@@ -113,6 +112,7 @@ def _signed(
         direction: (evidence, draw) to the move of every token, [d_in].
         decoded: Whether the direction is in the decoder's units, not the activation's.
         selects: Whether only the paper's features are moved.
+        told: Its summary and formula.
     """
 
     def measure(evidence: Evidence) -> dict[str, Measured]:
@@ -133,12 +133,40 @@ def _signed(
         cost="forward to the SAE's layer: as sts_icl; forward and backward: right options after worked examples",
         target="delta",
         selection=select_features if selects else None,
+        **told,
     )
 
 
+ABOUT = """\
+s_j = E (h'_j − h_j) is the mean signed shift of feature j that SFT demonstrations cause on the SFT set's queries;
+ℓ_i the log-likelihood (nats) of question i's right option after the domain's own worked examples; r_ij = ⟨d_j, Σ_t
+∂ℓ_i/∂x_t⟩ with d_j the feature's row of the decoder and t the question's own tokens; D_N the features of sts_act. If
+training moves every token of the question by Σ_j s_j d_j, ℓ_i changes by Σ_j s_j r_ij to first order.
+
+Assumes that demonstrations move features as training does; that the shift is the same for every token of every domain,
+also where it pushes a feature below zero or wakes one that the domain never uses; that worked examples and the answer's
+tokens do not move; that the change is small; and, except for sts_signed_raw, that the SAE's error stays as it is."""
+
 FAMILY = (
-    _signed("sts_signed", _all_features),
-    _signed("sts_signed_top", _selected_features, selects=True),
-    _signed("sts_signed_raw", _raw, decoded=False),
+    _signed(
+        "sts_signed",
+        _all_features,
+        summary="what the shift does to right answers",
+        formula="mean over questions and draws of Σ_j s_j r_ij",
+    ),
+    _signed(
+        "sts_signed_top",
+        _selected_features,
+        selects=True,
+        summary="sts_signed on the paper's features",
+        formula="mean over questions and draws of Σ_{j∈D_N} s_j r_ij",
+    ),
+    _signed(
+        "sts_signed_raw",
+        _raw,
+        decoded=False,
+        summary="sts_signed without the SAE",
+        formula="mean over questions and draws of ⟨E (x' − x), Σ_t ∂ℓ_i/∂x_t⟩",
+    ),
 )
 """Every predictor of the family."""

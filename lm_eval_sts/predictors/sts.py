@@ -1,33 +1,9 @@
 r"""The SAE-based Transferability Score and its named variants (Zhang et al., arXiv 2603.02908, §4.1).
 
-Let h be the SAE features of a token of a query read alone, h' those of the same token read after demonstrations; x and
-x' its raw activations, before the SAE.
-
-* Shifted features: D_N = the N features j with the largest E (h'_j − h_j)² over the SFT set's queries, the
-  demonstrations being SFT examples with their answers.
-* ``sts_act``: E Σ_{j∈D_N} h_j over the domain's questions.
-* ``sts_icl``: E Σ_{j∈D_N} (h'_j − h_j)² over the domain's questions, the demonstrations being the domain's own.
-* ``sts_act_sq``: the reference notebook's mean over features and tokens of h_j², j ∈ D_N.
-* ``…_unaligned``: D_N from the reference code's rows (:mod:`lm_eval_sts.features.unaligned`).
-
-Ablations, which take one thing away or change it:
-
-* ``sts_icl_raw``: dimensions of the raw activation in place of SAE features, in D_N and in the score:
-  E Σ_{j∈D_N} (x'_j − x_j)². It says what the SAE adds.
-* ``sts_icl_bottom``: D_N = the N features with the *smallest* shift among those that moved at all. (Of most SAEs many
-  features never fire on the SFT set; they would make every score zero.)
-* ``sts_act_share``: E Σ_{j∈D_N} h_j / E Σ_j h_j, the share of D_N in the domain's total activation.
-* ``sts_icl_relative``: E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j h_j², relative to the domain's total squared activation.
-* ``sts_icl_share``: E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j (h'_j − h_j)², the share of D_N in the domain's total shift.
-
-N and the number of demonstrations are settings of the run, and the SAE decides the layer.
-
-* ``sts_act_layers``, ``sts_icl_layers``: the same two over the features of several SAEs side by side (the run's and
-  ``more_saes``); D_N are the N features with the largest shift among all of them. Features are compared as they are:
-  where activations grow with depth, later layers have more of D_N.
-
-E is the mean over all scored tokens of the set. With several draws of demonstrations, draw k of the SFT set goes
-with draw k of the domain, and a score is the mean over the draws.
+The formulas stand with the predictors below, what their letters mean in ``ABOUT``. The ablations take one thing away
+from the paper's two or change it. Of most SAEs many features never fire on the SFT set; ``sts_icl_bottom`` takes the
+smallest shift among those that moved, or every score would be zero. Where activations grow with depth, later layers
+have more of D_N in ``…_layers``, which compares features as they are.
 """
 
 from __future__ import annotations
@@ -138,6 +114,8 @@ def sts(
     below: Divisor = per_token,
     read: str = "profiles",
     category: Category = "predictor",
+    summary: str,
+    formula: str,
 ) -> Predictor:
     """A predictor that selects features on the SFT set and reads them on every domain.
 
@@ -149,6 +127,8 @@ def sts(
         below: What the sums are divided by.
         read: The profiles whose domains are read.
         category: How it is to be read.
+        summary: What it asks.
+        formula: How it is computed.
     """
 
     def measure(evidence: Evidence) -> dict[str, Measured]:
@@ -172,6 +152,8 @@ def sts(
         source=source,
         cost=rule.cost,
         category=category,
+        summary=summary,
+        formula=formula,
         needed="a feature that is active",
         selection=lambda evidence: select_features(evidence, rule),
     )
@@ -272,18 +254,112 @@ _PAPER = "Zhang et al., arXiv 2603.02908, §4.1"
 _CODE = "github.com/PKU-ML/STS, the paper's reference code"
 _ABLATION = "ablation of Zhang et al., arXiv 2603.02908, §4.1"
 
+ABOUT = """\
+h are a token's SAE features when its query is read alone, h' after demonstrations; x and x' its activations before the
+SAE. D_N are the N features with the largest E (h'_j − h_j)² on the SFT set's queries, SFT examples with their answers
+being the demonstrations; on a domain's questions the demonstrations are its own. E is the mean over all scored tokens.
+Draw k of the SFT set's demonstrations goes with draw k of the domain's, and the score is the mean over draws. N, the
+number of demonstrations and of draws are settings; the SAE decides the layer.
+
+Assumes that what SFT examples move in context is what training on them will move, and that a domain which uses, or
+moves, these features is the one affected. Shares assume features that are not negative (ReLU, JumpReLU, top-k)."""
+
 FAMILY = (
-    sts("sts_act", activation, _PAPER),
-    sts("sts_icl", squared_shift, _PAPER),
-    sts("sts_act_sq", squared_activation, _CODE, below=per_token_and_feature),
-    sts("sts_act_share", activation, _ABLATION, below=of_all(activation)),
-    sts("sts_icl_share", squared_shift, _ABLATION, below=of_all(squared_shift)),
-    sts("sts_icl_relative", squared_shift, _ABLATION, below=of_all(squared_activation)),
-    sts("sts_icl_raw", squared_move, _ABLATION, Rule(space="raw")),
-    sts("sts_icl_bottom", squared_shift, _ABLATION, Rule(end="bottom")),
-    sts("sts_act_unaligned", activation, _CODE, Rule(rows="unaligned")),
-    sts("sts_icl_unaligned", squared_shift, _CODE, Rule(rows="unaligned")),
-    sts("sts_act_layers", activation, _ABLATION, Rule(read="layers"), read="layers"),
-    sts("sts_icl_layers", squared_shift, _ABLATION, Rule(read="layers"), read="layers"),
+    sts(
+        "sts_act",
+        activation,
+        _PAPER,
+        summary="how active the shifted features are",
+        formula="E Σ_{j∈D_N} h_j",
+    ),
+    sts(
+        "sts_icl",
+        squared_shift,
+        _PAPER,
+        summary="how far examples move shifted features",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)²",
+    ),
+    sts(
+        "sts_act_sq",
+        squared_activation,
+        _CODE,
+        below=per_token_and_feature,
+        summary="sts_act as in the paper's notebook",
+        formula="mean over j∈D_N and tokens of h_j²",
+    ),
+    sts(
+        "sts_act_share",
+        activation,
+        _ABLATION,
+        below=of_all(activation),
+        summary="shifted features' share of activation",
+        formula="E Σ_{j∈D_N} h_j / E Σ_j h_j",
+    ),
+    sts(
+        "sts_icl_share",
+        squared_shift,
+        _ABLATION,
+        below=of_all(squared_shift),
+        summary="shifted features' share of all movement",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j (h'_j − h_j)²",
+    ),
+    sts(
+        "sts_icl_relative",
+        squared_shift,
+        _ABLATION,
+        below=of_all(squared_activation),
+        summary="sts_icl over the squared activation",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)² / E Σ_j h_j²",
+    ),
+    sts(
+        "sts_icl_raw",
+        squared_move,
+        _ABLATION,
+        Rule(space="raw"),
+        summary="sts_icl without the SAE",
+        formula="E Σ_{j∈D_N} (x'_j − x_j)², D_N among the dimensions of x",
+    ),
+    sts(
+        "sts_icl_bottom",
+        squared_shift,
+        _ABLATION,
+        Rule(end="bottom"),
+        summary="sts_icl on the least shifted features",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)², D_N the N smallest shifts above zero",
+    ),
+    sts(
+        "sts_act_unaligned",
+        activation,
+        _CODE,
+        Rule(rows="unaligned"),
+        summary="sts_act, features as the paper's code",
+        formula="E Σ_{j∈D_N} h_j, D_N from the rows that the reference code compares",
+    ),
+    sts(
+        "sts_icl_unaligned",
+        squared_shift,
+        _CODE,
+        Rule(rows="unaligned"),
+        summary="sts_icl, features as the paper's code",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)², D_N from the rows that the reference code compares",
+    ),
+    sts(
+        "sts_act_layers",
+        activation,
+        _ABLATION,
+        Rule(read="layers"),
+        read="layers",
+        summary="sts_act over several SAEs",
+        formula="E Σ_{j∈D_N} h_j, D_N among the features of all SAEs of the run (more_saes)",
+    ),
+    sts(
+        "sts_icl_layers",
+        squared_shift,
+        _ABLATION,
+        Rule(read="layers"),
+        read="layers",
+        summary="sts_icl over several SAEs",
+        formula="E Σ_{j∈D_N} (h'_j − h_j)², D_N among the features of all SAEs of the run (more_saes)",
+    ),
 )
 """Every predictor of the family, the paper's two first."""

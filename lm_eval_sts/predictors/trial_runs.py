@@ -1,16 +1,4 @@
-r"""Trial runs: train a little with the intended recipe, and see which way each domain goes.
-
-``probing_1``, ``probing_5``, ``probing_20``: after so many optimiser steps on the SFT set, the mean over the domain's
-measured questions of the change of the right option's log-likelihood, log p*(y|q) − log p(y|q), in nats, the question
-asked as the benchmark asks it, after the domain's own worked examples.
-
-The run is the intended recipe (setting ``probing_recipe``) with its length replaced by k steps and its learning rate
-held constant without warm-up: k of a practitioner's full steps. Only the first ``probing_questions`` questions of a
-domain are measured. It assumes that where the first steps lead is where training ends.
-
-The standard error is over questions; how much another order of the examples, or another initialisation of the adapter,
-would change is not part of it.
-"""
+r"""Trial runs: train a little with the intended recipe, and see which way each domain goes."""
 
 from __future__ import annotations
 
@@ -54,8 +42,19 @@ def trial_run(steps: int) -> Predictor:
         category="training",
         needed="a question that was measured",
         check=check,
+        summary=f"what {words.replace('optimiser ', '')} do{'es' * (steps == 1)} to right answers",
+        formula="mean over questions of log p*(y|q) − log p(y|q)",
     )
 
+
+ABOUT = """\
+y is question q's right option, asked as the benchmark asks it after the domain's own worked examples; p the base model,
+p* the model after so many steps on the SFT set; nats, summed over the option's tokens. The run is the intended recipe
+(setting probing_recipe) with its learning rate held constant without warm-up: steps as a full run would take them. The
+first probing_questions questions of a domain are measured.
+
+Assumes that where the first steps lead is where training ends. The standard error is over questions; another order of
+the examples, or another initialisation of an adapter, is not part of it."""
 
 FAMILY = tuple(trial_run(steps) for steps in (1, 5, 20))
 """Every predictor of the family."""

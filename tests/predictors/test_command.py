@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from lm_eval_sts.commands import predictors as command
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.predictors import registry
 from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import _OURS, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
 from tests.messages import says
@@ -27,28 +28,50 @@ def run():
     return invoke
 
 
-def test_the_list_names_all_with_target_needs_and_default(run):
-    lines = run().splitlines()
+def test_the_list_shows_what_runs_by_default_and_names_the_rest(run):
+    text = run()
+    rows = {line[3:].split()[0]: line for line in text.splitlines() if line[3:].split()[1:2] in (["size"], ["sign"])}
     for name in names():
-        (line,) = (line for line in lines if line.split()[:1] == [name])
         predictor = get_predictor(name)
-        default = "table" if name in SHOWN else "record" if name in DEFAULT_PREDICTORS else "–"
-        assert line.split()[1:4] == [default, category_of(predictor), predictor.target]
-        assert ", ".join(sorted(predictor.needs)) in line
-        assert predictor.cost.split()[0] in line and predictor.source.split()[0] in line
+        if name in DEFAULT_PREDICTORS:
+            kind = "size" if predictor.target == "magnitude" else "sign"
+            assert rows[name].split()[-len(predictor.summary.split()) - 1 :] == [kind, *predictor.summary.split()]
+            assert rows[name].startswith("*") == (name in SHOWN)
+        else:
+            assert f" {name}" in text and name not in rows
+    everything = run("--all")
+    for name in _OURS:
+        assert get_predictor(name).summary in " ".join(everything.split())
+    assert "layers, profiles; 0.75M tokens, 90 s" in " ".join(everything.split())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all",), ("representation_raw_covariance",), ("embedding_mmd",)])
+def test_everything_fits_the_terminal(run, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, run(*arguments).splitlines())) <= 80 and "\x1b" not in run(*arguments)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert 80 < max(map(len, run(*arguments).splitlines())) <= 120
 
 
 @pytest.mark.parametrize("name", _OURS)
 def test_one_is_described_with_its_formula(run, name):
-    text = run(name)
-    predictor = get_predictor(name)
-    assert text.startswith(f"{name}\n") and predictor.source in text and predictor.cost in text
-    family, _, rest = name.partition("_")
-    assert (
-        f"``{name}``" in text
-        or f"``{family}_…_{rest.partition('_')[2]}``" in text
-        or f"``…_{rest.partition('_')[2]}``" in text
-    )
+    text, predictor = " ".join(run(name).split()), get_predictor(name)
+    assert text.startswith(f"{name}: {predictor.summary} ") and len(predictor.summary) <= 40
+    for told in (predictor.formula, predictor.source, predictor.cost, category_of(predictor)):
+        assert " ".join(told.split()) in text
+    assert "``" not in text and ":mod:" not in text, "prose, no docstring"
+    about = registry.about_of(name)
+    assert " ".join(about.split()) in text and ("Assume" in about or registry.family_of(name) != "sts")
+    for symbol in {"D_N", "ℓ_i", "g_S", "s_j r_ij", "L_S", "p*", "h*", "x*"}:
+        assert symbol not in predictor.formula or all(part in about for part in symbol.split()), (
+            f"{symbol} is explained"
+        )
+
+
+def test_how_it_did_is_told_where_the_board_is_at_hand(run, monkeypatch, tmp_path):
+    assert "with |Δ|" in " ".join(run("sts_icl").split())
+    monkeypatch.setattr(command, "_BOARD", tmp_path / "none.json")
+    assert "|Δ|" not in run("sts_icl")
 
 
 def test_one_of_another_package_without_a_description(run, monkeypatch):
@@ -59,11 +82,14 @@ def test_one_of_another_package_without_a_description(run, monkeypatch):
             return None
 
     monkeypatch.setattr("lm_eval_sts.predictors.registry.get_predictor", lambda name: Bare())
-    monkeypatch.setattr("lm_eval_sts.predictors.registry.description_of", lambda name: "")
+    monkeypatch.setattr("lm_eval_sts.predictors.registry.about_of", lambda name: "")
     text = run("bare")
-    assert "needs    nothing" in text and "target   delta" in text and "gives no description" in text
+    flat = " ".join(text.split())
+    assert "needs nothing" in flat and "with its sign" in flat and "version 2" in flat and "no description" in flat
 
 
 def test_an_unknown_name():
-    with says(SettingsError, "unknown predictor 'sts_ict'", "did you mean 'sts_icl'"):
+    with says(SettingsError, "unknown predictor 'sts_ict'", "did you mean 'sts_icl'", "nearest of ") as caught:
         command.predictors("sts_ict")
+    listed = str(caught.value).partition("nearest of ")[2].partition(": ")[2].partition(" (all")[0]
+    assert len(listed.split(", ")) == 5

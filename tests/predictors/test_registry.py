@@ -60,6 +60,6 @@ def test_a_few_of_the_default_are_shown_and_all_that_are_named():
 
 @pytest.mark.parametrize(("name", "near"), [("sts-act", "sts_act"), ("sts_ici", "sts_icl"), ("xyz", None), ("", None)])
 def test_unknown_names(name, near):
-    hint = f"did you mean {near!r}? available" if near else f"{name!r}: available"
-    with says(SettingsError, f"unknown predictor {name!r}", hint, ", ".join(sorted(names()))):
+    hint = f"did you mean {near!r}? nearest" if near else f"{name!r}: nearest"
+    with says(SettingsError, f"unknown predictor {name!r}", hint, "(all: lm-eval-sts predictors)"):
         get_predictor(name)
