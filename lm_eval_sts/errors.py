@@ -13,6 +13,8 @@ from typing import ClassVar, Final
 
 from lm_eval_sts.texts import printable
 
+_LONGEST: Final = 400
+"""Most characters of a word in a message: longer than any path or address that somebody would look for there."""
 _NEAREST: Final = 5
 """Most names that a message lists."""
 
@@ -28,7 +30,11 @@ class StsError(Exception):
 
     def __init__(self, message: str) -> None:
         """Keeps the message on one line, and what cannot be printed escaped, whatever was put into it."""
-        super().__init__(printable(" ".join(message.split())))
+        super().__init__(printable(" ".join(map(_shortened, message.split()))))
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _LONGEST else f"{word[: _LONGEST // 2]}…{word[-_LONGEST // 2 :]}"
 
 
 def described(error: Exception, longest: int = 300) -> str:

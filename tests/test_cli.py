@@ -190,6 +190,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch):
         (["finetune", "--seed", "x"], ["--seed", "integer"]),
         (["finetune", "--sft_columns", "x"], ["--sft_columns", "2"]),
         (["compare", "--predictions"], ["--predictions", "argument"]),
+        (["compare", "--predictions", "x", "--outcome", "x", "--seed", "-1"], ["--seed", "from 0"]),
         (["path", "a", "b"], ["extra argument", "b"]),
         (["path", "a\nb", "\x1b[31m"], ["extra argument"]),
         (["predictors", "sts_icm"], ["did you mean 'sts_icl'"]),
@@ -235,12 +236,9 @@ def test_help_shows_every_option_whole(monkeypatch, capsys, path, command, colum
     for parameter in command.params:
         names = [*parameter.opts, *parameter.secondary_opts]
         assert all(re.search(rf"(?<![\w-]){name}(?![\w-])", text) for name in names)
-        if isinstance(parameter.default, (int, float, str, Path)) and str(parameter.default) not in (
-            "",
-            "True",
-            "False",
-        ):
-            assert f"[default: {parameter.default}]" in " ".join(text.split())
+        default = str(parameter.default)
+        if isinstance(parameter.default, (int, float, str, Path)) and default not in ("", "True", "False"):
+            assert f"[default: {default}]" in " ".join(text.split())
 
 
 def test_dashes_and_underscores_are_alike(monkeypatch, capsys):

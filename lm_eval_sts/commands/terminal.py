@@ -89,7 +89,7 @@ class SpreadCommand(TyperCommand):
                     formatter.write_dl(rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeats the option before every further value, which is what click understands."""
+        """Repeats the option before every further value, which is what click understands; checks a seed's range."""
         repeatable = {name for p in self.params if isinstance(p, TyperOption) and p.multiple for name in p.opts}
         normalised = {_normalised(name) for name in repeatable}
         spread: list[str] = []
@@ -100,7 +100,10 @@ class SpreadCommand(TyperCommand):
             elif option is not None and args[position - 1] != option:
                 spread.append(option)
             spread.append(argument)
-        return super().parse_args(ctx, spread)
+        rest = super().parse_args(ctx, spread)
+        if not 0 <= (ctx.params.get("seed") or 0) < 2**32:
+            raise typer.BadParameter("give a number from 0 to 4294967295", ctx=ctx, param_hint="--seed")
+        return rest
 
 
 class CommandGroup(TyperGroup):
