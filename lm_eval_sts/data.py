@@ -50,12 +50,14 @@ class SftSet:
         examples: Its examples.
         revision: Hub commit where known.
         notes: What a reader must know of how it was read.
+        columns: Names of the columns that were read; empty where it has none.
     """
 
     name: str
     examples: tuple[Example, ...]
     revision: str = UNKNOWN
     notes: tuple[str, ...] = field(default=())
+    columns: tuple[str, ...] = ()
 
     @cached_property
     def content_hash(self) -> str:
@@ -141,7 +143,8 @@ def _read(spec: str, table: Opened, columns: tuple[str, str] | None) -> SftSet:
         notes.append(f"fields of the SFT set's messages that are left out: {', '.join(fields)}")
     if repeated := len(examples) - len(set(examples)):
         notes.append(f"{repeated} of {len(examples)} rows of the SFT set repeat an earlier row")
-    return SftSet(spec, tuple(examples), table.commit, tuple(notes))
+    used = tuple(name for name in chosen.used if name is not None)
+    return SftSet(spec, tuple(examples), table.commit, tuple(notes), used)
 
 
 def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from lm_eval_sts.features.identity import commit_of, context_length, model_ref
 from lm_eval_sts.files import package_version, this_command
 from lm_eval_sts.finetuning import hardware
 from lm_eval_sts.finetuning import trainer_setup as setup
+from lm_eval_sts.finetuning.card import write_card
 from lm_eval_sts.finetuning.output_folder import Start, check_output, claim, hold, remove_checkpoints
 from lm_eval_sts.finetuning.training_data import LongExamples, TrainingData, length_limit, tokenise
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
@@ -276,6 +277,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=notes,
     )
+    write_card(manifest, run.sft_set.columns, run.output)
     save_record(manifest, run.output / MANIFEST)
     remove_checkpoints(run.output)
     return manifest
