@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
@@ -22,14 +22,15 @@ from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.commands.show import show
-from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, SpreadCommand
+from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, Completion, SpreadCommand
 from lm_eval_sts.errors import SettingsError, StsError, described
+from lm_eval_sts.files import package_version
 from lm_eval_sts.texts import printable
 
 _PACKAGES: Final = ("lm-eval-sts", "lm-eval", "torch", "transformers", "sae-lens")
 
 app = typer.Typer(
-    help="Predict, before fine-tuning, where an SFT set will move a model's benchmark scores.",
+    help="Predict how fine-tuning on an SFT set will change a model's benchmark scores, and check the prediction.",
     context_settings=CONTEXT,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -38,15 +39,10 @@ app.add_typer(leaderboard, name="leaderboard")
 
 
 def _print_versions(wanted: bool) -> None:
-    if not wanted:
-        return
-    for package in _PACKAGES:
-        try:
-            version = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            version = "not installed"
-        typer.echo(f"{package} {version}")
-    raise typer.Exit
+    if wanted:
+        for package in _PACKAGES:
+            typer.echo(f"{package} {package_version(package)}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -55,7 +51,7 @@ def common(
         bool,
         typer.Option(
             "--version",
-            help="Show the versions of this package and those it stands on.",
+            help="Show the versions of lm-eval-sts and of what it builds on.",
             callback=_print_versions,
             is_eager=True,
         ),
@@ -64,12 +60,35 @@ def common(
     """Holds the options that stand before any command."""
 
 
-@app.command("tasks-path")
-def tasks_path() -> None:
-    """Print the folder of the task files, for lm_eval --include_path."""
-    from lm_eval_sts.harness.discovery import tasks_path as find
+@app.command("demo")
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for lm-eval's result files.")] = Path("results"),
+) -> None:
+    """Predict on the micro world, which ships with the package, and say what came out."""
+    from lm_eval_sts.commands.demo import run_demo
 
-    typer.echo(find())
+    run_demo(output)
+
+
+app.command("show")(show)
+app.command("finetune")(finetune)
+app.command("measure")(measure)
+app.command("compare")(compare)
+app.command("outcomes")(outcomes)
+app.command("predictors")(predictors)
+
+
+@app.command("export")
+def export(
+    results: Annotated[Path, typer.Argument(help="A result file of lm-eval, or a folder of them.")],
+    output: Annotated[Path, typer.Option(help="Folder for the predictions.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what another run predicted.")] = False,
+) -> None:
+    """Export the predictions in lm-eval's result files: one JSON file for each run and predictor."""
+    from lm_eval_sts.verdict.results import export_predictions, read_predictions
+
+    for file in export_predictions(read_predictions(results), output, overwrite=overwrite):
+        typer.echo(file)
 
 
 @app.command("path")
@@ -84,46 +103,21 @@ def path(
         typer.echo(asset(each))
 
 
-@app.command("export")
-def export(
-    results: Annotated[
-        Path, typer.Argument(help="A result file of lm-eval, or a folder: all runs below it are taken out.")
-    ],
-    output: Annotated[Path, typer.Option(help="Folder for one JSON file a run and predictor.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace other runs of the same settings.")] = False,
-) -> None:
-    """Take the predictions out of lm-eval's result files."""
-    from lm_eval_sts.verdict.results import export_predictions, read_predictions
+@app.command("tasks-path")
+def tasks_path() -> None:
+    """Print the folder of the task files, for lm_eval --include_path."""
+    from lm_eval_sts.harness.discovery import tasks_path as find
 
-    for file in export_predictions(read_predictions(results), output, overwrite=overwrite):
-        typer.echo(file)
-
-
-@app.command("demo")
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for lm-eval's result files.")] = Path("results"),
-) -> None:
-    """Run the main job on the embedded micro world and say what came out."""
-    from lm_eval_sts.commands.demo import run_demo
-
-    run_demo(output)
+    typer.echo(find())
 
 
 @app.command("micro", hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def micro() -> None:
     """Says where the generator of the micro world went."""
     raise SettingsError(
-        "the generator of the micro world is no part of the package any more: in a clone of the repository run "
-        "python -m microworld build (or sweep)"
+        "the generator of the micro world is not in the package: in a clone of the repository run python -m "
+        "microworld build (or sweep)"
     )
-
-
-app.command("finetune")(finetune)
-app.command("measure")(measure)
-app.command("compare")(compare)
-app.command("outcomes")(outcomes)
-app.command("predictors")(predictors)
-app.command("show")(show)
 
 
 def _share_manners(commands: typer.Typer) -> None:
@@ -136,43 +130,23 @@ def _share_manners(commands: typer.Typer) -> None:
         _share_manners(group.typer_instance)
 
 
-def _predictors() -> list[str]:
-    from lm_eval_sts.predictors.registry import names
-
-    return names()
-
-
-def _outcomes() -> list[str]:
-    from lm_eval_sts.shipped import outcome_names
-
-    return outcome_names()
-
-
-def _predictions() -> list[str]:
-    from lm_eval_sts.shipped import prediction_names
-
-    return prediction_names()
-
-
-def _assets() -> list[str]:
-    from lm_eval_sts.microworld.paths import asset_names
-
-    return asset_names()
+def _named_by(module: str, function: str) -> Completion:
+    return lambda: getattr(import_module(f"lm_eval_sts.{module}"), function)()
 
 
 app.info.cls = CommandGroup
 _share_manners(app)
 SpreadCommand.completions.update(
     {
-        "predictors": _predictors,
-        "predictors name": _predictors,
-        "outcome": _outcomes,
-        "outcomes name": _outcomes,
-        "predictions": _predictions,
+        "predictors": _named_by("predictors.registry", "names"),
+        "predictors name": _named_by("predictors.registry", "names"),
+        "outcome": _named_by("shipped", "outcome_names"),
+        "outcomes name": _named_by("shipped", "outcome_names"),
+        "predictions": _named_by("shipped", "prediction_names"),
+        "sft_set": _named_by("microworld.paths", "asset_names"),
+        "path name": _named_by("microworld.paths", "asset_names"),
         "model": lambda: ["micro/model"],
         "base": lambda: ["micro/model"],
-        "sft_set": _assets,
-        "path name": _assets,
         "recipe": lambda: ["default", "paper"],
         "method": lambda: ["lora", "full"],
         "target": lambda: ["magnitude", "delta"],

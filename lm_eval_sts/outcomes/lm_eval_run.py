@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, described
+from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, choices, described
 from lm_eval_sts.outcomes.lm_eval_options import Conditions
 from lm_eval_sts.outcomes.metrics import MetricChoice
 

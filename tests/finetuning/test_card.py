@@ -13,7 +13,7 @@ from lm_eval_sts.finetuning.card import CARD, write_card
 from lm_eval_sts.finetuning.finetune import finetune
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.finetuning.tuned import read_tuned
-from tests.finetuning.tuning import FULL, LORA, MODEL, SET, pairs
+from tests.finetuning.tuning import FULL, LORA, MODEL, pairs
 
 KINDS = {"lora": LORA, "full": FULL}
 
