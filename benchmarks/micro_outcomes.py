@@ -81,7 +81,7 @@ def main(folder: Path) -> list[str]:
     split = read_split()
     outcomes = [load_record(Outcome, path) for path in sorted(folder.glob("*.json"))]
     lines = [
-        "| settings | view | K | mean Δ | SD of Δ over domains | SE | domains up | down | reliability | split-half "
+        "| SFT runs | view | K | mean Δ | SD of Δ over domains | SE | domains up | down | reliability | split-half "
         "| double-centred |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
