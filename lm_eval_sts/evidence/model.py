@@ -206,7 +206,3 @@ class Model:
     def gather(self, value: Any) -> list[Any] | None:
         """Every rank's value on rank 0; None elsewhere."""
         return [value]
-
-    def broadcast(self, value: Any) -> Any:
-        """Rank 0's value on every rank."""
-        return value

@@ -22,7 +22,7 @@ from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
-from lm_eval_sts.features.queries import hash_tokens
+from lm_eval_sts.features.queries import hash_tokens, shared_prefix
 
 _LOGITS = 2**27
 """Logits in single precision at a time (half a gigabyte)."""
@@ -276,7 +276,4 @@ def _distinct(continuations: Sequence[Continuation]) -> list[_Row]:
 
 def _shared(a: _Row, b: _Row) -> int:
     """Length of the token prefix that two rows' contexts share; in order, so do all rows between them."""
-    limit = min(a.first, b.first)
-    if a.ids[:limit] == b.ids[:limit]:
-        return limit
-    return next(p for p in range(limit) if a.ids[p] != b.ids[p])
+    return shared_prefix((a.ids, b.ids), (a.first, b.first))
