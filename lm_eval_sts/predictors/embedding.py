@@ -177,13 +177,7 @@ def _squared_distances(first: Array, second: Array) -> Array:
 
 
 def embedding_predictor(
-    name: str,
-    similarity: Callable[[Embedded, str], Measured],
-    source: str,
-    needed: str = "a question",
-    model: str | None = None,
-    summary: str = "",
-    formula: str = "",
+    name: str, similarity: Callable[[Embedded, str], Measured], source: str, model: str | None = None, **told: Any
 ) -> Predictor:
     """A similarity of sentence embeddings, checked for before anything is read.
 
@@ -191,10 +185,8 @@ def embedding_predictor(
         name: Its name.
         similarity: (embedded texts, domain) to what is measured.
         source: Where its formula stands.
-        needed: What a domain needs in order to have a value.
         model: Hub id or folder of a sentence-transformers model of its own; None: that of the run.
-        summary: What it asks.
-        formula: How it is computed.
+        told: Its summary and formula, and what a domain needs in order to have a value.
     """
 
     def embedded(evidence: Evidence) -> Embedded:
@@ -215,11 +207,9 @@ def embedding_predictor(
         needs=frozenset({"texts"}),
         source=source,
         cost="another model (default: 22M parameters): all texts; extra 'embeddings'",
-        needed=needed,
-        summary=summary,
-        formula=formula,
         notes=lambda evidence: (f"embedded by {embedded(evidence).model}",),
         check=check,
+        **told,
     )
 
 

@@ -84,9 +84,9 @@ def margin(losses: Losses, domain: str) -> Measured:
     )
 
 
-def _loss(name: str, measure: Callable[[Losses, str], Measured], cost: str, source: str, **options: Any) -> Predictor:
+def _loss(name: str, measure: Callable[[Losses, str], Measured], cost: str, source: str, **told: Any) -> Predictor:
     needs = frozenset({"losses"})
-    return Predictor(name=name, measure=by_domain("losses", measure), needs=needs, source=source, cost=cost, **options)
+    return Predictor(name=name, measure=by_domain("losses", measure), needs=needs, source=source, cost=cost, **told)
 
 
 _OPTIONS = "forward: options after worked examples"

@@ -21,7 +21,7 @@ from lm_eval_sts.evidence.evidence import Array, Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.predictors.base import Measured, Predictor, alone
 from lm_eval_sts.predictors.statistics import Statistic, ratio, resampled_weights
-from lm_eval_sts.records import Category, SelectedFeatures, Selection
+from lm_eval_sts.records import SelectedFeatures, Selection
 
 Sums = Callable[[Profile, int], Any]
 """Profile and draw to each question's sums over its tokens: [questions, features], CSR or dense."""
@@ -113,9 +113,7 @@ def sts(
     *,
     below: Divisor = per_token,
     read: str = "profiles",
-    category: Category = "predictor",
-    summary: str,
-    formula: str,
+    **told: Any,
 ) -> Predictor:
     """A predictor that selects features on the SFT set and reads them on every domain.
 
@@ -126,9 +124,7 @@ def sts(
         rule: How features are selected.
         below: What the sums are divided by.
         read: The profiles whose domains are read.
-        category: How it is to be read.
-        summary: What it asks.
-        formula: How it is computed.
+        told: Its summary and formula, and its category where it is no ordinary predictor.
     """
 
     def measure(evidence: Evidence) -> dict[str, Measured]:
@@ -151,11 +147,9 @@ def sts(
         needs=frozenset({"profiles", read}) | rule.needs,
         source=source,
         cost=rule.cost,
-        category=category,
-        summary=summary,
-        formula=formula,
         needed="a feature that is active",
         selection=lambda evidence: select_features(evidence, rule),
+        **told,
     )
 
 
