@@ -76,10 +76,10 @@ def test_the_last_response_of_a_conversation_is_a_training_pair():
 
     sft_set = SftSet("x", (Example("r", "b"), from_conversation(_turns("q", "a", "r", "b"))))
     for pair in pairs(sft_set, [0, 1]):
-        assert tokenizer.decode(pair.ids[pair.first :]) == "b<end>\n"
+        assert tokenizer.decode(pair.ids) == "b<end>\n"
     # What is cut after a response leaves it the last.
-    (pair,) = pairs(sft_set, [1], context=len(pair.ids) - len("b<end>\n"))
-    assert tokenizer.decode(pair.ids[pair.first :]) == "a<end>\n"
+    (pair,) = pairs(sft_set, [1], context=len(pair) - len("b<end>\n"))
+    assert tokenizer.decode(pair.ids) == "a<end>\n"
     tokenizer.chat_template = "{% for m in messages %}{{ m.content.split('|')[-1] }}{% endfor %}"
     with says(DatasetError, "1 of 2 rows are not whole", "(rows 2,"):
         pairs(SftSet("x", (Example("q", "a"), Example("r", "b"), Example("r", "so|b"))), [1, 2])
