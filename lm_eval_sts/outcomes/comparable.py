@@ -18,11 +18,7 @@ from lm_eval_sts.records import UNKNOWN, ModelRef
 Pairs = dict[str, tuple[object, object]]
 """What is compared, by what it is called: of base and tuned."""
 
-_DOMAIN_FACTS: Final = {
-    **{name: name for name in ("task", "version", "output_type", "metric", "filter", "num_fewshot")},
-    "generation_kwargs": "generation_kwargs",
-    "n": "the number of questions",
-}
+_DOMAIN_FACTS: Final = ("task", "version", "output_type", "metric", "filter", "num_fewshot", "generation_kwargs", "n")
 _OF_THE_MODEL: Final = {
     "weights": None,
     "tokenizer": "the tokenizer's content",
@@ -181,11 +177,12 @@ def _check_domains(base: Run, run: Run) -> None:
             f"cannot pair: different tasks: only in {base.name}: {only[0]}; only in {run.name}: {only[1]}: "
             "run lm-eval with the same --tasks on both"
         )
-    for field, called in _DOMAIN_FACTS.items():
+    for field in _DOMAIN_FACTS:
         values = {d: (getattr(ours[d], field), getattr(theirs[d], field)) for d in ours}
         wrong = [d for d, (a, b) in values.items() if a != b]
         if wrong:
             more = f" (and of {len(wrong) - 1} more domains)" if len(wrong) > 1 else ""
+            called = "the number of questions" if field == "n" else field
             raise _differ(f"{called} of {wrong[0]}{more}", base, run, values[wrong[0]])
 
 

@@ -39,14 +39,6 @@ from tests.tiny_models import llama, save, tiny_tokenizer
 ANY = LengthLimit(None, "nothing")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora") / "adapter"

@@ -27,15 +27,6 @@ from tests.finetuning.tuning import FAULTS, FULL, LORA, MODEL, faulty, tune
 from tests.messages import says
 from tests.tiny_models import llama, save, tiny_tokenizer
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # --- Steps that are not finite.
 
 

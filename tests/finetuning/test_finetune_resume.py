@@ -28,14 +28,6 @@ from tests.finetuning.tuning import LORA, tune
 from tests.messages import says
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Killed(BaseException):
     """Nothing of ours or of the libraries runs any more."""
 
