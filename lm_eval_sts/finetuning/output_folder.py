@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.errors import RecordError, SettingsError
-from lm_eval_sts.files import LOCK, file_hashes, hash_json, locked, write_atomically
+from lm_eval_sts.files import LOCK, file_hashes, locked, write_atomically
 from lm_eval_sts.finetuning.tuned import TunedManifest, read_tuned
 from lm_eval_sts.records import read_json
 
@@ -94,12 +94,11 @@ def claim(output: Path, settings: Mapping[str, Any]) -> Start:
     """
     check_output(output)
     path = output / CLAIM
-    ours = {"key": hash_json(settings), "settings": settings, "notes": []}
     if not path.is_file():
-        _write(path, ours)
+        _write(path, {"settings": settings, "notes": []})
         return Start()
     found = read_json(path)
-    _check_same(output, found, hash_json(settings), settings)
+    _check_same(output, found, settings)
     before = tuple(str(note) for note in found.get("notes", ()))
     if any(output.glob("*.safetensors")) and (finished := read_tuned(output)):
         remove_checkpoints(output)
@@ -110,7 +109,7 @@ def claim(output: Path, settings: Mapping[str, Any]) -> Start:
     then = f"went on from {whole.name}" if whole else "began again at its first step"
     notes = (*before, f"{', '.join(folder.name for folder in broken)} of this run had been damaged: it {then}")
     # Before they are removed: a kill must not make the note untrue.
-    _write(path, {**ours, "notes": list(notes)})
+    _write(path, {"settings": settings, "notes": list(notes)})
     for folder in broken:
         shutil.rmtree(folder)
     return Start(checkpoint=whole, notes=notes)
@@ -123,13 +122,13 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         raise _unwritable(path.parent, error) from error
 
 
-def _check_same(output: Path, found: Any, key: str, settings: Mapping[str, Any]) -> None:
+def _check_same(output: Path, found: Any, settings: Mapping[str, Any]) -> None:
     if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         raise RecordError(f"{output / CLAIM} is not a claim of lm-eval-sts finetune: choose another --output")
-    if found.get("key") == key:
-        return
     before = found["settings"]
     changed = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+    if not changed:
+        return
     shown = "; ".join(f"{name} was {before.get(name)}, now {settings.get(name)}" for name in changed[:3])
     more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise SettingsError(
