@@ -6,9 +6,8 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from accelerate import PartialState
@@ -171,15 +170,8 @@ class Report(TrainerCallback):
             self._console.print(said, markup=False)
 
 
-@dataclass(frozen=True)
-class LossSummary:
-    """The course of the training loss, nats a response token.
-
-    Attributes:
-        first: Mean over the first tenth of the steps.
-        final: Mean over the last tenth.
-        curve: Means of up to 50 equal stretches, in order.
-    """
+class LossSummary(NamedTuple):
+    """The course of the training loss, as the manifest tells it."""
 
     first: float
     final: float

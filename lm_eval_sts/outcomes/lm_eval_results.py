@@ -102,7 +102,7 @@ def run_from_results(
             )
     if not domains:
         raise RecordError(f"{source} holds no task with a result")
-    return Run(_run_facts(results, source, model or _model(results), domains, tuple(dict.fromkeys(notes))), questions)
+    return Run(_run_facts(results, source, model, domains, tuple(dict.fromkeys(notes))), questions)
 
 
 def domain_names(results: Mapping[str, Any]) -> dict[str, str]:
@@ -155,17 +155,27 @@ def _is_mean(questions: Questions, n: int, chosen: Metric, source: str) -> bool:
 
 
 def _run_facts(
-    results: Mapping[str, Any], source: str, model: ModelRef, domains: dict[str, DomainFacts], notes: tuple[str, ...]
+    results: Mapping[str, Any],
+    source: str,
+    model: ModelRef | None,
+    domains: dict[str, DomainFacts],
+    notes: tuple[str, ...],
 ) -> RunFacts:
     config = results.get("config") or {}
     subtasks = results.get("group_subtasks") or {}
     inside = {member for members in subtasks.values() for member in members}
     asked = [name for name in (*subtasks, *(d.task for d in domains.values())) if name not in inside]
     args = plain_args(config.get("model_args"))
+    told = ModelRef(
+        name=str(args.get("pretrained") or args.get("model") or results.get("model_name") or UNKNOWN),
+        revision=str(config.get("model_sha") or UNKNOWN),
+        weights_hash=UNKNOWN,
+        dtype=str(config.get("model_dtype") or UNKNOWN).removeprefix("torch."),
+    )
     return RunFacts(
         source=source,
         tasks=",".join(dict.fromkeys(asked)),
-        model=model,
+        model=model or told,
         adapter=str(args["peft"]) if args.get("peft") else None,
         model_args=args,
         chat_template_hash=results.get("chat_template_sha"),
@@ -175,17 +185,6 @@ def _run_facts(
         lm_eval_version=str(results.get("lm_eval_version", UNKNOWN)),
         domains=domains,
         notes=notes,
-    )
-
-
-def _model(results: Mapping[str, Any]) -> ModelRef:
-    config = results.get("config") or {}
-    args = plain_args(config.get("model_args"))
-    return ModelRef(
-        name=str(args.get("pretrained") or args.get("model") or results.get("model_name") or UNKNOWN),
-        revision=str(config.get("model_sha") or UNKNOWN),
-        weights_hash=UNKNOWN,
-        dtype=str(config.get("model_dtype") or UNKNOWN).removeprefix("torch."),
     )
 
 
