@@ -82,6 +82,10 @@ class LengthLimit:
     tokens: int | None
     source: str
 
+    def holds(self, example: TokenisedExample) -> bool:
+        """Whether an example fits."""
+        return self.tokens is None or len(example.input_ids) <= self.tokens
+
 
 def length_limit(max_length: int | None, context: int | None) -> LengthLimit:
     """The smaller of the recipe's ``max_length`` and the model's context."""
@@ -129,12 +133,10 @@ def tokenise(
         notes.append("there is no chat template: what the system says stands above the prompt, an empty line between")
     if not templated and tokenizer.eos_token is None:
         notes.append("the tokenizer has no end-of-sequence token: responses end without one")
-    long_rows = tuple(
-        row for row, example in whole.items() if limit.tokens is not None and len(example.input_ids) > limit.tokens
-    )
+    long_rows = tuple(row for row, example in whole.items() if not limit.holds(example))
     if long_rows and long_examples == "refuse":
         raise DatasetError(_too_long(sft_set, whole, long_rows, limit))
-    kept = [example for row, example in whole.items() if row not in set(long_rows)]
+    kept = [example for example in whole.values() if limit.holds(example)]
     if long_rows and long_examples == "drop":
         notes.append(f"{len(long_rows)} of {len(whole)} examples do not fit {limit.tokens} tokens and were dropped")
     elif long_rows:
