@@ -103,6 +103,7 @@ def test_compare_matches_them(folder):
     assert agreement["kind"] == "agreement"
     text = (folder / "compared.txt").read_text()
     assert {"sts_act", "sts_icl"} <= {p.predictor for p in read_predictions(folder / "results")}
-    assert "sts_act" in text and "sts_icl" in text
+    assert "Compared with the size of the change" in text and "not ruled out" in text
+    assert {"sts_act", "sts_icl"} <= {one["predictor"] for one in agreement["settings"]}
     assert "not known on both sides" not in text  # base model, SFT set and benchmark were checked
     assert "one fine-tuning seed" in text

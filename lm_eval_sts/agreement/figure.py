@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
-from statistics import quantiles
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from lm_eval_sts.agreement.axes import FONT, SIZE, Axis, labels_with_room, robust_axis
 from lm_eval_sts.agreement.ceiling import mean_ceiling
 from lm_eval_sts.agreement.selection import category_of
 from lm_eval_sts.errors import RecordError, SettingsError, did_you_mean
@@ -32,11 +30,7 @@ _BYTES: Final = 500_000
 """Most of a PNG: it is drawn more coarsely above."""
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _COLUMNS: Final = 3
-_SIZE: Final = 260
-_FONT: Final = 9
 _Z: Final = 1.959964
-_FENCE: Final = 3.0
-"""Points farther than this many interquartile ranges from the middle half do not stretch an axis."""
 
 
 def check_figure(path: Path, panels: int = PANELS) -> None:
@@ -179,7 +173,7 @@ def _forest(agreement: Agreement) -> Any:
         .encode(x=x, x2="high:Q", color=colour, opacity=still)
         .transform_calculate(r="datum.low"),
         base.mark_circle(size=60).encode(x=x, color=colour, opacity=still),
-        words.mark_text(align="left", fontSize=_FONT + 1).encode(x=alt.value(2 * _SIZE + 8), text="told:N"),
+        words.mark_text(align="left", fontSize=FONT + 1).encode(x=alt.value(2 * SIZE + 8), text="told:N"),
     ]
     subtitle = ["place: from 1 where not ruled out as the best (95%); pale: ruled out, or no place"]
     if limit is not None:
@@ -188,7 +182,7 @@ def _forest(agreement: Agreement) -> Any:
         layers.append(line.encode(x=x))
     runs = f"{across} SFT runs" if across > 1 else agreement.outcomes[0].name
     heading = alt.TitleParams(f"{len(rows)} predictors, {runs}", subtitle=subtitle)
-    return alt.layer(*layers).properties(width=2 * _SIZE, height=16 * len(rows), title=heading)
+    return alt.layer(*layers).properties(width=2 * SIZE, height=16 * len(rows), title=heading)
 
 
 def _change(agreement: Agreement) -> str:
@@ -207,49 +201,6 @@ def _scatter(wanted: Sequence[SettingAgreement], agreement: Agreement, panels: i
     if len(shown) < len(wanted):
         notes.insert(0, f"{len(shown)} of {len(wanted)} panels (--panels shows more)")
     return chart.properties(title=alt.TitleParams("Predicted against measured, by domain", subtitle=notes))
-
-
-class Axis(NamedTuple):
-    """The part of an axis that is drawn.
-
-    Attributes:
-        low: Its lower end.
-        high: Its upper end.
-    """
-
-    low: float
-    high: float
-
-    def clamped(self, value: float) -> float:
-        """The value, or the end that it lies beyond."""
-        return min(max(value, self.low), self.high)
-
-    def pixel(self, value: float) -> float:
-        """Where a value lies, from the lower end."""
-        return _SIZE * (value - self.low) / (self.high - self.low)
-
-    def value(self, pixel: float) -> float:
-        """What lies there."""
-        return self.low + pixel / _SIZE * (self.high - self.low)
-
-
-def robust_axis(values: Sequence[float], *, zero: bool = False) -> Axis:
-    """An axis for all values but those far from the middle half; error bars do not stretch it.
-
-    Args:
-        values: What is drawn.
-        zero: Whether the axis begins at 0.
-    """
-    low, high = min(values), max(values)
-    if len(values) >= 4:
-        first, _, third = quantiles(values, n=4, method="inclusive")
-        reach = _FENCE * (third - first)
-        if reach > 0:
-            low = min(value for value in values if value >= first - reach)
-            high = max(value for value in values if value <= third + reach)
-    low = min(low, 0.0) if zero else low
-    margin = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
-    return Axis(low if zero else low - margin, high + margin)
 
 
 def _panel(found: SettingAgreement, agreement: Agreement) -> Any:
@@ -286,12 +237,10 @@ def _panel(found: SettingAgreement, agreement: Agreement) -> Any:
         .encode(x=x("x"), y=y("y")),
     ]
     for side in ("left", "right"):
-        text = base.transform_filter(f"datum.align == '{side}'").mark_text(
-            align=side, baseline="middle", fontSize=_FONT
-        )
+        text = base.transform_filter(f"datum.align == '{side}'").mark_text(align=side, baseline="middle", fontSize=FONT)
         layers.append(text.encode(x=x("label_x"), y=y("label_y"), text="label:N"))
-    title = alt.TitleParams(found.predictor, subtitle=[found.outcome, *_subtitle(found.pearson)], limit=_SIZE)
-    return alt.layer(*layers).properties(width=_SIZE, height=_SIZE, title=title)
+    title = alt.TitleParams(found.predictor, subtitle=[found.outcome, *_subtitle(found.pearson)], limit=SIZE)
+    return alt.layer(*layers).properties(width=SIZE, height=SIZE, title=title)
 
 
 def _rows(found: SettingAgreement, magnitude: bool, sized: bool, factor: float) -> list[dict[str, Any]]:
@@ -321,42 +270,6 @@ def _drawn(row: Mapping[str, Any], across: Axis, up: Axis) -> dict[str, Any]:
     beyond = (x, y) != (row["x"], row["y"])
     value = f" ({row['x']:.3g}, {row['y']:.3g})" if beyond else ""
     return {**row, "x": x, "y": y, "beyond": beyond, "name": f"{row['domain']}{value}"}
-
-
-def labels_with_room(rows: Sequence[Mapping[str, Any]], across: Axis, up: Axis) -> list[dict[str, Any]]:
-    """A label for every row: names that run into no other name or point and stay inside, the outermost points' first.
-
-    Args:
-        rows: With ``x`` and ``y`` on the axes, and ``name``.
-        across: The horizontal axis.
-        up: The vertical one.
-
-    Returns:
-        ``label``, empty where there is no room, with ``label_x`` and ``label_y``, where its middle begins or ends by
-        ``align``.
-    """
-    points = [(across.pixel(row["x"]), up.pixel(row["y"])) for row in rows]
-    middle = [sorted(values)[len(values) // 2] for values in zip(*points, strict=True)]
-    labels: list[dict[str, Any]] = [{"label": ""} for _ in rows]
-    taken = [(x - 3.0, y - 3.0, x + 3.0, y + 3.0) for x, y in points]
-    order = sorted(range(len(rows)), key=lambda i: (not rows[i].get("beyond"), -math.dist(points[i], middle)))
-    for i in order:
-        (x, y), width, height = points[i], 0.56 * _FONT * len(rows[i]["name"]), 1.2 * _FONT
-        for align, bottom in product(("left", "right"), (y + 1, y - 1 - height, y - 6 - height)):
-            anchor = x + 4 if align == "left" else x - 4
-            left = anchor if align == "left" else anchor - width
-            box = (left, bottom, left + width, bottom + height)
-            inside = min(box) >= 0 and max(box) <= _SIZE
-            if inside and not any(_overlap(box, other) for j, other in enumerate(taken) if j != i):
-                taken.append(box)
-                place = {"label_x": across.value(anchor), "label_y": up.value(bottom + height / 2), "align": align}
-                labels[i] = {"label": rows[i]["name"], **place}
-                break
-    return labels
-
-
-def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _subtitle(found: Association) -> list[str]:

@@ -13,16 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lm_eval_sts.leaderboard
+from lm_eval_sts.agreement.axes import Axis, labels_with_room, robust_axis
 from lm_eval_sts.agreement.compare import Rules, compare
-from lm_eval_sts.agreement.figure import (
-    COLOURS,
-    Axis,
-    check_figure,
-    labels_with_room,
-    make_chart,
-    robust_axis,
-    save_figure,
-)
+from lm_eval_sts.agreement.figure import COLOURS, _packed, check_figure, make_chart, save_figure
 from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.records import CATEGORIES
 from tests.agreement.made import PROVENANCE, named, outcome, prediction
@@ -61,8 +54,6 @@ def test_a_png_is_small_and_whole(tmp_path):
     width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
     assert width > 600 and height > 8 * 260
     image = vl_convert.svg_to_png('<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"></svg>')
-    from lm_eval_sts.agreement.figure import _packed
-
     assert _packed(_packed(image)) == _packed(image) and _packed(image)[:24] == image[:24]
 
 
