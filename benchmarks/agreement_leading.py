@@ -16,6 +16,7 @@ from benchmarks.agreement_differences import as_panel
 from benchmarks.agreement_worlds import Study, arguments, described, draw_study, save
 from lm_eval_sts.agreement.differences import compare_all
 from lm_eval_sts.agreement.leading import (
+    MOST,
     Components,
     better_p,
     components,
@@ -99,13 +100,21 @@ def leading(study: Study, replicates: int, seed: int = 0, permutations: int = 19
 
 
 def power(study: Study, tests: int, replicates: int, seed: int = 0) -> dict[str, float]:
-    """What the estimate of a study's size promises for its first two predictors, and what studies of that size do."""
+    """What the estimate of a study's size promises for its first two predictors, and what studies of that size do.
+
+    The estimate is from differences and variances averaged over studies; ``one_study_low`` and ``_high`` are the
+    quartiles of what each study by itself takes for the domains needed, at most ``MOST``.
+    """
     generator = np.random.default_rng(seed)
     drawn = [pseudo_values(as_panel(*draw_study(study, generator)), 0, 1) for _ in range(replicates)]
     mean = Components(*np.mean([components(values) for values, _ in drawn], axis=0))
     difference = float(np.mean([each for _, each in drawn]))
     domains, settings = map(round, sizes_needed(mean, study.settings, study.domains, difference, tests))
+    alone = [sizes_needed(components(values), study.settings, study.domains, each, tests)[0] for values, each in drawn]
+    low, high = np.percentile(np.minimum(alone, MOST), (25, 75))
     return {
+        "one_study_low": float(low),
+        "one_study_high": float(high),
         "needed_domains": domains,
         "power_domains": rejected(replace(study, domains=domains), tests, replicates, seed + 1),
         "needed_settings": settings,

@@ -246,5 +246,5 @@ def what_is_needed(found: Needed, domains: int, settings: int) -> str:
         runs = "; more SFT runs alone would not do"
     return (
         f"{others} cannot be told apart from the best, {found.best}, with this many domains; ruling out {them} would "
-        f"take {wanted} domains like these {domains}{runs} (power 80%)"
+        f"take {wanted} domains like these {domains}{runs} (power 80%, a rough estimate)"
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
+from rich.padding import Padding
 
 from lm_eval_sts.commands.terminal import make_table
 
@@ -207,7 +208,7 @@ def _print_settings(console: Console, agreement: Agreement) -> None:
         for name in ("pearson", "spearman", "kendall"):
             console.print(f"  {name.capitalize():9} {_association(getattr(one, name))}")
         for line in _descriptive(one, unit):
-            console.print(f"  {line}")
+            console.print(Padding(line, (0, 0, 0, 2)))
 
 
 def _association(found: Association) -> str:
@@ -237,17 +238,18 @@ def _descriptive(one: SettingAgreement, unit: str) -> list[str]:
 
 
 def _print_outcomes(console: Console, agreement: Agreement) -> None:
-    table = make_table(words=("outcome", "base", "SFT set"), figures=("domains", "reliability", "seeds"))
+    lines = []
     for outcome in agreement.outcomes[:_MOST]:
-        table.add_row(
-            outcome.name,
-            outcome.model,
-            outcome.sft_set or "unknown",
-            str(outcome.n_domains),
-            _figure(outcome.reliability) + _bounds(outcome.reliability_interval),
-            str(len(outcome.seeds)) if outcome.seeds else _NONE,
+        known = outcome.reliability is not None
+        reliability = f"{_figure(outcome.reliability)}{_bounds(outcome.reliability_interval)}" if known else "not known"
+        seeds = _count(len(outcome.seeds), "seed") if outcome.seeds else "seeds not known"
+        lines.append(
+            f"{outcome.name}: {outcome.model} on {outcome.sft_set or 'an unknown SFT set'}, "
+            f"{_count(outcome.n_domains, 'domain')}, reliability of signed changes {reliability}, {seeds}"
         )
-    console.print(table)
+    if len(agreement.outcomes) > _MOST:
+        lines.append(f"{len(agreement.outcomes) - _MOST} more are in the JSON file (--output)")
+    _print_list(console, "Outcomes", lines)
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str], *, short: bool = False) -> None:

@@ -95,7 +95,13 @@ def test_several_settings_and_signs(tmp_path):
         lines = done.stdout.splitlines()
         assert max(map(len, lines)) <= width and "\x1b" not in done.stdout
         assert "sign accuracy (attenuated)" in " ".join(done.stdout.split())
-        for heading in ("worse in o2, 9 domains", "double-centred", "Notes", "Warnings"):
+        for heading in (
+            "worse in o2, 9 domains",
+            "double-centred",
+            "o2: org/model on x/2, 9 domains",
+            "Notes",
+            "Warnings",
+        ):
             assert heading in done.stdout
 
 
