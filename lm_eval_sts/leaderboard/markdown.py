@@ -12,27 +12,28 @@ from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, S
 MOST_ROWS: Final = 60
 """Rows of a table; the page and board.json have all."""
 _LONGEST: Final = 160
+_DESCRIPTION: Final = 2000
 _TARGETS: Final = {"magnitude": "size of the change |Δ|", "delta": "signed change Δ"}
 _NONE: Final = "–"
 _GROUPS: Final[Mapping[Group, str]] = {
     "ranked": "",
     "oracle": "Oracles (saw the tuned model): no place",
-    "partial": "Partial entries (settings or domains are missing): no place",
-    "seen": "Fitted on these settings: no test, no place",
+    "partial": "Partial entries (SFT runs or domains are missing): no place",
+    "seen": "Fitted on these SFT runs: no test, no place",
 }
 _READING: Final = """\
 Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`; this file is written by it.
 
 - **r**: Pearson's correlation of predicted with measured change over domains, as tanh of the mean of Fisher's z over
-  settings, with its 95% interval; **double-centred**: without what a domain has in common over settings.
+  SFT runs, with its 95% interval; **double-centred**: without what a domain has in common over SFT runs.
 - **perfect**: what is expected for a perfect predictor, given the errors of the measured changes; no maximum.
 - **place**: the best is among those whose place starts at 1 (95%, step-down multiple comparison with the best): they
   are not ruled out. Other places start at 1 + number of significantly better entries; all end at number of entries −
   number of significantly worse ones. Bold: *leading*, which is not ruled out, no null, and significantly associated
   with the changes. Oracles have no place. See docs/agreement.md.
-- *≠* marks an entry that declares the other target; *tokens* are token equivalents a setting.
+- *≠* marks an entry that declares the other target; *tokens* are token equivalents an SFT run.
 - *=* marks an entry that puts the domains into the same order as another (Spearman above .999 in more than half of the
-  shared settings): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
+  shared SFT runs): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
 
 No board can check whether an entry was made as it says. The measured changes are public: an entry that was not sealed
 may be a prediction, a copy of another's scores with some noise, or the measured changes themselves. A seal proves only
@@ -59,10 +60,10 @@ def to_markdown(board: Board) -> str:
     return "\n".join([*parts, problems, ""])
 
 
-def escaped(text: str) -> str:
+def escaped(text: str, longest: int = _LONGEST) -> str:
     """Text of unknown origin on one line of Markdown, in which nothing is mark-up, a link or a mention."""
     line = " ".join(text.split())
-    shown = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    shown = line if len(line) <= longest else f"{line[:longest]}…"
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("@", "&#64;")):
         shown = shown.replace(character, entity)
     shown = re.sub(r"([\\`*_{}\[\]()!~^$])", r"\\\1", shown)
@@ -87,7 +88,8 @@ def _same(entry: Entry) -> str:
 def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
     yield f"## {escaped(scope.title)}\n"
     view = "" if scope.view == "score" else f" Changes of the {scope.view.replace('_', ' ')}."
-    yield f"{escaped(scope.description)}{view} {len(scope.settings)} setting{'s' if len(scope.settings) > 1 else ''}.\n"
+    runs = f"{len(scope.settings)} SFT run{'s' if len(scope.settings) > 1 else ''}"
+    yield f"{escaped(scope.description, longest=_DESCRIPTION)}{view} {runs}.\n"
     centred = {table.target: table for table in scope.tables if table.values == "double_centred"}
     for table in scope.tables:
         if table.values == "raw" and table.rows:
@@ -102,7 +104,7 @@ def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> I
     others = {(row.entry, row.group): row for row in centred.rows} if centred else {}
     headings = ["place", "predictor", "category", "r", "perfect"]
     headings += ["double-centred", "place"] if centred else []
-    headings += ["settings", "domains", "tokens"]
+    headings += ["SFT runs", "domains", "tokens"]
     lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
     group: Group = "ranked"
     for row in raw.rows[:MOST_ROWS]:
