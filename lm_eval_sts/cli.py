@@ -66,7 +66,9 @@ def demo(
 ) -> None:
     """Predict on the micro world, which ships with the package, and say what came out."""
     from lm_eval_sts.commands.demo import run_demo
+    from lm_eval_sts.outcomes.outcome_files import check_writable
 
+    check_writable(output)
     run_demo(output)
 
 
@@ -138,6 +140,7 @@ app.info.cls = CommandGroup
 _share_manners(app)
 SpreadCommand.completions.update(
     {
+        "predictor": _named_by("predictors.registry", "names"),
         "predictors": _named_by("predictors.registry", "names"),
         "predictors name": _named_by("predictors.registry", "names"),
         "outcome": _named_by("shipped", "outcome_names"),

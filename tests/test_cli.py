@@ -210,6 +210,39 @@ def test_without_a_command_help_is_shown(monkeypatch, capsys, arguments):
     assert capsys.readouterr().err.startswith("Usage: lm-eval-sts ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["outcomes", ""], ["no outcome ''"]),
+        (["outcomes", "{long}"], ["no outcome 'aaa", "…aaa"]),
+        (["outcomes", "{tmp}/empty"], ["no outcome in the folder"]),
+        (["outcomes", "{tmp}/bytes.json"], ["bytes.json", "JSON"]),
+        (["outcomes", "{tmp}/loop.json"], ["loop.json"]),
+        (["outcomes", "/proc/self/mem"], ["/proc/self/mem"]),
+        (["outcomes", "ünï/codé"], ["'ünï/codé'"]),
+        (["path", "{long}"], ["no shipped asset", "…"]),
+        (["path", "["], ["no asset in [", "nearest of"]),
+        (["predictors", "{long}"], ["unknown predictor", "…"]),
+        (["demo", "--output", "{tmp}/bytes.json/x"], ["cannot write", "bytes.json"]),
+        (["export", "{tmp}/empty", "--output", "{tmp}/out"], ["no predictions below"]),
+        (["compare", "--predictions", "{tmp}/none", "--outcome", "yi-6b-chat"], ["none"]),
+        (["compare", "--predictions", "gemma2-9b-limo-sts_act", "--outcome", "{tmp}/bytes.json"], ["bytes.json"]),
+        (["finetune", "--model", "x", "--sft_set", "{tmp}/none.jsonl", "--output", "{tmp}/out"], ["none.jsonl"]),
+        (["finetune", "--model", "x", "--sft_set", "y", "--output", "z", "--recipe", "papr"], ["'papr'", "'paper'"]),
+        (["leaderboard", "show", "--root", "{tmp}/none"], ["none"]),
+        (["leaderboard", "seal", "{tmp}/bytes.json"], ["bytes.json"]),
+    ],
+)
+def test_whatever_is_given_is_answered_in_one_line(monkeypatch, capsys, tmp_path, arguments, parts):
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00" * 50)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    filled = [argument.format(tmp=tmp_path, long="a" * 5_000) for argument in arguments]
+    line = fails(monkeypatch, capsys, *filled)
+    assert len(line) < 1_000 and line.isprintable() and all(part in line for part in parts), line
+    assert not (tmp_path / "out").exists()
+
+
 # --- Manners that all commands share.
 
 
