@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty
 from lm_eval_sts.dataset_source import Opened, open_dataset
-from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.errors import DatasetError, choices
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import UNKNOWN, SftSetRef
@@ -180,8 +180,8 @@ class RowRules(NamedTuple):
             rows = splits[split]
             if missing := [name for name in columns if name not in rows.column_names]:
                 raise DatasetError(
-                    f"benchmark {source} has no column {missing[0]!r} in its split {split!r}: it has "
-                    f"{', '.join(rows.column_names)}"
+                    f"benchmark {source} has no column {missing[0]!r} in its split {split!r}: "
+                    f"{choices(missing[0], rows.column_names)}"
                 )
             cells = rows.select_columns(list(columns))[:]
             for name in columns:
@@ -269,7 +269,9 @@ def _choose(spec: str, columns: Columns, given: tuple[str, str] | None) -> _Chos
             raise DatasetError(f"SFT set {spec}: sft_columns takes two names, of prompt and response, not {given!r}")
         missing = [name for name in given if name not in names]
         if missing:
-            raise DatasetError(f"SFT set {spec} has no column {missing[0]!r} (sft_columns): it has {', '.join(names)}")
+            raise DatasetError(
+                f"SFT set {spec} has no column {missing[0]!r} (sft_columns): {choices(missing[0], names)}"
+            )
         if given[0] == given[1]:
             raise DatasetError(
                 f"SFT set {spec}: sft_columns names {given[0]!r} as prompt and as response: name two columns; one of "

@@ -13,7 +13,7 @@ from lm_eval_sts.agreement.ceiling import mean_ceiling
 from lm_eval_sts.agreement.compare import Rules, compare
 from lm_eval_sts.agreement.matching import check_names, setting_differences
 from lm_eval_sts.agreement.selection import choose_domains
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.records import Agreement, Bounds, Outcome, Prediction, Setting, dump_record
 
 _TOLD: Final = 4
@@ -79,9 +79,10 @@ def check_domains(outcomes: Sequence[Outcome], domains: Collection[str]) -> None
     """
     for outcome in outcomes:
         if not set(outcome.domains) & set(domains):
+            some = next(iter(domains))
             raise SettingsError(
-                f"outcome: {outcome.name} has none of this run's domains ({', '.join(domains)}): it has "
-                f"{', '.join(outcome.domains)}"
+                f"outcome: {outcome.name} has none of this run's domains, for instance {some!r}: "
+                f"{choices(some, outcome.domains)}"
             )
 
 

@@ -162,8 +162,10 @@ def _result(predictor: PredictorLike) -> str:
         if table.values == "double_centred" and row is not None and row.value is not None:
             interval = f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else ""
             told.append(f"{row.value:.2f}{interval} with {'|Δ|' if table.target == 'magnitude' else 'Δ'}")
-    where = "24 test SFT sets of the micro world, domains' means taken out"
-    return f"correlation {' and '.join(told)} ({where})" if told else ""
+    if scope is None or not told:
+        return ""
+    where = f"{len(scope.settings)} test SFT sets of the micro world, domains' means taken out"
+    return f"correlation {' and '.join(told)} ({where})"
 
 
 def _measured(name: str) -> str:

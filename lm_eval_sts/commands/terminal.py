@@ -129,7 +129,7 @@ class CommandGroup(TyperGroup):
 
 def _in_words(values: re.Match[str]) -> str:
     """``<str> ...`` for a list, ``<str> <str>`` for a pair."""
-    return f"<{values[1]}> ..." if values[1] else " ".join(f"<{each}>" for each in values[2].split(","))
+    return f"<{values[1].lower()}> ..." if values[1] else " ".join(f"<{each}>" for each in values[2].split(","))
 
 
 def _normalised(option: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from lm_eval_sts.errors import SettingsError, did_you_mean
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.records import UNKNOWN, Document, Finite, Prediction, Record, Target
 from lm_eval_sts.verdict.calibration import Calibrated, Kind, kind_of, thirds
 from lm_eval_sts.verdict.groups import not_lower
@@ -145,9 +145,7 @@ def _leading(by_name: Mapping[str, Prediction], wanted: str | None) -> str:
         sizes = [name for name, prediction in by_name.items() if prediction.target == "magnitude"]
         return next(name for name in (*SIZES, *sizes, *by_name) if name in by_name)
     if wanted not in by_name:
-        raise SettingsError(
-            f"the run has no prediction by {wanted!r}: {did_you_mean(wanted, by_name)}it has {', '.join(by_name)}"
-        )
+        raise SettingsError(f"the run has no prediction by {wanted!r}: {choices(wanted, by_name)}")
     return wanted
 
 
