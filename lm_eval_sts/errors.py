@@ -63,7 +63,7 @@ def choices(name: str, known: Iterable[str], all_by: str = "") -> str:
     names = list(known)
     hint = did_you_mean(name, names)
     if len(names) <= _NEAREST:
-        return f"{hint}available: {', '.join(names)}"
+        return f"{hint}available: {', '.join(names)}" if names else "there are none"
     near = ", ".join(difflib.get_close_matches(name[:200], names, n=_NEAREST, cutoff=0.0))
     return f"{hint}nearest of {len(names)}: {near}" + (f" (all: {all_by})" if all_by else "")
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from lm_eval_sts import cli
-from lm_eval_sts.errors import DatasetError
+from lm_eval_sts.errors import DatasetError, choices
 from lm_eval_sts.shipped import PUBLISHED
 from lm_eval_sts.verdict.results import read_predictions
 from tests.test_imports import HEAVY
@@ -158,6 +158,16 @@ def test_any_error_of_ours_is_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "app", broken)
     assert fails(monkeypatch, capsys) == "error: SFT set a b is empty"
+
+
+def test_a_message_lists_all_of_few_names_and_the_nearest_of_many():
+    assert choices("lwa", ["law", "math"]) == "did you mean 'law'? available: law, math"
+    assert choices("x", []) == "there are none"
+    many = [f"law_{i}" for i in range(50)] + ["math"]
+    told = choices("law_7x", many, "ls")
+    assert told.startswith("did you mean 'law_7'? nearest of 51: law_7, ") and told.endswith(" (all: ls)")
+    assert told.count("law_") == 6 and "math" not in told
+    assert choices("", many).count(",") == 4, "whatever is given"
 
 
 def test_an_error_of_the_system_is_one_line(monkeypatch, capsys):
