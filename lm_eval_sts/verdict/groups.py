@@ -38,7 +38,7 @@ def not_lower(domains: Mapping[str, DomainScore]) -> frozenset[str]:
     score = np.array([domain.score for domain in domains.values()])
     n = np.array([domain.n_questions or 0 for domain in domains.values()], dtype=np.float64)
     se = np.array([np.nan if domain.se is None else domain.se for domain in domains.values()])
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
         variance = np.where(n > 1, se**2 * n / (n - 1), np.nan)
         total = variance[:, None] + variance[None, :]
         freedom = total**2 / (variance[:, None] ** 2 / (n[:, None] - 1) + variance[None, :] ** 2 / (n[None, :] - 1))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from pydantic import Field
@@ -106,9 +107,11 @@ def make_verdict(
         left_out: Why there is no prediction of a predictor that was asked for, by its name.
 
     Raises:
-        SettingsError: There is no prediction by that predictor.
+        SettingsError: There is no prediction by that predictor, or two by one.
     """
     by_name = {prediction.predictor: prediction for prediction in predictions}
+    if len(by_name) < len(predictions):
+        raise SettingsError("a run has two predictions by one predictor: give the files of one run")
     first = by_name[_leading(by_name, predictor)]
     signed = [name for name in (*DIRECTIONS, *by_name) if name in by_name and by_name[name].target == "delta"]
     direction = by_name[signed[0]] if first.target == "magnitude" and signed else None
@@ -133,11 +136,27 @@ def make_verdict(
 
 
 def runs(predictions: Iterable[Prediction]) -> list[list[Prediction]]:
-    """Predictions by run: those of one base model, SFT set, benchmark and way of asking, in the order given."""
+    """Predictions by run, in the order given.
+
+    Those of one base model, SFT set, benchmark and way of asking count as one run, unless a predictor is there twice
+    (two SAEs, for instance): then those that were made together.
+    """
+    found: list[list[Prediction]] = []
+    for about in _grouped(predictions, lambda prediction: prediction.setting.model_dump_json()):
+        distinct = len({prediction.predictor for prediction in about}) == len(about)
+        found += [about] if distinct else _grouped(about, _made)
+    return found
+
+
+def _grouped(predictions: Iterable[Prediction], key: Callable[[Prediction], str]) -> list[list[Prediction]]:
     found: dict[str, list[Prediction]] = {}
     for prediction in predictions:
-        found.setdefault(prediction.setting.model_dump_json(), []).append(prediction)
+        found.setdefault(key(prediction), []).append(prediction)
     return list(found.values())
+
+
+def _made(prediction: Prediction) -> str:
+    return prediction.provenance.model_copy(update={"notes": ()}).model_dump_json()
 
 
 def _leading(by_name: Mapping[str, Prediction], wanted: str | None) -> str:
@@ -153,7 +172,7 @@ def ranked(prediction: Prediction) -> Ranked:
     """A prediction's domains, the highest score first."""
     order = sorted(prediction.domains, key=lambda name: -prediction.domains[name].score)
     scores = [prediction.domains[name].score for name in order]
-    unit = scores[0] / 100 if scores[-1] >= 0 < scores[0] else None
+    unit = scores[0] / 100 if scores[-1] >= 0 < scores[0] / 100 else None
     best = not_lower(prediction.domains)
     domains = []
     for name, third in zip(order, thirds(scores), strict=True):
@@ -164,14 +183,18 @@ def ranked(prediction: Prediction) -> Ranked:
                 domain=name,
                 score=found.score,
                 se=found.se,
-                share=unit and found.score / unit,
-                low=None if half is None else (found.score - half) / (unit or 1),
-                high=None if half is None else (found.score + half) / (unit or 1),
+                share=None if unit is None else found.score / unit,
+                low=None if half is None else _finite((found.score - half) / (unit or 1)),
+                high=None if half is None else _finite((found.score + half) / (unit or 1)),
                 not_lower=name in best,
                 third=THIRD[third],
             )
         )
     return Ranked(predictor=prediction.predictor, target=prediction.target, domains=tuple(domains))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _known(kind: Kind, first: Prediction, others: Iterable[Prediction | None]) -> Known:

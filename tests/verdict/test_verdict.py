@@ -11,9 +11,10 @@ from typer.main import get_command
 
 from lm_eval_sts.cli import app
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.records import ModelRef
+from lm_eval_sts.records import ModelRef, Prediction, dump_record, parse_record
 from lm_eval_sts.verdict.verdict import Verdict, make_verdict, ranked, runs
-from tests.agreement.made import prediction
+from lm_eval_sts.verdict.words import in_words
+from tests.agreement.made import PROVENANCE, prediction
 from tests.messages import says
 from tests.verdict.made import MICRO, TEST_SET, about, micro_run, of_model, score, with_domains
 
@@ -83,6 +84,39 @@ def test_notes_of_all_predictors_once_and_what_was_left_out():
 def test_runs_are_told_apart_by_what_they_are_about():
     one, other = micro_run(), micro_run("micro/sft/laws-home-long")
     assert runs([one[0], other[0], *one[1:], *other[1:]]) == [one, other]
+
+
+def test_two_saes_are_two_runs_each_whole():
+    def made_at(hour: str, sae: str) -> list[Prediction]:
+        made = [prediction({"a": 1.0, "b": 2.0}, predictor=name, sae=sae) for name in ("sts_icl", "sts_act")]
+        provenance = PROVENANCE.model_copy(update={"created": hour})
+        return [one.model_copy(update={"provenance": provenance}) for one in made]
+
+    first, second = made_at("1", "r/one"), made_at("2", "r/two")
+    assert runs([first[0], second[0], first[1], second[1]]) == [first, second]
+    with says(SettingsError, "two predictions by one predictor"):
+        make_verdict([first[0], second[0]])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.floats(0, allow_infinity=False, allow_nan=False),
+            st.none() | st.integers(1, 10**9),
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_any_scores_have_a_verdict(values):
+    domains = {f"d{i}": score(*each) for i, each in enumerate(values)}
+    verdict = make_verdict([with_domains(prediction({"a": 1}), **domains)])
+    assert parse_record(Verdict, dump_record(verdict), "it") == verdict
+    assert {d.domain for d in verdict.ranked.domains} == set(domains)
+    assert verdict.ranked.domains[0].not_lower
+    assert all(len(line) <= 80 for line in in_words(verdict))
 
 
 def test_the_next_command_of_the_micro_world_trains_as_the_known_sft_runs_were():
