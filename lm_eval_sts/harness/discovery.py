@@ -123,10 +123,10 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     def __init__(self: TaskManager, *args: object, **kwargs: object) -> None:
         nonlocal native
         given = signature.bind(self, *args, **kwargs)
-        _check_settings(given.arguments.get("metadata"))
         include_path = given.arguments.get("include_path") or None
         wanted = [include_path] if isinstance(include_path, (str, Path)) else list(include_path or [])
         resolved = {Path(path).resolve() for path in wanted}
+        _check_settings(given.arguments.get("metadata"), resolved)
         installed = [] if native or not enabled() else plugin_task_paths()
         folders = [path for path in installed if path not in resolved]
         if folders and native is None:
@@ -147,14 +147,20 @@ def add_plugin_tasks(manager: ModuleType, enabled: Callable[[], bool]) -> None:
     task_manager.__init__ = __init__
 
 
-def _check_settings(metadata: object) -> None:
-    """Refuses wrong settings of ours before lm-eval scans its tasks and loads a model."""
+def _check_settings(metadata: object, included: set[Path]) -> None:
+    """Refuses wrong settings of ours before lm-eval scans its tasks and loads a model.
+
+    Args:
+        metadata: What lm-eval was given.
+        included: Folders of further tasks, whose YAMLs may have defaults of their own.
+    """
     if isinstance(metadata, dict) and "sts" in metadata:
         from lm_eval_sts.harness.command import speak_for_command
         from lm_eval_sts.predictors.preflight import check_given
 
         speak_for_command()
-        check_given(metadata["sts"])
+        others = {*included, *plugin_task_paths()} - {tasks_path()}
+        check_given(metadata["sts"], complete=not others)
 
 
 def _without_defaults(task_manager: type[TaskManager], original: Callable[..., None]) -> TaskManager:

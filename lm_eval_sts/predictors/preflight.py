@@ -13,14 +13,18 @@ from typing import Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.dataset_files import content_key
-from lm_eval_sts.predictors.base import PredictorLike
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.shipped import resolve
 
 
-def check_given(given: Mapping[str, Any] | str | None) -> None:
+def check_given(given: Mapping[str, Any] | str | None, *, complete: bool) -> None:
     """Checks what a user gave under ``sts``, as far as no benchmark's own defaults can make it right.
+
+    Args:
+        given: The settings, or the name of a file with them.
+        complete: Whether only the benchmarks of this package can be run, whose defaults are an SAE and an SFT set at
+            most: then what predictors need beside these must be there.
 
     Raises:
         StsError: As of :func:`check_settings`.
@@ -29,8 +33,8 @@ def check_given(given: Mapping[str, Any] | str | None) -> None:
     if "sft_set" in settings.model_fields_set:
         sft_set_of(settings)
     _check_sae(settings)
-    for name in settings.predictors if "predictors" in settings.model_fields_set else ():
-        _check_predictor(name, settings)
+    if "predictors" in settings.model_fields_set:
+        _check_predictors(settings, complete=complete)
 
 
 def check_settings(settings: Settings) -> None:
@@ -41,12 +45,9 @@ def check_settings(settings: Settings) -> None:
         SaeError: The SAE does not exist.
         StsError: A predictor lacks a library, a setting or a model of its own.
     """
-    from lm_eval_sts.evidence.kinds import check_kinds
-
     sft_set_of(settings)
     _check_sae(settings)
-    chosen = [_check_predictor(name, settings) for name in settings.predictors]
-    check_kinds(settings, frozenset(need for predictor in chosen for need in predictor.needs))
+    _check_predictors(settings, complete=True)
 
 
 def _check_sae(settings: Settings) -> None:
@@ -56,12 +57,16 @@ def _check_sae(settings: Settings) -> None:
         parse_spec(resolve(settings.sae))
 
 
-def _check_predictor(name: str, settings: Settings) -> PredictorLike:
-    predictor = get_predictor(name)
-    check = getattr(predictor, "check", None)
-    if check is not None:
-        check(settings)
-    return predictor
+def _check_predictors(settings: Settings, *, complete: bool) -> None:
+    from lm_eval_sts.evidence.kinds import check_kinds
+
+    chosen = [get_predictor(name) for name in settings.predictors]
+    for predictor in chosen:
+        check = getattr(predictor, "check", None)
+        if check is not None:
+            check(settings)
+    if complete:
+        check_kinds(settings, frozenset(need for predictor in chosen for need in predictor.needs))
 
 
 def sft_set_of(settings: Settings) -> SftSet:

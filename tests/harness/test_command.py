@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import DatasetError, RecordError, SaeError, SettingsError
 from lm_eval_sts.harness import command
+from lm_eval_sts.harness.discovery import tasks_path
 from lm_eval_sts.verdict.results import read_predictions
 from lm_eval_sts.verdict.verdict import make_verdict
 from lm_eval_sts.verdict.words import in_words
 from tests.harness.world import World, evaluate
+from tests.messages import says
 
 LINE = re.compile(r"^lm_eval_sts\.[A-Za-z_.]+: .{20,}")
 """What the last line of a run that fails for a wrong setting must be."""
@@ -63,9 +65,6 @@ def test_somebody_elses_program_gets_no_verdict(world, monkeypatch, caplog):
     [
         ({"sft_sett": "x"}, "SettingsError: unknown key 'sft_sett'"),
         ({"sft_set": "micro/sft/none"}, "DatasetError: no shipped asset 'micro/sft/none'"),
-        ({"sae": "/no/such/folder"}, "SaeError: SAE folder"),
-        ({"predictors": ["sts_icle"]}, "SettingsError: "),
-        ("no_such_settings.yaml", "SettingsError: settings file no_such_settings.yaml cannot be read"),
     ],
 )
 def test_wrong_settings_are_one_line_before_anything_is_loaded(world, sts, said):
@@ -74,6 +73,35 @@ def test_wrong_settings_are_one_line_before_anything_is_loaded(world, sts, said)
     last = done.stderr.splitlines()[-1]
     assert LINE.match(last) and said in last
     assert "Traceback" not in done.stderr and "Initializing hf model" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sts", "kind", "said"),
+    [
+        ({"sae": "/no/such/folder"}, SaeError, "SAE folder"),
+        ({"sft_set": "no_such.jsonl"}, DatasetError, "no_such.jsonl"),
+        ({"predictors": ["sts_icle"]}, SettingsError, "sts_icl"),
+        ({"predictors": ["oracle_sts_act"], "tuned": "/no/such/model"}, SettingsError, "/no/such/model"),
+        ({"predictors": ["oracle_sts_act"]}, SettingsError, "tuned"),
+        ({"predictors": ["sts_icl_layers"]}, SettingsError, "several layers need several SAEs"),
+        ({"n_features": 0}, SettingsError, "n_features"),
+        ("no_such_settings.yaml", SettingsError, "settings file no_such_settings.yaml cannot be read"),
+    ],
+)
+def test_what_a_user_gave_is_checked_when_lm_eval_makes_its_task_manager(sts, kind, said):
+    from lm_eval.tasks import TaskManager
+
+    with says(kind, said):
+        TaskManager(include_path=str(tasks_path()), include_defaults=False, metadata={"sts": sts})
+
+
+def test_tasks_of_others_may_have_defaults_that_are_not_known_yet(tmp_path):
+    from lm_eval.tasks import TaskManager
+
+    lacking = {"sts": {"predictors": ["sts_icl_layers"]}}
+    TaskManager(include_path=str(tmp_path), include_defaults=False, metadata=lacking)
+    with says(SettingsError, "unknown key 'sft_sett'"):
+        TaskManager(include_path=str(tmp_path), include_defaults=False, metadata={"sts": {"sft_sett": 1}})
 
 
 def test_an_error_of_a_task_is_one_line_as_well_and_no_verdict(world, tmp_path):
