@@ -173,15 +173,29 @@
   /** Offers the entries of the table, each once, the best first; keeps what was chosen. */
   function fillPair() {
     const names = [...new Set(rows.map((row) => entries[row.entry].name))];
+    const wanted = address.read();
     for (const [i, id] of ['a', 'b'].entries()) {
       options(at(id), names);
-      if (address.read()[id] && names.includes(address.read()[id])) at(id).value = address.read()[id];
+      if (names.includes(wanted[id])) at(id).value = wanted[id];
       else if (names.length > i) at(id).value = names[i];
     }
+    const absent = [wanted.a, wanted.b].filter((name) => name && !names.includes(name));
+    at('absent').hidden = !absent.length;
+    at('absent').textContent = `Not among the entries here: ${absent.join(', ')}.`;
     showPair();
   }
 
+  /** The pair needs the data of every SFT run: they are read when it comes into sight, or was asked for. */
+  let near = Boolean(address.read().a || address.read().b);
+  const watch = new IntersectionObserver((seen) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    watch.disconnect();
+    near = true;
+    showPair();
+  }, { rootMargin: '200px' });
+
   function showPair() {
+    if (!near) return;
     const state = [scope, target.value, at('a').value, at('b').value];
     const found = state.slice(2).map((name) => rows.find((row) => entries[row.entry].name === name));
     if (!scope || found.includes(undefined) || found[0] === found[1]) {
@@ -311,5 +325,6 @@
     });
   }
   at('csv').addEventListener('click', saveCsv);
+  watch.observe(at('pair'));
   load();
 })();
