@@ -71,14 +71,16 @@ stsBoard.table = (() => {
     return found.map(([text, title]) => make('abbr', { class: 'mark', title }, text));
   }
 
-  /** Title, where it is not the name again, and the first sentence of the description. */
+  /** Title, where it is not the name again, and the first sentence of the description; of published scores first the caveat. */
   function described(entry) {
-    return [entry.name.startsWith(`${entry.title}/`) ? null : entry.title, entry.summary].filter(Boolean).join(': ');
+    const title = entry.name.startsWith(`${entry.title}/`) ? '' : entry.title;
+    const parts = entry.category === 'published' ? [entry.summary, title] : [title, entry.summary];
+    return parts.filter(Boolean).join(entry.category === 'published' ? '; ' : ': ');
   }
 
   function predictor(entry, target) {
     const text = described(entry);
-    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), make('small', { title: text }, text));
+    return make('span', { class: 'who' }, link(entry.name, entry.page), ...marks(entry, target), make('small', { title: text, class: entry.category === 'published' ? 'caveat' : null }, text));
   }
 
   function category(entry) {
