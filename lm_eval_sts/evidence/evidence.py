@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lm_eval_sts.examples import Example
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.records import Provenance, SaeRef, Setting
+from lm_eval_sts.records import KeptRun, Provenance, SaeRef, Setting
 
 Array = npt.NDArray[np.float64]
 
@@ -140,11 +140,13 @@ class About:
         setting: Base model, SFT set and benchmark.
         sae: The SAE; None where none was read with.
         provenance: Where the numbers come from.
+        kept: Where what was read is kept, for explanations; None where it is not.
     """
 
     setting: Setting
     sae: SaeRef | None
     provenance: Provenance
+    kept: KeptRun | None = None
 
 
 @dataclass(frozen=True, eq=False)

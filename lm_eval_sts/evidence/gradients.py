@@ -8,12 +8,14 @@ from typing import Any
 from lm_eval_sts.evidence.answers import answered_queries, question_ids, training_pairs
 from lm_eval_sts.evidence.domain import SFT, DomainQueries
 from lm_eval_sts.evidence.evidence import AnswerGradients, Array, Gradients
+from lm_eval_sts.evidence.kept import kept_sets
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.features.answer_gradients import AnswerGradientReader, Decoder
 from lm_eval_sts.features.backward import Floats
 from lm_eval_sts.features.sketch import GradientSketcher
+from lm_eval_sts.records import KeptSet
 
 
 class GradientsKind(Kind):
@@ -99,6 +101,11 @@ class AnswerGradientsKind(Kind):
         found = {name: reading.load() for name, reading in self._readings.items()}
         plain, decoded = ({name: part[:, i] for name, part in found.items()} for i in (0, 1))
         return AnswerGradients(plain, decoded, self._decoder.rows)
+
+    @property
+    def kept(self) -> dict[str, KeptSet]:
+        """Where they are kept, when planned."""
+        return {name: of for name, reading in self._readings.items() for of in kept_sets([reading]).values()}
 
     def _reading(self, domain: DomainQueries) -> Reading[Array]:
         setup, sae = self.setup, self.setup.sae.sae

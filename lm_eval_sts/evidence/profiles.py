@@ -14,17 +14,19 @@ from scipy import sparse
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import SFT
 from lm_eval_sts.evidence.evidence import Array, Profiles
+from lm_eval_sts.evidence.kept import kept_sets, text_reading
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.reading import Reading, Rows
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, RunSae, Setup
 from lm_eval_sts.evidence.store import Tensors
-from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
+from lm_eval_sts.features.profiles import DenseSums, Peaks, Profile, SparseSums
 from lm_eval_sts.features.queries import Query, prompt_line
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import check_sae
 from lm_eval_sts.features.sae_source import parse_spec
 from lm_eval_sts.features.unaligned import unaligned_shift
+from lm_eval_sts.records import KeptRun
 from lm_eval_sts.shipped import resolve
 
 
@@ -42,8 +44,8 @@ class ProfilesKind(Kind):
         if sae.chosen_because is not None:
             self.notes.append(f"SAE {sae.name} was chosen: {sae.chosen_because}")
 
-    def plan(self, queries: Queries) -> list[Reading[Profile]]:
-        """One reading for the SFT set and one for each domain."""
+    def plan(self, queries: Queries) -> list[Reading[Any]]:
+        """One reading for the SFT set and one for each domain; and of each the texts."""
         setup, sae = self.setup, self.setup.sae.sae
         if setup.settings.n_features >= sae.d_sae:
             self.notes.append(
@@ -55,11 +57,23 @@ class ProfilesKind(Kind):
         if setup.model.shard.rank == 0:
             lines = [prompt_line(p, q) for p, q in zip(queries.sft.prompts, queries.sft.queries, strict=True)]
             self.sft_prompts = self._readings[SFT].store.write_prompts(lines)
-        return list(self._readings.values())
+        texts = {SFT: queries.sft.prompts, **{d.name: list(d.prompts.values()) for d in queries.domains}}
+        self._texts = [text_reading(setup, label, texts[label], of) for label, of in queries.by_label().items()]
+        return [*self._readings.values(), *self._texts]
 
     def evidence(self) -> Profiles:
         """The profiles."""
         return profiles_of(self._readings, self._demonstrations)
+
+    @property
+    def kept(self) -> KeptRun:
+        """Where they are kept, when planned."""
+        return KeptRun(
+            profiles=kept_sets(list(self._readings.values())),
+            texts=kept_sets(self._texts),
+            demonstrations=self._demonstrations,
+            neuronpedia_id=self.setup.sae.sae.neuronpedia_id,
+        )
 
 
 class UnalignedKind(Kind):
@@ -224,10 +238,13 @@ class ProfileCodec:
         for name, dense in (("stream", value.stream), *((f"move{k}", m) for k, m in enumerate(value.moves))):
             tensors[f"{name}.sum"] = dense.sum.astype(np.float32)
             tensors[f"{name}.squares"] = dense.squares.astype(np.float32)
+        if value.peaks is not None:
+            tensors["peak.value"] = value.peaks.value.data.astype(np.float32)
+            tensors["peak.at"] = value.peaks.at.data.astype(np.int32)
         return tensors
 
     def unpack(self, tensors: Tensors) -> Profile:
-        """From tensors."""
+        """From tensors; without peaks where they were stored before these were kept."""
         row_ids = tuple(json.loads(tensors["row_ids"].tobytes()))
         shape = (len(row_ids), int(tensors["d_sae"][0]))
         draws = sum(name.startswith("shift") and name.endswith(".indptr") for name in tensors)
@@ -240,13 +257,16 @@ class ProfileCodec:
         def stream(name: str) -> DenseSums:
             return DenseSums(tensors[f"{name}.sum"], tensors[f"{name}.squares"])
 
+        sums = features("features")
+        peaks = [(tensors["peak.value"], tensors["peak.at"])] if "peak.at" in tensors else None
         return Profile(
             row_ids,
             tensors["tokens"],
-            features("features"),
+            sums,
             tuple(features(f"shift{k}") for k in range(draws)),
             stream("stream"),
             tuple(stream(f"move{k}") for k in range(draws)),
+            None if peaks is None else Peaks.of(peaks, sums),
         )
 
     def join(self, parts: Sequence[Profile]) -> Profile:
@@ -260,12 +280,13 @@ PROFILES: Final = ProfileCodec()
 def side_by_side(profiles: Sequence[Profile]) -> Profile:
     """Profiles of the same queries with several SAEs as one over all their features, numbered through.
 
-    The raw activations are those of the first.
+    The raw activations are those of the first; peaks are left out.
     """
     first = profiles[0]
     assert all(profile.row_ids == first.row_ids for profile in profiles), "these are of the same queries"
     return replace(
         first,
+        peaks=None,
         features=_beside([profile.features for profile in profiles]),
         shifts=tuple(_beside(draw) for draw in zip(*(profile.shifts for profile in profiles), strict=True)),
     )

@@ -10,6 +10,7 @@ from typing import Final
 
 from lm_eval_sts.evidence.domain import Domain, check_names, domain_queries
 from lm_eval_sts.evidence.evidence import About, Evidence, Question, Texts
+from lm_eval_sts.evidence.gradients import AnswerGradientsKind
 from lm_eval_sts.evidence.kinds import TEXTS, make_kinds
 from lm_eval_sts.evidence.profiles import ProfilesKind
 from lm_eval_sts.evidence.reading import read_all
@@ -74,6 +75,11 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
     prompts = profiles.sft_prompts if isinstance(profiles, ProfilesKind) else None
     if setup.model.shard.rank > 0:
         return Found(None, queries, prompts)
+    kept = None
+    if isinstance(profiles, ProfilesKind):
+        gradients = kinds.get("answer_gradients")
+        of_answers = gradients.kept if isinstance(gradients, AnswerGradientsKind) else {}
+        kept = profiles.kept.model_copy(update={"answer_gradients": of_answers})
     n_features = setup.settings.n_features
     evidence = Evidence(
         texts=_texts(setup, queries),
@@ -81,7 +87,7 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
         seed=setup.seed,
         read={name: kind.evidence() for name, kind in kinds.items()},
         embedding_model=setup.settings.embedding_model,
-        about=About(setup.setting, setup.sae.record if profiles is not None else None, _provenance(setup, notes)),
+        about=About(setup.setting, setup.sae.record if profiles is not None else None, _provenance(setup, notes), kept),
     )
     return Found(evidence, queries, prompts)
 

@@ -104,6 +104,38 @@ class Store:
             raise _unwritable(self.path, error) from error
 
 
+def load_kept(folder: Path, digest: str, name: str) -> Tensors:
+    """What a run wrote, read later and left as it is.
+
+    Args:
+        folder: Of a store.
+        digest: Of its key, as the run noted it.
+        name: The file's.
+
+    Raises:
+        ProfileError: It is not there any more, damaged, or of another version.
+    """
+    again = "run the same lm_eval command again (what is still stored is not read again)"
+    try:
+        header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+        written, same = header["key"]["format"], header["digest"] == digest
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ProfileError(
+            f"{folder}, where this run kept what it read, is gone or damaged: {again}, or name the folder of all "
+            "profiles by --profiles_dir where it was moved"
+        ) from error
+    if written != FORMAT:
+        raise ProfileError(
+            f"{folder} was written by another version (format {written}, this release reads {FORMAT}): {again}"
+        )
+    if not same:
+        raise ProfileError(f"{folder} is no longer what this run wrote: {again}")
+    loaded = _read(folder / f"{name}.safetensors", digest)
+    if loaded is None:
+        raise ProfileError(f"{folder / name}.safetensors, which this run wrote, is missing or damaged: {again}")
+    return loaded
+
+
 def check_space(root: Path, needed: int) -> None:
     """Checks, before any reading, that the profiles will find room.
 

@@ -8,9 +8,10 @@ With h the SAE feature vector of a token read without demonstrations and h' with
 ``shifts[k]``  Σ (h' − h) and Σ (h' − h)², draw k          sparse, [queries, d_sae]
 ``stream``     Σ x and Σ x² of the raw activation          dense, [queries, d_in]
 ``moves[k]``   Σ (x' − x) and Σ (x' − x)², draw k          dense, [queries, d_in]
+``peaks``      max h, and the scored token where it stands  sparse, [queries, d_sae]
 =============  ==========================================  =====================
 
-Everything that is scored, resampled or explained later comes from these sums.
+Everything that is scored or resampled later comes from the sums; the peaks say where to look, and enter no score.
 """
 
 from __future__ import annotations
@@ -61,6 +62,37 @@ class SparseSums:
 
 
 @dataclass(frozen=True)
+class Peaks:
+    """Where each feature fires most within each query: one value and one place for every entry of ``features``.
+
+    Attributes:
+        value: max h over the query's scored tokens, [queries, d_sae], CSR, float32.
+        at: Which of the query's scored tokens it is, counted from 0 (the first of equals), CSR, int32.
+    """
+
+    value: sparse.csr_array
+    at: sparse.csr_array
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Floats, npt.NDArray[np.int32]]], features: SparseSums) -> Self:
+        """From one (values, places) a query, in the order of the entries of ``features``."""
+        like, dtypes = features.sum, (np.float32, np.int32)
+        data = [np.concatenate([np.zeros(0, kind), *(r[i] for r in rows)]) for i, kind in enumerate(dtypes)]
+        return cls(*(sparse.csr_array((d, like.indices, like.indptr), shape=like.shape) for d in data))
+
+    def take(self, rows: Sequence[int]) -> Peaks:
+        """The given rows, in the given order."""
+        return Peaks(self.value[list(rows)], self.at[list(rows)])
+
+    @staticmethod
+    def stack(parts: Sequence[Peaks]) -> Peaks:
+        """Rows of several sets under each other."""
+        return Peaks(
+            sparse.vstack([p.value for p in parts], format="csr"), sparse.vstack([p.at for p in parts], format="csr")
+        )
+
+
+@dataclass(frozen=True)
 class DenseSums:
     """Sums and sums of squares of the raw activation, one row a query: two arrays [queries, d_in], float32."""
 
@@ -88,6 +120,7 @@ class Profile:
         shifts: Σ (h' − h), Σ (h' − h)², one a draw.
         stream: Σ x, Σ x².
         moves: Σ (x' − x), Σ (x' − x)², one a draw.
+        peaks: Where features fire most; None where a query was stored before that was kept.
     """
 
     row_ids: tuple[str, ...]
@@ -96,6 +129,7 @@ class Profile:
     shifts: tuple[SparseSums, ...]
     stream: DenseSums
     moves: tuple[DenseSums, ...]
+    peaks: Peaks | None = None
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -124,6 +158,7 @@ class Profile:
             tuple(s.take(rows) for s in self.shifts),
             self.stream.take(rows),
             tuple(m.take(rows) for m in self.moves),
+            None if self.peaks is None else self.peaks.take(rows),
         )
 
     def select(self, row_ids: Sequence[str]) -> Profile:
@@ -141,6 +176,7 @@ class Profile:
 
         Every sum belongs to one query, so merging changes no number.
         """
+        peaks = [p.peaks for p in parts if p.peaks is not None]
         whole = Profile(
             tuple(r for p in parts for r in p.row_ids),
             np.concatenate([p.tokens for p in parts]),
@@ -148,6 +184,7 @@ class Profile:
             tuple(SparseSums.stack(list(s)) for s in zip(*(p.shifts for p in parts), strict=True)),
             DenseSums.stack([p.stream for p in parts]),
             tuple(DenseSums.stack(list(m)) for m in zip(*(p.moves for p in parts), strict=True)),
+            Peaks.stack(peaks) if len(peaks) == len(parts) else None,
         )
         first = {row_id: i for i, row_id in reversed(list(enumerate(whole.row_ids)))}
         return whole if len(first) == len(whole) else whole.take(sorted(first.values()))

@@ -27,7 +27,7 @@ from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
 from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_prefix
 from lm_eval_sts.features.sae import LoadedSae
-from lm_eval_sts.features.sums import Row, SparseRow, add_to, as_profile, sparse_row, stream_sums
+from lm_eval_sts.features.sums import PeakRow, Row, RunningPeak, SparseRow, add_to, as_profile, sparse_row, stream_sums
 
 
 class Reader:
@@ -137,8 +137,10 @@ class Reader:
         lengths = [len(q.scored) for q in queries]
         parts = [x.split(lengths) for x in (plain, *moved)]
         rows = [
-            Row(n, features[0], features[1:], stream_sums(x), [stream_sums(y.sub(x)) for y in others])
-            for n, features, x, *others in zip(lengths, self._feature_sums(plain, moved, lengths), *parts, strict=True)
+            Row(n, features[0], features[1:], stream_sums(x), [stream_sums(y.sub(x)) for y in others], peaks)
+            for n, (features, peaks), x, *others in zip(
+                lengths, self._feature_sums(plain, moved, lengths), *parts, strict=True
+            )
         ]
         for query, row in zip(queries, rows, strict=True):
             if not row.is_finite():  # activations are: what is not are features, or sums beyond single precision
@@ -170,8 +172,10 @@ class Reader:
             )
         return scored
 
-    def _feature_sums(self, plain: Tensor, moved: list[Tensor], lengths: list[int]) -> Iterator[list[SparseRow]]:
-        """Per query its sums of features, then of feature shifts, one a draw.
+    def _feature_sums(
+        self, plain: Tensor, moved: list[Tensor], lengths: list[int]
+    ) -> Iterator[tuple[list[SparseRow], PeakRow]]:
+        """Per query its sums of features, then of feature shifts, one a draw; and where its features fire most.
 
         Blocks are cut without regard to where queries begin: short queries share one matrix product.
 
@@ -182,6 +186,7 @@ class Reader:
         """
         readings = [plain, *moved]
         totals = torch.zeros((len(readings), 2, self.sae.d_sae), dtype=torch.float64, device=plain.device)
+        peak = RunningPeak(self.sae.d_sae, plain.device)
         stops, done = list(accumulate(lengths)), 0
         for cut in self.slices(len(plain), len(readings)):
             h, *others = self.encode(torch.cat([x[cut] for x in readings])).chunk(len(readings))
@@ -189,10 +194,13 @@ class Reader:
             start = cut.start
             while start < cut.stop:
                 stop = min(cut.stop, stops[done])
+                peak.see(h[start - cut.start : stop - cut.start], start - stops[done] + lengths[done])
                 for total, block in zip(totals, blocks, strict=True):
                     add_to(total, block[start - cut.start : stop - cut.start])
                 if stop == stops[done]:
-                    yield [sparse_row(total) for total in totals]
+                    rows = [sparse_row(total) for total in totals]
+                    yield rows, peak.row(rows[0][0])
                     totals.zero_()
+                    peak.reset()
                     done += 1
                 start = stop

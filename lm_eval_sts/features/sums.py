@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
-from lm_eval_sts.features.profiles import DenseSums, Floats, Profile, SparseSums
+from lm_eval_sts.features.profiles import DenseSums, Floats, Peaks, Profile, SparseSums
 from lm_eval_sts.features.queries import Query
 
 SparseRow = tuple[npt.NDArray[np.int64], Floats, Floats]
 """Feature indices, Σ and Σ² of one query."""
+
+PeakRow = tuple[Floats, npt.NDArray[np.int32]]
+"""Of the features of a :data:`SparseRow`: the largest value, and at which scored token."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Row:
         shifts: Of h' − h, one a draw.
         stream: Of x: Σ and Σ², each [d_in].
         moves: Of x' − x, one a draw.
+        peaks: Of h, where it is largest.
     """
 
     tokens: int
@@ -33,6 +38,7 @@ class Row:
     shifts: list[SparseRow]
     stream: tuple[Floats, Floats]
     moves: list[tuple[Floats, Floats]]
+    peaks: PeakRow
 
     def is_finite(self) -> bool:
         """Whether every sum is a finite number."""
@@ -45,6 +51,35 @@ def add_to(total: Tensor, values: Tensor) -> None:
     """Adds Σ and Σ² over tokens; total: [2, d_sae] float64, values: [tokens, d_sae] float32, overwritten."""
     total[0] += values.sum(dim=0)
     total[1] += values.square_().sum(dim=0)
+
+
+class RunningPeak:
+    """The largest value of each feature over a query's tokens, block after block, in two rows of d_sae numbers.
+
+    Args:
+        d_sae: Number of features.
+        device: Of the values.
+    """
+
+    def __init__(self, d_sae: int, device: torch.device) -> None:
+        self._value = torch.full((d_sae,), -torch.inf, device=device)
+        self._at = torch.zeros(d_sae, dtype=torch.int64, device=device)
+
+    def see(self, values: Tensor, first: int) -> None:
+        """Takes in [tokens, d_sae], whose first token is the query's ``first``-th; reads them only."""
+        value, at = values.max(dim=0)
+        larger = value > self._value
+        self._value = torch.where(larger, value, self._value)
+        self._at = torch.where(larger, at + first, self._at)
+
+    def row(self, features: npt.NDArray[np.int64]) -> PeakRow:
+        """Those of some features."""
+        index = torch.from_numpy(features).to(self._value.device)
+        return self._value[index].cpu().numpy(), self._at[index].int().cpu().numpy()
+
+    def reset(self) -> None:
+        """Forgets the query."""
+        self._value.fill_(-torch.inf)
 
 
 def sparse_row(total: Tensor) -> SparseRow:
@@ -63,13 +98,15 @@ def stream_sums(x: Tensor) -> tuple[Floats, Floats]:
 def as_profile(queries: Sequence[Query], rows: Sequence[Row], d_sae: int) -> Profile:
     """The rows of these queries, in their order, as a profile."""
     draws = range(len(queries[0].contexts))
+    features = SparseSums.from_rows([r.features for r in rows], d_sae)
     return Profile(
         tuple(q.row_id for q in queries),
         np.array([r.tokens for r in rows], dtype=np.int64),
-        SparseSums.from_rows([r.features for r in rows], d_sae),
+        features,
         tuple(SparseSums.from_rows([r.shifts[k] for r in rows], d_sae) for k in draws),
         _dense([r.stream for r in rows]),
         tuple(_dense([r.moves[k] for r in rows]) for k in draws),
+        Peaks.of([r.peaks for r in rows], features),
     )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from lm_eval_sts.agreement.row import AgreementResults, check_domains, hold_against, measured_in
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import check_names
-from lm_eval_sts.evidence.evidence import Array
+from lm_eval_sts.evidence.evidence import Array, Evidence
+from lm_eval_sts.evidence.kept import largest
 from lm_eval_sts.evidence.read import read
 from lm_eval_sts.evidence.setup import Setup
 from lm_eval_sts.features.queries import prompt_facts
@@ -24,10 +25,10 @@ from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
 from lm_eval_sts.harness.command import join_lm_eval_log, output_path, tell_at_end
 from lm_eval_sts.harness.model import LmEvalModel
-from lm_eval_sts.predictors.predict import score
+from lm_eval_sts.predictors.predict import Scored, score
 from lm_eval_sts.predictors.preflight import sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
-from lm_eval_sts.records import FORMAT_VERSION, Outcome, Prediction, dump_record, with_hash
+from lm_eval_sts.records import FORMAT_VERSION, KeptRun, Outcome, Prediction, dump_record, with_hash
 from lm_eval_sts.verdict.words import said_of_run
 
 
@@ -75,12 +76,14 @@ class _Told:
         values: Each question's own values of what is shown, by (task, doc_id).
         left_out: Why there is no record of a predictor that was asked for, by its name.
         agreement: How the predictions match what was measured.
+        kept: What the run leaves behind for its explanation.
     """
 
     predictions: list[Prediction]
     values: dict[tuple[str, int], OwnValues]
     left_out: dict[str, str]
     agreement: AgreementResults
+    kept: KeptRun = KeptRun()
 
 
 class Run:
@@ -137,7 +140,7 @@ class Run:
             if outcomes:
                 agreement = hold_against(scored.predictions, outcomes, self.settings.shown)
             own = self._own_values({name: scored.scores[name].questions for name in self.settings.shown})
-            told = _Told(scored.predictions, own, scored.left_out, agreement)
+            told = _Told(scored.predictions, own, scored.left_out, agreement, self._kept(evidence, scored))
             if scored.predictions:
                 tell_at_end(partial(said_of_run, scored.predictions, scored.left_out, output_path()))
         told = cast(_Told, self.model.broadcast(told))
@@ -154,6 +157,21 @@ class Run:
         for request in requests:
             if (of := found.get((request.owner.config.task, request.doc_id))) is not None:
                 request.arguments = (of[0].plain, prompt_facts(*of))
+
+    def _kept(self, evidence: Evidence, scored: Scored) -> KeptRun:
+        """Where what was read is kept, and the questions that signed predictors move most."""
+        names = {d.name: [prompts.name for prompts in d.prompts.values()] for d in self.found.queries.domains}
+        questions = {
+            p.predictor: {
+                domain: largest(values, names[domain])
+                for domain, values in scored.scores[p.predictor].questions.items()
+                if domain in names
+            }
+            for p in scored.predictions
+            if p.target == "delta"
+        }
+        assert evidence.about is not None, "evidence from read() says what it is about"
+        return (evidence.about.kept or KeptRun()).model_copy(update={"questions": questions})
 
     def _measured(self) -> list[Outcome]:
         """The outcomes that the predictions are compared with."""
@@ -193,6 +211,7 @@ class Run:
                     "sft_prompts": prompts and str(prompts),
                     "predictions": records,
                     "left_out": told.left_out,
+                    "kept": dump_record(told.kept),
                 }
             else:
                 written = {"predictions_are_with": last.config.task}

@@ -57,6 +57,17 @@ from lm_eval_sts.records.board import (
     Table as Table,
     Values as Values,
 )
+from lm_eval_sts.records.explanation import (
+    ExplainedDomain as ExplainedDomain,
+    ExplainedFeature as ExplainedFeature,
+    Explanation as Explanation,
+    KeptRun as KeptRun,
+    KeptSet as KeptSet,
+    Passage as Passage,
+    QuestionValue as QuestionValue,
+    SharedDomain as SharedDomain,
+    SharedFeatures as SharedFeatures,
+)
 from lm_eval_sts.records.outcome import (
     VIEWS as VIEWS,
     Change as Change,

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 from lm_eval_sts.errors import ProfileError
 from lm_eval_sts.evidence.profiles import PROFILES
-from lm_eval_sts.evidence.store import Store, check_space
+from lm_eval_sts.evidence.store import Store, check_space, load_kept
 from tests.features.test_profiles import assert_identical, make_profile
 from tests.messages import says
 
@@ -48,6 +49,46 @@ def test_round_trip(tmp_path):
     assert store.path.parent == tmp_path and store.path.name.startswith("sts_mmlu_pro-law-")
     assert json.loads((store.path / "header.json").read_text())["key"]["model"]["name"] == "org/model"
     assert sorted(p.name for p in store.path.iterdir()) == ["header.json", path.name]
+
+
+def test_profiles_from_before_peaks_were_kept_are_read(tmp_path):
+    profile, store = make_profile(4), folder(tmp_path)
+    tensors = {name: value for name, value in PROFILES.pack(profile).items() if not name.startswith("peak")}
+    store.write("part", tensors)
+    old = load(store)
+    assert old.peaks is None
+    assert_identical(old, replace(profile, peaks=None))
+    write(store, profile.take([0, 1]), "new")
+    assert load(store, "new").peaks is not None
+    assert PROFILES.join([old, load(store, "new")]).peaks is None
+
+
+def test_what_a_run_kept_is_read_and_left_alone(tmp_path):
+    store, profile = folder(tmp_path), make_profile(3)
+    path = write(store, profile)
+    assert_identical(PROFILES.unpack(load_kept(store.path, store.digest, "part")), profile)
+    before = {p: p.read_bytes() for p in store.path.iterdir()}
+    with says(ProfileError, "no longer what this run wrote", store.path):
+        load_kept(store.path, "another digest", "part")
+    with says(ProfileError, "missing or damaged", "other.safetensors"):
+        load_kept(store.path, store.digest, "other")
+    path.write_bytes(path.read_bytes()[:-1])
+    with says(ProfileError, "missing or damaged", path):
+        load_kept(store.path, store.digest, "part")
+    assert path.exists() and {p.name for p in before} == {p.name for p in store.path.iterdir()}
+    header = json.loads((store.path / "header.json").read_text())
+    header["key"]["format"] = 1
+    (store.path / "header.json").write_text(json.dumps(header))
+    with says(ProfileError, "format 1, this release reads 2"):
+        load_kept(store.path, store.digest, "part")
+    for content in ("[]", "{", '{"digest": 1}'):
+        (store.path / "header.json").write_text(content)
+        with says(ProfileError, "gone or damaged", "--profiles_dir"):
+            load_kept(store.path, store.digest, "part")
+    shutil.rmtree(store.path)
+    with says(ProfileError, "gone or damaged", "run the same lm_eval command again"):
+        load_kept(store.path, store.digest, "part")
+    assert not store.path.exists()
 
 
 def test_a_profile_without_draws_or_without_active_features(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm_eval_sts.features.profiles import DenseSums, Profile, SparseSums
+from lm_eval_sts.features.profiles import DenseSums, Peaks, Profile, SparseSums
 
 
 def make_profile(n: int, *, d_sae: int = 20, d_in: int = 3, draws: int = 2, seed: int = 0) -> Profile:
@@ -26,19 +26,25 @@ def make_profile(n: int, *, d_sae: int = 20, d_in: int = 3, draws: int = 2, seed
     def dense() -> DenseSums:
         return DenseSums(*(rng.normal(size=(n, d_in)).astype(np.float32) for _ in range(2)))
 
+    features = sparse()
+    counts = np.diff(features.sum.indptr)
+    peaks = [(rng.random(c).astype(np.float32), rng.integers(0, 9, c).astype(np.int32)) for c in counts]
     return Profile(
         tuple(f"{seed}-{i}" for i in range(n)),
         rng.integers(1, 9, n),
-        sparse(),
+        features,
         tuple(sparse() for _ in range(draws)),
         dense(),
         tuple(dense() for _ in range(draws)),
+        Peaks.of(peaks, features),
     )
 
 
 def arrays(profile: Profile) -> dict[str, np.ndarray]:
     """All numbers of a profile, dense."""
     found: dict[str, np.ndarray] = {"tokens": profile.tokens}
+    if profile.peaks is not None:
+        found |= {"peak.value": profile.peaks.value.toarray(), "peak.at": profile.peaks.at.toarray()}
     for name, sums in (("features", profile.features), *((f"shift{k}", s) for k, s in enumerate(profile.shifts))):
         found |= {f"{name}.sum": sums.sum.toarray(), f"{name}.squares": sums.squares.toarray()}
     for name, sums in (("stream", profile.stream), *((f"move{k}", m) for k, m in enumerate(profile.moves))):

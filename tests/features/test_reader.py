@@ -14,6 +14,7 @@ from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query
 from lm_eval_sts.features.reader import Reader
 from lm_eval_sts.features.sae import load_sae
+from lm_eval_sts.features.sums import RunningPeak
 from tests.tiny_models import ARCHITECTURES, LAYERS, VOCAB
 from tests.tiny_saes import save_continuous_sae, save_tiny_sae
 
@@ -121,6 +122,51 @@ def test_a_token_at_the_start_of_every_prompt_counts_and_does_not_move(sae):
     first = direct(model, block, sae, [replace(q, scored=(0,), contexts=()) for q in without])
     assert all(np.abs(first[name]).max() > 0 for name in first)
     assert_equal(profile, {name: value + first.get(name, 0.0) for name, value in expected.items()})
+
+
+@pytest.mark.parametrize("tokens_a_block", [1, 3, 128])
+def test_peaks_are_the_largest_activations_and_change_no_sum(sae, tokens_a_block, monkeypatch):
+    """However blocks are cut; and the sums are bit for bit those of a reader that looks for no peaks."""
+    model = ARCHITECTURES["llama"]()
+    queries = make_queries(9)
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae, token_budget=300)
+    prefixes = reader.prefixes(queries)
+    cuts = [slice(i, i + tokens_a_block) for i in range(0, 400, tokens_a_block)]
+    monkeypatch.setattr(reader, "slices", lambda n, _=1: (slice(c.start, min(c.stop, n)) for c in cuts if c.start < n))
+    profile = reader.read(queries, prefixes)
+    assert np.array_equal(profile.peaks.value.indices, profile.features.sum.indices)
+    block = blocks_of(model)[2]
+    for i, query in enumerate(queries):
+        caught = []
+        handle = block.register_forward_hook(lambda m, a, out, caught=caught: caught.append(out))
+        with torch.no_grad():
+            model(input_ids=torch.tensor([query.plain]))
+        handle.remove()
+        out = caught[0][0] if isinstance(caught[0], tuple) else caught[0]
+        h = sae.encode(out[0][torch.tensor(query.scored)] if out.dim() == 3 else out[torch.tensor(query.scored)])
+        entries = slice(profile.peaks.value.indptr[i], profile.peaks.value.indptr[i + 1])
+        features = profile.peaks.value.indices[entries]
+        value, at = profile.peaks.value.data[entries], profile.peaks.at.data[entries]
+        np.testing.assert_allclose(value, h.max(dim=0).values[features].numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(h[torch.from_numpy(at).long(), features].numpy(), value, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(RunningPeak, "see", lambda *_: None)
+    without = reader.read(queries, prefixes)
+    for name, total in sums_of(without).items():
+        assert total.tobytes() == sums_of(profile)[name].tobytes(), name
+
+
+def test_peaks_do_not_grow_with_tokens(sae):
+    """One value and one place for every feature of a query that is active, however long the query is."""
+    model = ARCHITECTURES["llama"]()
+    reader = Reader(model, resolve_hook_point(model, sae.hook_name), sae)
+    sizes = []
+    for repeats in (1, 20):
+        own = tuple(range(20, 30)) * repeats
+        query = Query("q", own, (), tuple(range(len(own))))
+        profile = reader.read([query], reader.prefixes([query]))
+        assert profile.peaks.value.nnz == profile.features.sum.nnz <= sae.d_sae
+        sizes.append(profile.peaks.value.data.nbytes + profile.peaks.at.data.nbytes)
+    assert max(sizes) <= 8 * sae.d_sae
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 64])
