@@ -7,8 +7,8 @@ every interpreter, and importing it must cost nothing.
 import sys
 
 _API = (
-    *("Comparison", "Evidence", "Model", "Outcome", "Prediction", "Question"),
-    *("compare", "load_domains", "load_outcome", "load_sae", "load_sft_set", "predict", "read"),
+    *("Comparison", "Evidence", "Explanation", "Model", "Outcome", "Prediction", "Question"),
+    *("compare", "explain", "load_domains", "load_outcome", "load_sae", "load_sft_set", "predict", "read"),
 )
 
 

@@ -26,7 +26,7 @@ from lm_eval_sts.evidence.setup import Setup, named_sae
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
-from lm_eval_sts.records import Agreement, Outcome, Prediction
+from lm_eval_sts.records import Agreement, Explanation, Outcome, Prediction
 from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 
 if TYPE_CHECKING:
@@ -35,11 +35,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Evidence",
+    "Explanation",
     "Model",
     "Outcome",
     "Prediction",
     "Question",
     "compare",
+    "explain",
     "load_domains",
     "load_outcome",
     "load_sae",
@@ -219,6 +221,26 @@ def predict(evidence: Evidence, predictor: str) -> Prediction:
     if not scored.predictions:
         raise SettingsError(f"{predictor} has no score for any domain: {scored.left_out[predictor]}")
     return scored.predictions[0]
+
+
+def explain(evidence: Evidence, predictor: str = "sts_icl", beside: Evidence | None = None) -> Explanation:
+    """Says what a prediction rests on: each domain's score by feature, and where the features fire.
+
+    Args:
+        evidence: From :func:`read`.
+        predictor: A predictor's name; of one whose score is no sum over features, only its questions.
+        beside: From :func:`read` with another SFT set, for what the two share.
+
+    Raises:
+        SettingsError: There is no such predictor, it has no score for any domain, what it needs was not read, or
+            ``beside`` cannot be compared.
+        ProfileError: The texts that were read are no longer kept.
+    """
+    from lm_eval_sts.explanation.explain import explain as _explain
+
+    for given in (evidence, *filter(None, [beside])):
+        _expect("evidence", given, Evidence, hint="read it: sts.read(…)")
+    return _explain(evidence, predictor, beside)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from lm_eval_sts.commands.compare import compare
+from lm_eval_sts.commands.explain import explain
 from lm_eval_sts.commands.finetune import finetune
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
@@ -73,6 +74,7 @@ def demo(
 
 
 app.command("show")(show)
+app.command("explain")(explain)
 app.command("finetune")(finetune)
 app.command("measure")(measure)
 app.command("compare")(compare)

@@ -68,6 +68,39 @@ def test_it_gives_the_numbers_of_a_run_of_lm_eval(world, model, sft, tmp_path, t
         assert ours.setting == expected[name].setting
 
 
+def test_explanations_are_those_of_a_finished_run(world, model, sft, tmp_path):
+    from lm_eval_sts.explanation.restore import explain_run
+    from lm_eval_sts.explanation.results import read_kept
+
+    run = {"predictors": ["sts_icl"], "profiles_dir": str(tmp_path / "profiles")}
+    results = evaluate(world, ["sts_mmlu_pro_law"], sts=run)
+    (tmp_path / "results.json").write_text(json.dumps(results, default=str))
+    (finished,) = read_kept(tmp_path / "results.json")
+    expected = explain_run(finished.predictions["sts_icl"], finished.kept)
+    evidence = sts.read(
+        model,
+        sts.load_sae(world.settings["sae"]),
+        sft,
+        sts.load_domains("sts_mmlu_pro_law", path=world.settings["benchmark_path"]),
+        predictors=["sts_icl", "loss_gold"],
+        profiles_dir=str(tmp_path / "profiles"),
+        **LITTLE,
+    )
+    found = sts.explain(evidence, "sts_icl")
+    assert found.features and found.features[0].passages["sft"]
+    for name, domain in expected.domains.items():
+        of = found.domains[name]
+        ours = {f.feature: part for f, part in zip(found.features, of.parts, strict=True)}
+        theirs = {f.feature: part for f, part in zip(expected.features, domain.parts, strict=True)}
+        assert ours == pytest.approx(theirs) and of.questions == domain.questions
+    assert set(found.to_frame()["domain"]) == set(evidence.texts.domains) and "rest" not in found._repr_html_()
+    plain = sts.explain(evidence, "loss_gold")
+    assert not plain.features and plain.domains["law"].questions
+    assert sts.explain(evidence, "sts_icl", evidence).shared.cosine == pytest.approx(1)
+    with pytest.raises(TypeError, match="evidence may not be of type"):
+        sts.explain(found)
+
+
 def test_questions_of_ones_own(world, model, sft, tmp_path):
     from sae_lens import SAE
 

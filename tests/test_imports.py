@@ -27,6 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "features": (BASICS | DATA, {"lm_eval"}),
     "evidence": (BASICS | DATA | {"features", "finetuning", "shipped"}, {"lm_eval"}),
     "predictors": (BASICS | DATA | {"dataset_files", "evidence", "features", "shipped"}, {"lm_eval"}),
+    "explanation": (BASICS | DATA | {"evidence", "features", "predictors", "verdict"}, {"lm_eval"}),
     "finetuning": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),

@@ -108,7 +108,7 @@ def _in(file: Path) -> list[_Found]:
 
 
 def _below(folder: Path) -> list[_Found]:
-    files = _json_files(folder)
+    files = json_files(folder)
     found = [each for file in files for each in _read(file)]
     if not found:
         raise RecordError(
@@ -117,7 +117,7 @@ def _below(folder: Path) -> list[_Found]:
     return found
 
 
-def _json_files(folder: Path) -> list[Path]:
+def json_files(folder: Path) -> list[Path]:
     """Every JSON file below a folder, sorted; links are followed, each folder is entered once."""
 
     def unreadable(error: OSError) -> None:

@@ -1,0 +1,1 @@
+"""What a prediction rests on: the shifted features, additively by domain."""
