@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "lm_eval_sts"
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "tasks" not in path.relative_to(PACKAGE).parts)
 LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "trl", "datasets"}
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
-BASICS = {"errors", "files", "moved", "records", "texts"}
+BASICS = {"errors", "files", "moved", "progress", "records", "texts"}
 DATA = {"data", "examples"}
 EVERYTHING = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 
@@ -35,6 +35,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
+    "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard"}, {"lm_eval"}),
     "harness": (EVERYTHING - {"commands", "leaderboard"}, set()),
 }
 

@@ -21,6 +21,7 @@ from lm_eval_sts.errors import ProfileError
 from lm_eval_sts.evidence.evidence import Array
 from lm_eval_sts.evidence.store import Store, Tensors
 from lm_eval_sts.files import hash_json
+from lm_eval_sts.progress import line_a_minute
 
 CHUNK: Final = 32
 """Texts a chunk: what a killed run loses at most."""
@@ -175,7 +176,7 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def reading_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[str], Callable[[int], None]]]:
-    """One progress bar over all that is read, on stderr, where that is a terminal.
+    """Progress of all that is read, on stderr: one bar on a terminal, elsewhere a line a minute.
 
     Args:
         total: Tokens to read.
@@ -185,8 +186,18 @@ def reading_progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[s
         What to call with a label when something else is read; that gives what to call with the tokens that are done.
     """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        with line_a_minute(total, "reading", "tokens", quiet=quiet) as bar:
+
+            def begin(label: str) -> Callable[[int], None]:
+                bar.set_description(f"reading {label}", refresh=False)
+                advance: Callable[[int], None] = bar.update
+                return advance
+
+            yield begin
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), _Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
         task = progress.add_task("reading", total=total)
 
         def start(label: str) -> Callable[[int], None]:

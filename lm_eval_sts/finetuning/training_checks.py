@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from lm_eval_sts.errors import TrainingError
 from lm_eval_sts.finetuning.output_folder import COMPLETE, checkpoint_step, mark_complete
+from lm_eval_sts.progress import SECONDS, duration
 
 _CURVE_POINTS: Final = 50
 _REPORTS: Final = 10
@@ -143,30 +144,33 @@ class Checkpoints(TrainerCallback):
 
 
 class Report(TrainerCallback):
-    """Says ten times in a run how far it is, and how long it will take."""
+    """Says ten times in a run, and every minute, how far it is and how long it will take."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._began, self._first_step = time.monotonic(), 0
+        self._began = self._said = time.monotonic()
+        self._first_step = 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Notes where and when this process begins."""
-        self._began, self._first_step = time.monotonic(), state.global_step
+        self._began = self._said = time.monotonic()
+        self._first_step = state.global_step
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Prints step and loss where a tenth of the run is done, and every step that was skipped."""
+        """Prints step and loss where a tenth of the run or a minute is over, and every step that was skipped."""
         entry = state.log_history[-1]
         if not state.is_world_process_zero or "loss" not in entry:
             return
         if _is_bad(entry):
             said = f"step {state.global_step} of {state.max_steps}: {_what_is_bad(entry)}, its update was skipped"
             self._console.print(said, markup=False)
-        elif state.global_step % max(1, state.max_steps // _REPORTS) == 0:
-            a_step = (time.monotonic() - self._began) / (state.global_step - self._first_step)
-            left = a_step * (state.max_steps - state.global_step)
-            said = f"step {state.global_step} of {state.max_steps}: loss {entry['loss']:.4f}, about {left:.0f} s left"
+        elif state.global_step % max(1, state.max_steps // _REPORTS) == 0 or time.monotonic() - self._said >= SECONDS:
+            self._said = time.monotonic()
+            a_step = (self._said - self._began) / (state.global_step - self._first_step)
+            left = duration(a_step * (state.max_steps - state.global_step))
+            said = f"step {state.global_step} of {state.max_steps}: loss {entry['loss']:.4f}, about {left} left"
             self._console.print(said, markup=False)
 
 

@@ -7,8 +7,10 @@ import hashlib
 import json
 import logging
 import os
+import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ from unittest.mock import patch
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError, StsError, choices, described
 from lm_eval_sts.outcomes.lm_eval_options import Conditions
 from lm_eval_sts.outcomes.metrics import MetricChoice
+from lm_eval_sts.progress import a_line_a_minute
 
 if TYPE_CHECKING:
     from lm_eval.loggers import EvaluationTracker
@@ -161,7 +164,11 @@ def run_lm_eval(
 
     tracker = EvaluationTracker(output_path=str(folder))
     try:
-        with patch("torch.utils.collect_env.get_pretty_env_info", _environment), _responses_as_json():
+        with (
+            patch("torch.utils.collect_env.get_pretty_env_info", _environment),
+            patch("lm_eval.evaluator.get_git_commit_hash", _git_hash),
+            _responses_as_json(),
+        ):
             results = simple_evaluate(
                 model=lm,
                 model_args=dict(args),
@@ -244,6 +251,48 @@ def write_files(finished: Finished, folder: Path) -> None:
     written = {file.name for file in folder.rglob(f"samples_*_{date}.jsonl")}
     if not found or any(f"samples_{task}_{date}.jsonl" not in written for task in results["configs"]):
         raise RecordError(f"lm-eval could not write its results below {folder}: is the disk full?")
+
+
+@functools.cache
+def _git_hash() -> str | None:
+    """Of the folder that the command runs in, as lm-eval finds it."""
+    from lm_eval.loggers.utils import get_commit_from_path
+
+    found: str | None
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always"], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ).stdout.strip()
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        found = get_commit_from_path(str(Path.cwd()))
+    return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within, nothing is printed that lm-eval would not print; without a terminal a line a minute in place of bars.
+
+    What it would not print are its notes on arguments that are ours, and what libraries tell each other.
+    """
+    log = logging.getLogger("lm_eval")
+    log.addFilter(_is_news)
+    # Handlers see what the loggers of modules pass up, which filters of a logger above them do not.
+    handlers = [handler for handler in (*log.handlers, *logging.getLogger().handlers, logging.lastResort) if handler]
+    for handler in handlers:
+        handler.addFilter(_is_news)
+    try:
+        with warnings.catch_warnings(), a_line_a_minute():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        log.removeFilter(_is_news)
+        for handler in handlers:
+            handler.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not lm-eval's advice on model arguments, which it takes for settings of tasks of their own."""
+    return "Custom kwargs can be passed" not in record.getMessage()
 
 
 @functools.cache
