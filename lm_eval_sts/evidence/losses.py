@@ -6,7 +6,7 @@ With SFT demonstrations before a domain's questions, ICL is a rehearsal of SFT.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions, opening_of
-from lm_eval_sts.evidence.setup import Queries
+from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
 from lm_eval_sts.features.queries import common_suffix
 
@@ -26,6 +26,32 @@ _JUNCTION = 16
 
 Planned = list[list[Continuation | None]]
 """Each question's right option after the SFT demonstrations of each draw, None where none fits: [draws][questions]."""
+
+
+@dataclass(frozen=True)
+class LossTexts:
+    """What log-likelihoods are read of.
+
+    Attributes:
+        answered: Each domain's questions with their options.
+        sft: The SFT set's responses.
+        options: By domain, every option of every question.
+        rehearsed: By domain, right options after SFT demonstrations and the domain's own.
+        alone: By domain, right options after SFT demonstrations only.
+        notes: What was left out.
+    """
+
+    answered: dict[str, list[AnsweredQuery]]
+    sft: list[Continuation]
+    options: dict[str, list[Continuation]] = field(default_factory=dict)
+    rehearsed: dict[str, Planned] = field(default_factory=dict)
+    alone: dict[str, Planned] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def parts(self) -> list[list[Continuation]]:
+        """What is read together, in order."""
+        after = [shown(part[name]) for name in self.answered for part in (self.rehearsed, self.alone)]
+        return [self.sft, *self.options.values(), *after]
 
 
 class LossesKind(Kind):
@@ -38,69 +64,92 @@ class LossesKind(Kind):
         """The questions' options, and as many SFT demonstrations as fit before each question."""
         setup, sft_set = self.setup, self.setup.sft_set
         key = {"max_length": setup.model.context, "benchmark": setup.benchmark.source}
-        self._base = setup.store("losses", {**key, "read": "losses"})
-        self._after = setup.store("rehearsal", {**key, "read": "rehearsal", "sft_set": sft_set.content_hash})
-        openings = [
-            [opening_of([sft_set.examples[row] for row in rows[start:]], setup.settings) for start in range(len(rows))]
-            for rows in queries.sft.demonstrations
-        ]
-        self._answered = {domain.name: answered_queries(setup.model, domain) for domain in queries.domains}
-        self._pairs = training_pairs(setup, queries.sft.rows)
-        self._sft = read_continuations(setup, "SFT responses", self._after, self._pairs)
-        self._options: dict[str, Reading[Array]] = {}
-        self._rehearsed: dict[str, tuple[Planned, Reading[Array]]] = {}
-        self._alone: dict[str, tuple[Planned, Reading[Array]]] = {}
-        for domain in queries.domains:
-            name, answered = domain.name, self._answered[domain.name]
-            options = [Continuation(query.context, option) for query in answered for option in query.options]
-            self._options[name] = read_continuations(setup, name, self._base, options)
-            after_own = Rehearsal(setup.model, domain, answered, domain.demonstrations, setup.options)
-            instead = Rehearsal(setup.model, domain, answered_alone(setup.model, domain), (), setup.options)
-            self._rehearsed[name] = self._rehearse(name, after_own, openings)
-            self._alone[name] = self._rehearse(name, instead, openings)
-        rehearsals = [part[name][1] for name in self._answered for part in (self._rehearsed, self._alone)]
+        base = setup.store("losses", {**key, "read": "losses"})
+        after = setup.store("rehearsal", {**key, "read": "rehearsal", "sft_set": sft_set.content_hash})
+        texts = self._texts = loss_texts(setup, queries)
+        self.notes += texts.notes
+        self._sft = read_continuations(setup, "SFT responses", after, texts.sft)
+        self._options = {name: read_continuations(setup, name, base, asked) for name, asked in texts.options.items()}
+
+        def rehearsed(planned: dict[str, Planned]) -> dict[str, Reading[Array]]:
+            label = "{} after SFT examples"
+            return {n: read_continuations(setup, label.format(n), after, shown(p)) for n, p in planned.items()}
+
+        self._rehearsed, self._alone = rehearsed(texts.rehearsed), rehearsed(texts.alone)
+        rehearsals = [part[name] for name in texts.answered for part in (self._rehearsed, self._alone)]
         return [self._sft, *self._options.values(), *rehearsals]
 
     def evidence(self) -> Losses:
         """The losses."""
-        answered = self._answered
+        texts = self._texts
+        answered = texts.answered
         return Losses(
             options={name: self._options_of(name) for name in answered},
             gold={name: np.array([query.gold for query in of], dtype=np.int64) for name, of in answered.items()},
             gold_tokens={name: np.array([len(query.answered.ids) for query in of]) for name, of in answered.items()},
-            rehearsed={name: _placed(*planned) for name, planned in self._rehearsed.items()},
-            alone={name: _placed(*planned) for name, planned in self._alone.items()},
+            rehearsed={name: _placed(planned, self._rehearsed[name]) for name, planned in texts.rehearsed.items()},
+            alone={name: _placed(planned, self._alone[name]) for name, planned in texts.alone.items()},
             sft=self._sft.load(),
-            sft_tokens=np.array([len(pair.ids) for pair in self._pairs], dtype=np.int64),
+            sft_tokens=np.array([len(pair.ids) for pair in texts.sft], dtype=np.int64),
         )
 
     def _options_of(self, name: str) -> tuple[Array, ...]:
         """Log-likelihood of each question's options: [options] each."""
-        stops = np.cumsum([len(query.options) for query in self._answered[name]])
+        stops = np.cumsum([len(query.options) for query in self._texts.answered[name]])
         return tuple(np.split(self._options[name].load(), stops[:-1]))
 
-    def _rehearse(
-        self, name: str, rehearsal: Rehearsal, openings: Sequence[Sequence[Opening]]
-    ) -> tuple[Planned, Reading[Array]]:
-        """Each question's right option after the SFT demonstrations of each draw.
 
-        Args:
-            name: The domain.
-            rehearsal: Puts SFT demonstrations before its questions.
-            openings: Of each draw its demonstrations, then all but the first, all but the first two, and so on.
-        """
-        found = [rehearsal.after(draw) for draw in openings]
-        shorter = sum(left_out > 0 for draw in found for _, left_out in draw)
-        without = sum(continuation is None for draw in found for continuation, _ in draw)
-        if shorter:
-            none = f", all of them before {without}" if without else ""
-            self.notes.append(
-                f"{name}: {shorter} of {sum(map(len, found))} rehearsed questions did not fit the model's "
-                f"{self.setup.model.context}-token context: SFT examples were left out before them{none}"
-            )
-        planned = [[continuation for continuation, _ in draw] for draw in found]
-        shown = [continuation for draw in planned for continuation in draw if continuation is not None]
-        return planned, read_continuations(self.setup, f"{name} after SFT examples", self._after, shown)
+def loss_texts(setup: Setup, queries: Queries) -> LossTexts:
+    """The texts whose log-likelihoods are read; of the model only tokenizer and context are used.
+
+    Raises:
+        SettingsError: The benchmark does not say what an answer looks like.
+        DatasetError: No SFT example has a response that fits.
+    """
+    sft_set, model = setup.sft_set, setup.model
+    openings = [
+        [opening_of([sft_set.examples[row] for row in rows[start:]], setup.settings) for start in range(len(rows))]
+        for rows in queries.sft.demonstrations
+    ]
+    answered = {domain.name: answered_queries(model, domain) for domain in queries.domains}
+    found = LossTexts(answered, training_pairs(setup, queries.sft.rows))
+    for domain in queries.domains:
+        name, asked = domain.name, answered[domain.name]
+        found.options[name] = [Continuation(query.context, option) for query in asked for option in query.options]
+        after_own = Rehearsal(model, domain, asked, domain.demonstrations, setup.options)
+        instead = Rehearsal(model, domain, answered_alone(model, domain), (), setup.options)
+        found.rehearsed[name] = _rehearse(name, after_own, openings, model.context, found.notes)
+        found.alone[name] = _rehearse(name, instead, openings, model.context, found.notes)
+    return found
+
+
+def _rehearse(
+    name: str, rehearsal: Rehearsal, openings: Sequence[Sequence[Opening]], context: int, notes: list[str]
+) -> Planned:
+    """Each question's right option after the SFT demonstrations of each draw.
+
+    Args:
+        name: The domain.
+        rehearsal: Puts SFT demonstrations before its questions.
+        openings: Of each draw its demonstrations, then all but the first, all but the first two, and so on.
+        context: The model's context length in tokens.
+        notes: Gets what was left out.
+    """
+    found = [rehearsal.after(draw) for draw in openings]
+    shorter = sum(left_out > 0 for draw in found for _, left_out in draw)
+    without = sum(continuation is None for draw in found for continuation, _ in draw)
+    if shorter:
+        none = f", all of them before {without}" if without else ""
+        notes.append(
+            f"{name}: {shorter} of {sum(map(len, found))} rehearsed questions did not fit the model's "
+            f"{context}-token context: SFT examples were left out before them{none}"
+        )
+    return [[continuation for continuation, _ in draw] for draw in found]
+
+
+def shown(planned: Planned) -> list[Continuation]:
+    """Those that fit."""
+    return [continuation for draw in planned for continuation in draw if continuation is not None]
 
 
 def _placed(planned: Planned, reading: Reading[Array]) -> Array:

@@ -39,6 +39,38 @@ class PromptOptions:
         return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
 
 
+def options_for(
+    tokenizer: Any, name: str, *, apply_chat_template: bool, system_instruction: str | None
+) -> PromptOptions:
+    """How prompts are built with a tokenizer's chat template, worked examples as turns of their own; or without.
+
+    Args:
+        tokenizer: The tokenizer.
+        name: The model's, for messages.
+        apply_chat_template: Whether prompts are conversations.
+        system_instruction: The system message.
+
+    Raises:
+        PromptError: The tokenizer has no chat template.
+    """
+    if not apply_chat_template:
+        return PromptOptions(system_instruction)
+    if not tokenizer.chat_template:
+        raise PromptError(f"the tokenizer of {name} has no chat template: leave apply_chat_template out")
+
+    def template(messages: Sequence[Turn], add_generation_prompt: bool = True) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    return PromptOptions(system_instruction, True, True, template)
+
+
 @dataclass(frozen=True)
 class Opening:
     """Examples of the SFT set in front of all that a domain puts into a prompt but the system's message.

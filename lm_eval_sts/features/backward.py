@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 Item = TypeVar("Item")
 
-_CPU_TOKENS = 2048
+CPU_TOKENS = 2048
 """Tokens a forward pass on a CPU: enough for full speed."""
 
 
@@ -144,10 +144,15 @@ def _default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
     with their gradients in single precision.
     """
     if device.type != "cuda":
-        return _CPU_TOKENS
+        return CPU_TOKENS
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, int(free / 2 / graph_bytes(model)))
+
+
+def graph_bytes(model: PreTrainedModel) -> int:
+    """What a token takes whose gradients are wanted, beside the model."""
     config = model.config.get_text_config(decoder=True)
     width, depth = int(config.hidden_size), int(config.num_hidden_layers)
     mlp = int(getattr(config, "intermediate_size", None) or 4 * width)
     item = torch.finfo(model.dtype).bits // 8
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, int(free / 2 / (depth * (20 * width + 6 * mlp) * item + 12 * int(config.vocab_size))))
+    return depth * (20 * width + 6 * mlp) * item + 12 * int(config.vocab_size)

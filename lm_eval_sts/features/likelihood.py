@@ -157,7 +157,7 @@ class LikelihoodReader:
         """
         self._prefixed.check_known([continuation.ids for continuation in continuations])
         whole = [continuation.cut(self._max_length) for continuation in continuations]
-        for rows in self._groups(_distinct(whole)):
+        for rows in _groups(_distinct(whole), self._own_tokens):
             yield from self._read_group(rows, whole)
 
     def log_likelihoods(self, continuations: Sequence[Continuation]) -> npt.NDArray[np.float64]:
@@ -176,29 +176,9 @@ class LikelihoodReader:
             )
         return found
 
-    def _groups(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
-        """Cuts ordered rows into groups that share enough; those of groups too small to gain by it come last, together.
-
-        A group whose rows fit one forward pass whole has nothing to gain.
-        """
-        group: list[_Row] = []
-        rest: list[_Row] = []
-        for row in (*rows, None):
-            if group and (row is None or 2 * _shared(group[0], row) < min(len(group[0].ids), len(row.ids))):
-                if sum(len(member.ids) for member in group) > self._own_tokens:
-                    yield group
-                else:
-                    rest += group
-                group = []
-            if row is not None:
-                group.append(row)
-        if rest:
-            yield rest
-
     def _prefix(self, group: Sequence[_Row]) -> Prefix:
         """What all rows of a group share, run; rows are in order, so it is what the first shares with the last."""
-        first = group[0].ids
-        length = min(_shared(group[0], group[-1]), *(row.first for row in group))
+        first, length = group[0].ids, _shared_by(group)
         return self._prefixed.prefix(first[:length], first[length : length + PROBE])
 
     def _read_group(self, rows: Sequence[_Row], continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
@@ -266,12 +246,72 @@ class LikelihoodReader:
         return chosen.cpu(), greedy.cpu()
 
 
+@dataclass(frozen=True)
+class LikelihoodRun:
+    """Sequences that are run behind what they share.
+
+    Attributes:
+        shared: Tokens that are run once.
+        lengths: Of the sequences, shared tokens included.
+        scored: Places whose logits are taken.
+    """
+
+    shared: int
+    lengths: tuple[int, ...]
+    scored: int
+
+
+def likelihood_runs(
+    continuations: Sequence[Continuation], enough: int, max_length: int | None = None
+) -> list[LikelihoodRun]:
+    """What :class:`LikelihoodReader` runs for some continuations, without a model.
+
+    Args:
+        continuations: The continuations.
+        enough: Tokens below which sharing gains nothing: :func:`~lm_eval_sts.features.prefix_cache.own_tokens`.
+        max_length: Most tokens of a sequence.
+    """
+    return [
+        LikelihoodRun(
+            _shared_by(group),
+            tuple(len(row.ids) for row in group),
+            sum(len(row.ids) - row.first for row in group),
+        )
+        for group in _groups(_distinct([given.cut(max_length) for given in continuations]), enough)
+    ]
+
+
 def _distinct(continuations: Sequence[Continuation]) -> list[_Row]:
     """Distinct sequences in lexicographic order."""
     found: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for i, given in enumerate(continuations):
         found.setdefault((given.whole[:-1], len(given.context) - 1), []).append(i)
     return [_Row(ids, first, tuple(members)) for (ids, first), members in sorted(found.items())]
+
+
+def _groups(rows: Sequence[_Row], enough: int) -> Iterator[list[_Row]]:
+    """Cuts ordered rows into groups that share enough; those of groups too small to gain by it come last, together.
+
+    A group whose rows fit one forward pass whole (``enough`` tokens) has nothing to gain.
+    """
+    group: list[_Row] = []
+    rest: list[_Row] = []
+    for row in (*rows, None):
+        if group and (row is None or 2 * _shared(group[0], row) < min(len(group[0].ids), len(row.ids))):
+            if sum(len(member.ids) for member in group) > enough:
+                yield group
+            else:
+                rest += group
+            group = []
+        if row is not None:
+            group.append(row)
+    if rest:
+        yield rest
+
+
+def _shared_by(group: Sequence[_Row]) -> int:
+    """Tokens that ordered rows share before any is scored."""
+    return min(_shared(group[0], group[-1]), *(row.first for row in group))
 
 
 def _shared(a: _Row, b: _Row) -> int:

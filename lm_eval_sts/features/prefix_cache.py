@@ -161,6 +161,9 @@ AttentionInterface.register(_APART, _attend)
 AttentionMaskInterface.register(_APART, sdpa_mask)
 
 
+CPU_BUDGET = 8_192
+"""Tokens a forward pass on a CPU, prefix counted for every row that it is copied for."""
+
 _OWN_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
@@ -176,7 +179,13 @@ def default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
     and a few dozen activations of one block. On a CPU: few enough that these stay in its caches.
     """
     if device.type != "cuda":
-        return 8_192
+        return CPU_BUDGET
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1024, int(free / 2 / token_bytes(model)))
+
+
+def token_bytes(model: PreTrainedModel) -> int:
+    """What a token of a forward pass takes, beside the model: see :func:`default_token_budget`."""
     config = model.config.get_text_config(decoder=True)
     width = int(config.hidden_size)
     heads = int(config.num_attention_heads)
@@ -185,5 +194,4 @@ def default_token_budget(model: PreTrainedModel, device: torch.device) -> int:
     item = torch.finfo(model.dtype).bits // 8
     cached = 2 * (kv_heads + heads) * head_dim
     working = 12 * width + 3 * int(getattr(config, "intermediate_size", None) or 4 * width)
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1024, int(free / 2 / ((cached + working) * item)))
+    return (cached + working) * item

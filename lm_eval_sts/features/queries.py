@@ -242,3 +242,15 @@ def shared_prefix(sequences: Sequence[Sequence[int]], limits: Sequence[int]) -> 
         if tuple(ids[:length]) != tuple(first[:length]):
             length = next(i for i in range(length) if ids[i] != first[i])
     return length
+
+
+def shared_lengths(queries: Sequence[Query]) -> list[int]:
+    """How many first tokens the queries' prompts share that none of them scores: without demonstrations, then by draw.
+
+    Args:
+        queries: Queries with the same number of contexts.
+    """
+    sides = [[q.plain for q in queries], *([q.contexts[k] for q in queries] for k in range(len(queries[0].contexts)))]
+    return [
+        shared_prefix(side, [q.positions(len(ids))[0] for q, ids in zip(queries, side, strict=True)]) for side in sides
+    ]

@@ -25,7 +25,7 @@ from lm_eval_sts.features.hooks import HookPoint, read_activation
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
 from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel
 from lm_eval_sts.features.profiles import Profile
-from lm_eval_sts.features.queries import Query, shared_prefix
+from lm_eval_sts.features.queries import Query, shared_lengths
 from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sums import PeakRow, Row, RunningPeak, SparseRow, add_to, as_profile, sparse_row, stream_sums
 
@@ -67,16 +67,11 @@ class Reader:
 
         The result belongs to this set of queries: pass it to :meth:`read` for any part of the set.
         """
-        sides = [
-            [q.plain for q in queries],
-            *([q.contexts[k] for q in queries] for k in range(len(queries[0].contexts))),
+        first = queries[0]
+        return [
+            self.prefixed.prefix(ids[:length], ids[length : length + PROBE])
+            for ids, length in zip((first.plain, *first.contexts), shared_lengths(queries), strict=True)
         ]
-        prefixes = []
-        for side in sides:
-            limits = [q.positions(len(ids))[0] for q, ids in zip(queries, side, strict=True)]
-            length = shared_prefix(side, limits)
-            prefixes.append(self.prefixed.prefix(side[0][:length], side[0][length : length + PROBE]))
-        return prefixes
 
     def read(self, queries: Sequence[Query], prefixes: Sequence[Prefix]) -> Profile:
         """Reads queries without and with every draw of demonstrations.

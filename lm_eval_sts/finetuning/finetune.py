@@ -119,19 +119,22 @@ def finetune(
         TrainingError: Loss or gradient stopped being finite, memory or disk ran out, a library gave up, or training
             changed nothing.
     """
-    setup.require_trl()
-    _check_numbers(seed, save_steps)
-    check_output(output)
     started = time.monotonic()
     with setup.quiet_libraries(), ExitStack() as until:
-        config = setup.load_config(model, revision)
-        # Tokenizer and weights of the same commit, which the manifest names.
-        revision = commit_of(model, revision) or revision
-        tokenizer = setup.load_tokenizer(model, revision)
-        limit = length_limit(recipe.max_length, context_length(config))
-        data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
-        devices = hardware.plan_devices(recipe, data, config.vocab_size, device_batch_size, gradient_checkpointing)
-        recipe, hardware_notes = hardware.as_hardware_allows(recipe, devices)
+        ready = prepare(
+            model,
+            sft_set,
+            output,
+            recipe,
+            seed,
+            revision=revision,
+            response_delimiter=response_delimiter,
+            long_examples=long_examples,
+            save_steps=save_steps,
+            device_batch_size=device_batch_size,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        recipe, data, devices, revision = ready.recipe, ready.data, ready.devices, ready.revision
         # Before the model is loaded, because it starts the process group by which FSDP's ranks know who loads.
         arguments = setup.trainer_arguments(recipe, devices, output, seed, save_steps)
         _on_main(arguments, lambda: hold(output, until))
@@ -148,7 +151,7 @@ def finetune(
             devices=devices,
             long_examples=long_examples,
             output=output,
-            notes=(*notes, *sft_set.notes, *data.notes, *hardware_notes),
+            notes=(*notes, *sft_set.notes, *data.notes, *ready.notes),
             started=started,
         )
         start = _on_main(arguments, lambda: claim(output, run.settings()))
@@ -161,10 +164,60 @@ def finetune(
         if speaker is not None:
             _announce(run, start, speaker)
         with setup.one_line_errors(devices, output):
-            trainer = setup.make_trainer(base_model, tokenizer, data, recipe, arguments, speaker)
+            trainer = setup.make_trainer(base_model, ready.tokenizer, data, recipe, arguments, speaker)
             setup.train(trainer, start.checkpoint)
             setup.save_model(trainer, output)
             return _on_main(arguments, lambda: _conclude(run, trainer.state))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run of which no weights were read yet.
+
+    Attributes:
+        tokenizer: The model's.
+        data: The examples as tokens.
+        devices: How the run is spread over devices.
+        recipe: As the hardware allows it.
+        revision: The commit that is trained, where it is known.
+        notes: Where the hardware changes the recipe.
+    """
+
+    tokenizer: Any
+    data: TrainingData
+    devices: hardware.Devices
+    recipe: Recipe
+    revision: str | None
+    notes: tuple[str, ...]
+
+
+def prepare(
+    model: str,
+    sft_set: SftSet,
+    output: Path,
+    recipe: Recipe,
+    seed: int,
+    *,
+    revision: str | None = None,
+    response_delimiter: str = "\n",
+    long_examples: LongExamples = "refuse",
+    save_steps: int | None = None,
+    device_batch_size: int | None = None,
+    gradient_checkpointing: bool | None = None,
+) -> Prepared:
+    """Checks all that can be checked before weights are read; arguments and errors are those of :func:`finetune`."""
+    setup.require_trl()
+    _check_numbers(seed, save_steps)
+    check_output(output)
+    config = setup.load_config(model, revision)
+    # Tokenizer and weights of the same commit, which the manifest names.
+    revision = commit_of(model, revision) or revision
+    tokenizer = setup.load_tokenizer(model, revision)
+    limit = length_limit(recipe.max_length, context_length(config))
+    data = tokenise(sft_set, tokenizer, limit, response_delimiter=response_delimiter, long_examples=long_examples)
+    devices = hardware.plan_devices(recipe, data, config.vocab_size, device_batch_size, gradient_checkpointing)
+    recipe, notes = hardware.as_hardware_allows(recipe, devices)
+    return Prepared(tokenizer, data, devices, recipe, revision, notes)
 
 
 def _check_numbers(seed: int, save_steps: int | None) -> None:

@@ -16,7 +16,7 @@ _TOKENS_A_PASS: Final = 16_384
 _LOGITS_A_PASS: Final = 4 * 2**30
 """Bytes that the logits of one forward pass may take, where the user gives no device batch size."""
 
-_BYTES_A_LOGIT: Final = 12
+BYTES_A_LOGIT: Final = 12
 """A logit and its gradient, in bfloat16 and in float32."""
 
 
@@ -77,9 +77,7 @@ def plan_devices(
     if rest:
         raise SettingsError(f"batch_size {recipe.batch_size} cannot be shared out over {world_size} processes")
     if batch_size is None:
-        tokens = min(_TOKENS_A_PASS, _LOGITS_A_PASS // (vocabulary * _BYTES_A_LOGIT))
-        fits = max(1, tokens // (recipe.max_length if recipe.packing and recipe.max_length else data.longest))
-        batch_size = max(d for d in range(1, per_process + 1) if per_process % d == 0 and d <= fits)
+        batch_size = examples_a_pass(recipe, data.longest, vocabulary, per_process)
     if batch_size < 1 or per_process % batch_size:
         raise SettingsError(
             f"device_batch_size {batch_size} does not divide batch_size {recipe.batch_size} over {world_size} "
@@ -94,6 +92,20 @@ def plan_devices(
         accumulation=per_process // batch_size,
         gradient_checkpointing=not on_cpu if gradient_checkpointing is None else gradient_checkpointing,
     )
+
+
+def examples_a_pass(recipe: Recipe, longest: int, vocabulary: int, per_process: int) -> int:
+    """Examples a forward pass holds, where the user leaves it open.
+
+    Args:
+        recipe: The recipe.
+        longest: Tokens of the longest example.
+        vocabulary: The model's, in tokens.
+        per_process: Examples of an optimiser step on one device.
+    """
+    tokens = min(_TOKENS_A_PASS, _LOGITS_A_PASS // (vocabulary * BYTES_A_LOGIT))
+    fits = max(1, tokens // (recipe.max_length if recipe.packing and recipe.max_length else longest))
+    return max(d for d in range(1, per_process + 1) if per_process % d == 0 and d <= fits)
 
 
 def as_hardware_allows(recipe: Recipe, devices: Devices) -> tuple[Recipe, tuple[str, ...]]:

@@ -162,7 +162,7 @@ def _loading(part: str, model: str, revision: str | None) -> Iterator[None]:
         ) from error
 
 
-def _adapter(recipe: Recipe) -> Any:
+def adapter_config(recipe: Recipe) -> Any:
     """LoRA on every linear layer but the output head; None for full fine-tuning."""
     from peft import LoraConfig
 
@@ -197,7 +197,7 @@ def make_trainer(
         args=arguments,
         train_dataset=Dataset.from_dict(rows),
         processing_class=tokenizer,
-        peft_config=_adapter(recipe),
+        peft_config=adapter_config(recipe),
         callbacks=[*([Report(console)] if console else []), StopWhereAllIsBad(), Checkpoints()],
     )
     trainer.remove_callback(PrinterCallback)

@@ -53,6 +53,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         measured_by: The lm-eval task or group that measures the benchmark; None where the YAML names none.
         measured_version: Its version.
         shares_questions: Whether the questions read here are among those that it asks; None where the YAML is silent.
+        original: The YAML of lm-eval's own that it is like; empty where it is like none.
         prompt_options: How lm-eval was told to build prompts; None before it builds the requests.
         results: What the run found for this domain; None until the model was read.
     """
@@ -74,6 +75,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         if (like := given.pop("like", None)) is not None:
             original = _lm_eval_task(like)
             given = {**original, **given}
+        self.original = original
         for key in ("output_type", "generation_kwargs", "filter_list", "metric_list", "repeats"):
             given.pop(key, None)
         metadata = dict(given.get("metadata") or {})
@@ -291,6 +293,16 @@ class TaskDomain:
     ) -> str:
         """lm-eval's own."""
         return self._task.build_prompt(doc, options, shown, opening)
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the run, with the benchmark's defaults."""
+        return self._task.settings
+
+    def measured_as(self) -> tuple[bool, int]:
+        """Whether the task that measures it has the model write, and so many tokens at most."""
+        generation = self._task.original.get("generation_kwargs") or {}
+        return self._task.original.get("output_type") == "generate_until", int(generation.get("max_gen_toks", 0))
 
     def text(self, doc: Document) -> str:
         """As it stands in its prompt."""

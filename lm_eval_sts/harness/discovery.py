@@ -36,17 +36,19 @@ def tasks_path() -> Path:
     return (Path(__file__).parents[1] / "tasks").resolve(strict=True)
 
 
-def our_tasks(sts: Mapping[str, Any] | None = None) -> TaskManager:
+def our_tasks(sts: Mapping[str, Any] | None = None, include_path: Path | None = None) -> TaskManager:
     """lm-eval's index with only the tasks of this package and of others' entry points.
 
     Scanning lm-eval's own 14,000 YAMLs takes it half a minute.
 
     Args:
         sts: Settings of a run, where one of the tasks predicts.
+        include_path: Folder of further tasks.
     """
     from lm_eval.tasks import TaskManager
 
     paths = dict.fromkeys(str(path.resolve()) for path in (tasks_path(), *plugin_task_paths()))
+    paths |= {} if include_path is None else {str(include_path): None}
     metadata = None if sts is None else {"sts": dict(sts)}
     return TaskManager(include_path=list(paths), include_defaults=False, metadata=metadata)
 

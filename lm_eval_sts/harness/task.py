@@ -10,6 +10,7 @@ cannot show hidden states say so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -105,7 +106,9 @@ class TransferTask(BenchmarkTask):
         return {**dumped, "metadata": dumped_metadata(dumped.get("metadata"), self.settings, found)}
 
 
-def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int | None, seed: int) -> Benchmark:
+def load_benchmark_domains(
+    name: str, settings: Mapping[str, Any], *, limit: int | None, seed: int, include_path: Path | None = None
+) -> Benchmark:
     """The domains of a group of our tasks, or of one of them, without a run of lm-eval.
 
     Args:
@@ -113,11 +116,12 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
         settings: Settings of the tasks.
         limit: Most questions of a domain.
         seed: Seed of the order of questions.
+        include_path: Folder of further tasks.
 
     Raises:
         StsError: There is no such group, or its questions cannot be loaded.
     """
-    manager = our_tasks(settings)
+    manager = our_tasks(settings, include_path)
     if name not in manager.all_tasks:
         raise SettingsError(f"there is no benchmark {name!r}: {choices(name, manager.all_groups)}")
     tasks = [task for task in manager.load([name])["tasks"].values() if isinstance(task, TransferTask)]
@@ -126,6 +130,24 @@ def load_benchmark_domains(name: str, settings: Mapping[str, Any], *, limit: int
     for task in tasks:
         task.restrict(limit=limit, seed=seed)
     return Benchmark(tasks[0].benchmark_ref, tuple(task.as_domain() for task in tasks), seed)
+
+
+def without_questions(name: str, include_path: Path | None = None) -> tuple[list[str], str | None]:
+    """The tasks of a group of ours that score a domain, and the task that measures it, where no questions are at hand.
+
+    Args:
+        name: The group or task.
+        include_path: Folder of further tasks.
+    """
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    index = our_tasks(None, include_path)._index
+    members = index[name].cfg.get("task") if name in index else None
+    tasks = [str(task) for task in (members if isinstance(members, list) else [name]) if "_agreement" not in str(task)]
+    first = index.get(tasks[0]) if tasks else None
+    yaml = {} if first is None or first.yaml_path is None else load_yaml(first.yaml_path, resolve_func=False)
+    measured_by = (yaml.get("metadata") or {}).get("measured_by")
+    return tasks, None if measured_by is None else str(measured_by)
 
 
 setattr(LM, REQUEST_TYPE, answer)

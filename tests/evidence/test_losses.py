@@ -171,7 +171,7 @@ def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, optio
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "profiles_dir": str(tmp_path)}
     evaluate(world, TASKS[:1], sts=sts, **options)
     tokenizer = AutoTokenizer.from_pretrained(world.model)
-    law, own = kinds[0]._rehearsed["law"][0], kinds[0]._answered["law"]
+    law, own = kinds[0]._texts.rehearsed["law"], kinds[0]._texts.answered["law"]
     assert len(law) == 2 and len(law[0]) == len(own) > 2
     for after, query in zip(law[0], own, strict=True):
         text, alone = tokenizer.decode(after.context), tokenizer.decode(query.context)
@@ -188,13 +188,13 @@ def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, optio
     # Joined tokens are those of the whole text, for every question.
     monkeypatch.setattr(Rehearsal, "_head", lambda self, opening: None)
     evaluate(world, TASKS[:1], sts=sts, **options)
-    assert kinds[1]._rehearsed["law"][0] == kinds[0]._rehearsed["law"][0]
+    assert kinds[1]._texts.rehearsed["law"] == kinds[0]._texts.rehearsed["law"]
 
 
 def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, kinds):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    (draw,), own = kinds[0]._rehearsed["law"][0], kinds[0]._answered["law"]
+    (draw,), own = kinds[0]._texts.rehearsed["law"], kinds[0]._texts.answered["law"]
     longest = max(len(c) for c in draw)
     alone = max(len(query.answered) for query in own)
     between = (longest + alone) // 2
@@ -204,7 +204,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
         sts={**sts, "profiles_dir": str(tmp_path / "b")},
         model_args={"pretrained": world.model, "max_length": between},
     )
-    (cut,) = kinds[1]._rehearsed["law"][0]
+    (cut,) = kinds[1]._texts.rehearsed["law"]
     left = [len(a.context) - len(b.context) for a, b in zip(draw, cut, strict=True) if b is not None]
     assert left and all(n >= 0 for n in left) and any(left)
     assert all(len(c) <= between for c in cut if c is not None)
@@ -219,7 +219,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
 def test_no_example_fits(world, tmp_path, kinds):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    alone = max(len(query.answered) for query in kinds[0]._answered["law"])
+    alone = max(len(query.answered) for query in kinds[0]._texts.answered["law"])
     results = evaluate(
         world,
         TASKS[:1],
