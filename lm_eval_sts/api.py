@@ -14,13 +14,13 @@ from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
 from lm_eval_sts.data import SftSet, given_sft_set
 from lm_eval_sts.data import load_sft_set as _load_sft_set
-from lm_eval_sts.errors import PromptError, SettingsError
+from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
 from lm_eval_sts.evidence.evidence import Evidence, Question
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.own import own_benchmark
 from lm_eval_sts.evidence.read import read as _read
-from lm_eval_sts.evidence.rendering import PromptOptions
+from lm_eval_sts.evidence.rendering import options_for
 from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup, named_sae
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
@@ -31,6 +31,8 @@ from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from lm_eval_sts.planning.plan import Plan
 
 __all__ = [
     "Comparison",
@@ -46,6 +48,7 @@ __all__ = [
     "load_outcome",
     "load_sae",
     "load_sft_set",
+    "plan",
     "predict",
     "read",
 ]
@@ -172,7 +175,12 @@ def read(
         settings=options,
         sft_set=sft_set,
         benchmark=domains.ref,
-        options=_prompt_options(model, apply_chat_template, system_instruction),
+        options=options_for(
+            model.tokenizer,
+            model.name,
+            apply_chat_template=apply_chat_template,
+            system_instruction=system_instruction,
+        ),
         seed=domains.seed if options.seed is None else options.seed,
         given_sae=sae if isinstance(sae, LoadedSae) else None,
     )
@@ -182,23 +190,20 @@ def read(
     return found
 
 
-def _prompt_options(model: Model, apply_chat_template: bool, system_instruction: str | None) -> PromptOptions:
-    if not apply_chat_template:
-        return PromptOptions(system_instruction)
-    if not model.tokenizer.chat_template:
-        raise PromptError(f"the tokenizer of {model.name} has no chat template: leave apply_chat_template out")
+def plan(model: str, sft_set: str | None = None, **options: Any) -> Plan:
+    """What predicting, fine-tuning and measuring would cost: tokens, memory, time, and the commands; reads no weights.
 
-    def template(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
-        return str(
-            model.tokenizer.apply_chat_template(
-                list(messages),
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        )
+    Args:
+        model: Hub id, folder, or ``micro/model``.
+        sft_set: Hub id, file, folder or shipped name; None: the benchmark's own default.
+        options: As of :class:`lm_eval_sts.planning.make.Options`: ``task``, ``device``, ``gpus``, ``recipe``, …
 
-    return PromptOptions(system_instruction, True, True, template)
+    Raises:
+        StsError: There is no such model, SAE, benchmark, recipe or device, or local data cannot be used.
+    """
+    from lm_eval_sts.planning.make import Options, make_plan
+
+    return make_plan(model, sft_set, Options(**options))
 
 
 def _expect(what: str, given: object, *kinds: type, hint: str) -> None:

@@ -21,6 +21,7 @@ from lm_eval_sts.commands.finetune import finetune
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
+from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.commands.show import show
 from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, Completion, SpreadCommand
@@ -73,6 +74,7 @@ def demo(
     run_demo(output)
 
 
+app.command("plan")(plan)
 app.command("show")(show)
 app.command("explain")(explain)
 app.command("finetune")(finetune)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,10 +76,14 @@ def finetune(
     ] = None,
     sft_split: Annotated[str | None, typer.Option("--sft_split", help="Its split; train if not given.")] = None,
     sft_revision: Annotated[str | None, typer.Option("--sft_revision", help="Hub revision of the SFT set.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Check everything, say what it will cost, and read no weights.")
+    ] = False,
 ) -> None:
     """Fine-tune a model on an SFT set (LoRA by default), with a manifest of what was done and what it did."""
     from lm_eval_sts.data import load_sft_set
     from lm_eval_sts.finetuning.finetune import finetune as train
+    from lm_eval_sts.finetuning.finetune import prepare
     from lm_eval_sts.finetuning.recipes import RECIPE_NOTES, make_recipe
     from lm_eval_sts.finetuning.trainer_setup import require_trl
     from lm_eval_sts.shipped import resolve, shipped_name
@@ -115,6 +119,20 @@ def finetune(
     notes = (RECIPE_NOTES[recipe],) if recipe in RECIPE_NOTES and learning_rate is None else ()
     others = {"model": model, "sft_set": examples.name, "output": output, "seed": seed}
     _show_recipe(chosen, console, {**others, "response_delimiter": repr(delimiter), "long_examples": long_examples})
+    options: dict[str, Any] = {
+        "revision": revision,
+        "response_delimiter": delimiter,
+        "long_examples": long_examples,
+        "save_steps": save_steps,
+        "device_batch_size": device_batch_size,
+        "gradient_checkpointing": gradient_checkpointing,
+    }
+    if dry_run:
+        from lm_eval_sts.commands.plan import show_dry_run
+        from lm_eval_sts.planning.dry_run import finetuning
+
+        show_dry_run(finetuning(resolve(model), prepare(resolve(model), examples, output, chosen, seed, **options)))
+        return
     manifest = train(
         resolve(model),
         examples,
@@ -122,14 +140,9 @@ def finetune(
         chosen,
         seed,
         model_name=shipped_name(resolve(model)),
-        revision=revision,
-        response_delimiter=delimiter,
-        long_examples=long_examples,
-        save_steps=save_steps,
-        device_batch_size=device_batch_size,
-        gradient_checkpointing=gradient_checkpointing,
         notes=notes,
         console=console,
+        **options,
     )
     _show_result(manifest, output, console)
 

@@ -85,10 +85,14 @@ def measure(
         typer.Option("--trust_base", help="Take an adapter for one of --base, whatever it says it was trained on."),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another outcome in --output.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry_run", help="Check everything, say what it will cost, and read no weights.")
+    ] = False,
 ) -> None:
     """Measure what fine-tuning changed: lm-eval on the base and the tuned model, paired question by question."""
     from lm_eval_sts.commands.outcomes import show_outcome
     from lm_eval_sts.outcomes.lm_eval_options import Conditions, shared_args
+    from lm_eval_sts.outcomes.lm_eval_run import quiet
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.outcome_files import check_name, check_output, check_writable, write_outcome
     from lm_eval_sts.outcomes.pairing import pair
@@ -117,10 +121,14 @@ def measure(
         model_args=shared_args(model_args),
         trust_base=trust_base,
     )
-    base_side, tuned_sides = measuring.sides(base, tuned)
-    finished = [side.run for side in (base_side, *tuned_sides) if side.run is not None]
-    base_run = measuring.run(base_side, finished, check=lambda model: measuring.check_tuned(tuned_sides, model))
-    tuned_runs = [measuring.run(side, finished, base_run) for side in tuned_sides]
+    with quiet():
+        base_side, tuned_sides = measuring.sides(base, tuned)
+        if dry_run:
+            _show_cost(measuring, base_side, tuned_sides)
+            return
+        finished = [side.run for side in (base_side, *tuned_sides) if side.run is not None]
+        base_run = measuring.run(base_side, finished, check=lambda model: measuring.check_tuned(tuned_sides, model))
+        tuned_runs = [measuring.run(side, finished, base_run) for side in tuned_sides]
     if os.environ.get("RANK", "0") != "0":
         return
     manifests = _manifests(tuned_sides, tuned_runs)
@@ -136,6 +144,33 @@ def measure(
     write_outcome(outcome, output, overwrite=overwrite)
     show_outcome(PlainConsole(width=None if sys.stdout.isatty() else WIDTH), outcome)
     typer.echo(output)
+
+
+def _show_cost(measuring: _Measuring, base: _Given, tuned: Sequence[_Given]) -> None:
+    """What is left to be measured, and what that costs."""
+    from lm_eval_sts.commands.plan import show_dry_run
+    from lm_eval_sts.outcomes.lm_eval_run import check_choice, load_tasks
+    from lm_eval_sts.outcomes.model_loading import choose_device
+    from lm_eval_sts.planning import dry_run
+
+    device = choose_device(measuring.device)
+    left = [given for given in (base, *tuned) if given.run is None]
+    if not left:
+        typer.echo("every side is a finished run: nothing is left to be measured")
+        return
+    tasks = load_tasks(measuring.task_manager, measuring.tasks)
+    check_choice(tasks, measuring.choice)
+    show_dry_run(
+        dry_run.measuring(
+            left[0].args,
+            tasks,
+            measuring.conditions,
+            models=len(left),
+            batch_size=measuring.batch_size,
+            on_cpu=device == "cpu",
+            share_prefix=measuring.share_prefix,
+        )
+    )
 
 
 @dataclass(frozen=True)

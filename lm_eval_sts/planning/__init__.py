@@ -1,0 +1,1 @@
+"""What predicting, fine-tuning and measuring cost, from configurations alone."""
