@@ -239,12 +239,12 @@ def what_is_needed(found: Needed, domains: int, settings: int) -> str:
         domains: Number of domains that were measured.
         settings: Number of SFT runs that were measured.
     """
-    others, them = (f"{found.rivals} others", "half of them") if found.rivals > 1 else ("1 other", "it")
+    others, out = (f"{found.rivals} others", "out half of them") if found.rivals > 1 else ("1 other", "it out")
     wanted = f"about {found.domains}" if found.domains else f"more than {MOST:,}"
     runs = f", or about {found.settings} SFT runs like these {settings}" if found.settings else ""
     if settings > 1 and not found.settings:
         runs = "; more SFT runs alone would not do"
     return (
-        f"{others} cannot be told apart from the best, {found.best}, with this many domains; ruling out {them} would "
+        f"{others} cannot be told apart from the best, {found.best}, with this many domains; ruling {out} would "
         f"take {wanted} domains like these {domains}{runs} (power 80%, a rough estimate)"
     )
