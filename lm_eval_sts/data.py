@@ -13,9 +13,8 @@ from lm_eval_sts.dataset_source import Opened, open_dataset
 from lm_eval_sts.errors import DatasetError, choices
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.records import UNKNOWN, SftSetRef
+from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, SftSetRef
 
-_GIVEN: Final = "of given rows"
 _CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 _PAIRS: Final = (
     ("prompt", "response"),
@@ -112,12 +111,12 @@ def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None)
     except TypeError as error:
         raise _neither(source) from error
     if not rows:
-        raise empty(f"SFT set {_GIVEN}")
+        raise empty(f"SFT set {OF_GIVEN_ROWS}")
     if all(isinstance(row, Mapping) for row in rows):
-        return _read(_GIVEN, Opened(as_columns(rows)), columns)
+        return _read(OF_GIVEN_ROWS, Opened(as_columns(rows)), columns)
     if columns is not None or not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in rows):
         raise _neither(source)
-    return SftSet(_GIVEN, tuple(read_rows(_GIVEN, enumerate(rows), lambda pair: from_pair(*pair))))
+    return SftSet(OF_GIVEN_ROWS, tuple(read_rows(OF_GIVEN_ROWS, enumerate(rows), lambda pair: from_pair(*pair))))
 
 
 def _neither(source: object) -> DatasetError:

@@ -11,6 +11,7 @@ import typer
 from lm_eval_sts.commands.terminal import PlainConsole
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.progress import duration
+from lm_eval_sts.verdict.next_step import broken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,7 +158,7 @@ def show_plan(console: Console, made: Plan) -> None:
     )
     console.print("\nRun next:")
     for command in (*(stage.command for stage in made.stages), made.compare):
-        console.print(_broken(command), soft_wrap=True)
+        console.print("\n".join(broken(command, _COLUMNS, " ")), soft_wrap=True)
 
 
 def show_stage(console: Console, stage: Stage) -> None:
@@ -179,19 +180,6 @@ def show_stage(console: Console, stage: Stage) -> None:
             console.print(f"    {change}")
     for note in stage.notes:
         console.print(f"  note: {note}")
-
-
-def _broken(command: str) -> str:
-    """A command over several lines, as a shell takes it, none longer than it must be."""
-    first, *options = command.split(" --")
-    lines = [f"  {first}"]
-    for option in options:
-        if len(lines[-1]) + len(option) + 5 > _COLUMNS:
-            lines[-1] += " \\"
-            lines.append(f"     --{option}")
-        else:
-            lines[-1] += f" --{option}"
-    return "\n".join(lines)
 
 
 def _summary(stage: Stage, on: str) -> str:
@@ -216,4 +204,4 @@ def show_dry_run(stage: Stage) -> None:
     console = PlainConsole()
     show_stage(console, stage)
     console.print("Nothing was run. To run it:")
-    console.print(_broken(stage.command), soft_wrap=True)
+    console.print("\n".join(broken(stage.command, _COLUMNS, " ")), soft_wrap=True)

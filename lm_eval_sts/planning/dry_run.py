@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,9 @@ if TYPE_CHECKING:
     from lm_eval_sts.outcomes.lm_eval_run import Tasks
 
 
-def _command() -> str:
+def _command() -> tuple[str, ...]:
     """The command of this process, to be given once more without ``--dry_run``."""
-    import shlex
-
-    return shlex.join(["lm-eval-sts", *(argument for argument in sys.argv[1:] if argument not in _DRY)])
+    return ("lm-eval-sts", *(shlex.quote(argument) for argument in sys.argv[1:] if argument not in _DRY))
 
 
 _DRY = ("--dry_run", "--dry-run")

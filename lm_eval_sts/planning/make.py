@@ -23,7 +23,7 @@ from lm_eval_sts.harness.measuring import asked_like, asked_of
 from lm_eval_sts.harness.task import load_benchmark_domains, without_questions
 from lm_eval_sts.planning.devices import Device, find_device
 from lm_eval_sts.planning.measuring import count_measuring
-from lm_eval_sts.planning.next_steps import COMPARE, Question, finetune_command, measure_command, predict_command
+from lm_eval_sts.planning.next_steps import COMPARE, Question
 from lm_eval_sts.planning.plan import Plan, Stage, finetune_stage, measure_stage, predict_stage, room_of
 from lm_eval_sts.planning.predicting import Reader, Texts, bounded, passes
 from lm_eval_sts.planning.saes import SaeShape, sae_shape
@@ -161,16 +161,19 @@ class _Inputs:
         )
         self.question = Question(
             model=name,
+            revision=options.revision,
             sft_set=self.settings.sft_set,
             task=group,
             measured_by=self.measured_by or "TASK",
-            settings=others,
+            given=others,
+            settings=self.settings,
             dtype=options.dtype,
             recipe={
                 **({} if options.recipe == "default" else {"recipe": options.recipe}),
                 **(options.recipe_changes or {}),
             },
             apply_chat_template=options.apply_chat_template,
+            system_instruction=options.system_instruction,
             include_path=None if path is None else str(path),
         )
 
@@ -236,7 +239,7 @@ class _Inputs:
         if any(name.startswith("embedding_") for name in settings.predictors):
             notes.append(f"not counted: the embedding model {settings.embedding_model}")
         stage = predict_stage(
-            predict_command(self.question, on_cpu=self.device.is_cpu),
+            self.question.predict(on_cpu=self.device.is_cpu),
             self.shape, saes, self.device, options.gpus, found, counted=counted, notes=notes,
             facts={"scored": facts},
         )  # fmt: skip
@@ -274,7 +277,7 @@ class _Inputs:
     def finetuning(self) -> Stage:
         """Fine-tuning with the recipe."""
         recipe, options = self.recipe, self.options
-        command = finetune_command(self.question, options.gpus)
+        command = self.question.finetune(options.gpus)
         notes = [RECIPE_NOTES[options.recipe]] if options.recipe in RECIPE_NOTES else []
         context = self.shape.context
         limit = min(recipe.max_length or context or 8192, context or 8192)
@@ -317,7 +320,7 @@ class _Inputs:
         if asked:
             measuring = count_measuring(self.reader(()), self.model, asked, None, options.answer_tokens)
             counted = f"counted on {measuring.looked_at:,} of {measuring.questions:,} questions, base and tuned model"
-        command = measure_command(self.question, measuring, on_cpu=self.device.is_cpu)
+        command = self.question.measure(measuring, on_cpu=self.device.is_cpu)
         return measure_stage(command, self.shape, self.device, options.gpus, measuring, counted=counted, notes=notes)
 
 

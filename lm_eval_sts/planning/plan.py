@@ -39,7 +39,7 @@ class Stage:
         time: On all devices; None where it cannot be told.
         changes: What to change where it does not fit.
         notes: What a reader must know.
-        command: To be run next.
+        command: To be run next, in parts to be joined by spaces.
         facts: Further figures.
     """
 
@@ -50,7 +50,7 @@ class Stage:
     memory: Mapping[str, int]
     room: int | None
     time: Span | None
-    command: str
+    command: tuple[str, ...]
     changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Plan:
     device: Device
     gpus: int
     stages: tuple[Stage, ...]
-    compare: str
+    compare: tuple[str, ...]
 
     @property
     def time(self) -> Span | None:
@@ -95,7 +95,15 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON takes it."""
-        stages = {stage.name: {**asdict(stage), "peak": stage.peak, "fits": stage.fits} for stage in self.stages}
+        stages = {
+            stage.name: {
+                **asdict(stage),
+                "command": " ".join(stage.command),
+                "peak": stage.peak,
+                "fits": stage.fits,
+            }
+            for stage in self.stages
+        }
         return {
             "format_version": FORMAT_VERSION,
             "model": asdict(self.model),
@@ -104,7 +112,7 @@ class Plan:
             "gpus": self.gpus,
             "time": None if self.time is None else asdict(self.time),
             "stages": stages,
-            "compare": self.compare,
+            "compare": " ".join(self.compare),
         }
 
 
@@ -144,7 +152,7 @@ def _time(
 
 
 def predict_stage(
-    command: str,
+    command: tuple[str, ...],
     shape: Shape,
     saes: Sequence[SaeShape],
     device: Device,
@@ -188,7 +196,7 @@ def predict_stage(
 
 
 def finetune_stage(
-    command: str,
+    command: tuple[str, ...],
     device: Device,
     gpus: int,
     training: Training | None,
@@ -244,7 +252,7 @@ def finetune_stage(
 
 
 def measure_stage(
-    command: str,
+    command: tuple[str, ...],
     shape: Shape,
     device: Device,
     gpus: int,

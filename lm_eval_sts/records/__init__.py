@@ -25,6 +25,7 @@ from lm_eval_sts.records.agreement import (
 from lm_eval_sts.records.base import (
     CONTENT_HASH as CONTENT_HASH,
     FORMAT_VERSION as FORMAT_VERSION,
+    OF_GIVEN_ROWS as OF_GIVEN_ROWS,
     UNKNOWN as UNKNOWN,
     Document as Document,
     Finite as Finite,

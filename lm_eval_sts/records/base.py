@@ -23,6 +23,8 @@ from lm_eval_sts.files import package_version, this_command, write_atomically
 
 FORMAT_VERSION: Literal[1] = 1
 UNKNOWN = "unknown"
+OF_GIVEN_ROWS = "of given rows"
+"""What an SFT set is called that was given as rows, not by its name."""
 CONTENT_HASH: Final = "content_hash"
 """Key of a document's hash: beside its fields where it is written down, and none of them."""
 

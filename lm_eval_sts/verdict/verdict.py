@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from pydantic import Field
 
 from lm_eval_sts.errors import SettingsError, choices
-from lm_eval_sts.records import UNKNOWN, Document, Finite, Prediction, Record, Target
+from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, Document, Finite, Prediction, Record, Target
 from lm_eval_sts.verdict.calibration import Calibrated, Kind, kind_of, thirds
 from lm_eval_sts.verdict.groups import not_lower
+from lm_eval_sts.verdict.next_step import finetune_command
 
 SIZES: Final = ("sts_icl", "sts_act")
 """Predictors of the size that lead a verdict, the first that a run has."""
@@ -23,13 +23,6 @@ BASELINE: Final = "tfidf_cosine"
 THIRD: Final = ("highest", "middle", "lowest")
 
 _Z: Final = 1.96
-_DELIMITERS: Final = {"micro/model": " "}
-"""What ``lm-eval-sts finetune`` puts between prompt and response of a model where it is told nothing else, if it is no
-line break."""
-GIVEN: Final = "of given rows"
-"""What an SFT set is called that was given as rows, not by its name."""
-
-_SFT_OPTIONS: Final = ("sft_name", "sft_columns", "sft_split", "sft_revision")
 
 
 class RankedDomain(Record):
@@ -211,20 +204,10 @@ def _known(kind: Kind, first: Prediction, others: Iterable[Prediction | None]) -
 
 def _next_command(prediction: Prediction, kind: Kind | None) -> tuple[str, ...]:
     """What fine-tunes the run's model on its SFT set; as the SFT runs that are known, where there are such."""
-    model, given = prediction.setting.model, prediction.provenance.settings
-    options: list[tuple[str, ...]] = [("--model", model.name)]
-    if model.revision != UNKNOWN:
-        options.append(("--revision", model.revision))
-    options.append(("--sft_set", str(given.get("sft_set") or prediction.setting.sft_set.name)))
-    for name in _SFT_OPTIONS:
-        if (value := given.get(name)) is not None:
-            options.append((f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])))
-    delimiter = given.get("sft_response_delimiter", "\n")
-    if delimiter != _DELIMITERS.get(model.name, "\n"):
-        options.append(("--response_delimiter", delimiter.replace("\n", "\\n").replace("\t", "\\t")))
-    options += [("--output", "tuned/"), ("--seed", "0")]
-    recipe = [kind.recipe] if kind and kind.recipe else []
-    return ("lm-eval-sts finetune", *(shlex.join(option) for option in options), *recipe)
+    setting, given = prediction.setting, prediction.provenance.settings
+    sft_set = str(given.get("sft_set") or setting.sft_set.name)
+    command = finetune_command(setting.model.name, sft_set, revision=setting.model.revision, settings=given)
+    return (*command, *([kind.recipe] if kind and kind.recipe else []))
 
 
 def _why_no_command(prediction: Prediction) -> str:
@@ -233,6 +216,6 @@ def _why_no_command(prediction: Prediction) -> str:
     for what in ("peft", "delta"):
         if f" with {what} " in model.name:
             return f"merge what was put on the model ({what}) and save it; then lm-eval-sts finetune on that folder"
-    if UNKNOWN in (model.name, sft_set.name) or sft_set.name == GIVEN:
+    if UNKNOWN in (model.name, sft_set.name) or sft_set.name == OF_GIVEN_ROWS:
         return "save the model and the SFT set, which were given as objects; then lm-eval-sts finetune on both"
     return ""

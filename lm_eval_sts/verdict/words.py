@@ -10,6 +10,7 @@ from typing import Final
 from lm_eval_sts.records import Prediction
 from lm_eval_sts.texts import printable
 from lm_eval_sts.verdict.calibration import Calibrated, MeanCorrelation, Spread
+from lm_eval_sts.verdict.next_step import broken
 from lm_eval_sts.verdict.verdict import Known, RankedDomain, Verdict, make_verdict
 
 WIDTH: Final = 80
@@ -181,13 +182,7 @@ def _next(verdict: Verdict, width: int) -> list[str]:
     """The one command, broken as a shell reads it."""
     if not verdict.next_command:
         return wrap(f"Next: {verdict.why_no_command}", width)
-    lines, line = [], "Next:"
-    for i, part in enumerate(map(printable, verdict.next_command)):
-        if i and len(line) + len(part) + 3 > width:
-            lines.append(f"{line} \\")
-            line = "     "
-        line += f" {part}"
-    return [*lines, line]
+    return broken(verdict.next_command, width, "Next:")
 
 
 def _notes(verdict: Verdict, width: int, more: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from contextlib import contextmanager
 
 import pytest
@@ -17,7 +18,10 @@ from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.planning import make
 from lm_eval_sts.planning.make import Options, make_plan
+from lm_eval_sts.planning.next_steps import Question
 from lm_eval_sts.planning.plan import _ROOM
+from lm_eval_sts.predictors.settings import Settings
+from lm_eval_sts.verdict.next_step import broken
 from lm_eval_sts.verdict.results import read_predictions
 from tests.finetuning import tuning
 from tests.harness.world import evaluate, make_world
@@ -219,13 +223,13 @@ def test_what_does_not_fit_comes_with_changes_that_do(tmp_path):
     full = count_training(shape, whole, lengths, recipe, find_device("l4"))
     small = replace(find_device("l4"), memory=sum(full.memory.values()) * 9 // 10)
     others = changes_of(shape, whole, lengths, recipe, small, 1)
-    stage = finetune_stage("", small, 1, full, counted="", others=others)
+    stage = finetune_stage((), small, 1, full, counted="", others=others)
     assert stage.fits is False
     assert stage.changes
     for what, other in others.items():
         fits = sum(other().memory.values()) <= _ROOM * small.memory
         assert any(change.startswith(what) for change in stage.changes) == fits
-    assert finetune_stage("", find_device("l4"), 1, full, counted="").fits is True
+    assert finetune_stage((), find_device("l4"), 1, full, counted="").fits is True
 
 
 def test_more_devices_take_less_time_and_full_fine_tuning_is_shared_out():
@@ -236,7 +240,58 @@ def test_more_devices_take_less_time_and_full_fine_tuning_is_shared_out():
     for alone, shared in zip(one.stages, four.stages, strict=True):
         assert shared.time.seconds < alone.time.seconds
     assert four.stages[1].memory["optimiser states"] == one.stages[1].memory["optimiser states"] // 4
-    assert "accelerate launch --num_processes 4" in four.stages[1].command
+    assert "accelerate launch --num_processes 4" in four.stages[1].command[0]
+
+
+def test_commands_ask_for_what_was_planned(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"q": "a b", "a": "c d", "other": "x"}\n' * 40)
+    settings = {**SMALL, "sae": "micro/sae", "sft_columns": ["q", "a"], "sft_response_delimiter": " --\n"}
+    options = Options(
+        task="sts_micro_law_torts",
+        device="cpu",
+        settings=settings,
+        dtype="float32",
+        recipe_changes={"max_steps": 3},
+        system_instruction="Be brief -- please.",
+    )
+    made = make_plan("micro/model", str(tmp_path / "rows.jsonl"), options)
+    predict, finetune, measure = (shlex.split(" ".join(stage.command)) for stage in made.stages)
+    assert json.loads(predict[predict.index("--metadata") + 1])["sts"]["sft_columns"] == ["q", "a"]
+    assert predict[predict.index("--system_instruction") + 1] == "Be brief -- please."
+    commands = get_command(app).commands
+    trained = commands["finetune"].make_context("finetune", finetune[2:]).params
+    assert trained["sft_columns"] == ("q", "a") and trained["max_steps"] == 3
+    assert trained["response_delimiter"] == " --\\n" and trained["seed"] == 0
+    measured = commands["measure"].make_context("measure", measure[2:]).params
+    assert measured["system_instruction"] == "Be brief -- please." and measured["model_args"] == "dtype=float32"
+
+
+def test_a_command_over_several_lines_is_what_a_shell_runs():
+    parts = ("printf", "'%s\\n'", *(shlex.join(["--of", f"it's -- {i}"]) for i in range(9)))
+    lines = broken(parts, 40, " ")
+    assert len(lines) > 3 and max(map(len, lines)) <= 40
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [text for i in range(9) for text in ("--of", f"it's -- {i}")]
+
+
+def test_a_revision_reaches_every_command():
+    asked = Question(
+        model="org/name",
+        revision="0123abc",
+        sft_set="org/set",
+        task="sts_mmlu_pro",
+        measured_by="mmlu_pro",
+        given={},
+        settings=Settings(),
+        dtype=None,
+        recipe={},
+        apply_chat_template=True,
+        system_instruction=None,
+        include_path=None,
+    )
+    assert "--model_args pretrained=org/name,revision=0123abc" in asked.predict(on_cpu=False)
+    assert "--revision 0123abc" in asked.finetune(1)
+    assert "--model_args revision=0123abc" in asked.measure(None, on_cpu=False)
 
 
 def run(*arguments):
