@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole, make_table
-from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.errors import RecordError, SettingsError, choices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,6 @@ def show(
     """Print one scope of the board."""
     from lm_eval_sts.leaderboard.board import TARGETS, compute_scope, read_inputs
     from lm_eval_sts.leaderboard.entries import entry_records
-    from lm_eval_sts.leaderboard.registered import nearest
 
     if target not in TARGETS:
         raise SettingsError(f"--target {target}: choose one of {', '.join(TARGETS)}")
@@ -75,8 +74,7 @@ def show(
         _print_scopes(console, inputs.scopes)
         return
     if scope not in scopes:
-        hint = nearest(scope, scopes)
-        raise SettingsError(f"no scope {scope!r}{hint or ': '}{'' if hint else 'available: ' + ', '.join(scopes)}")
+        raise SettingsError(f"no scope {scope!r}: {choices(scope, scopes, 'lm-eval-sts leaderboard show')}")
     found = compute_scope(inputs, scopes[scope])
     values = "double_centred" if double_centred else "raw"
     table = next((one for one in found.tables if one.target == target and one.values == values), None)
