@@ -12,7 +12,6 @@ import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.verdict.next_step import default_delimiter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,6 +160,8 @@ def _check_revision(model: str, revision: str | None) -> None:
 
 def _delimiter(given: str | None, model: str) -> str:
     """As given, with the escapes that a shell leaves; else the micro world's own, or a line break."""
+    from lm_eval_sts.verdict.next_step import default_delimiter
+
     if given is None:
         return default_delimiter(model)
     return given.replace("\\n", "\n").replace("\\t", "\t")

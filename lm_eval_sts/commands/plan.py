@@ -11,7 +11,6 @@ import typer
 from lm_eval_sts.commands.terminal import PlainConsole
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.progress import duration
-from lm_eval_sts.verdict.next_step import broken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,6 +134,7 @@ def _device(name: str | None, *, calibrate: bool) -> str | Device:
 def show_plan(console: Console, made: Plan) -> None:
     """The summary, the parts, and what to run."""
     from lm_eval_sts.planning.plan import size
+    from lm_eval_sts.verdict.next_step import broken
 
     name = made.device.name.upper()
     on = "a CPU" if made.device.is_cpu else f"one {name}" if made.gpus == 1 else f"{made.gpus} × {name}"
@@ -201,6 +201,8 @@ def _span(span: Span) -> str:
 
 def show_dry_run(stage: Stage) -> None:
     """What a dry run prints: what the command will cost, and the command."""
+    from lm_eval_sts.verdict.next_step import broken
+
     console = PlainConsole()
     show_stage(console, stage)
     console.print("Nothing was run. To run it:")
