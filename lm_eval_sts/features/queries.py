@@ -21,7 +21,7 @@ from lm_eval_sts.errors import PromptError
 T = TypeVar("T")
 
 TokensRule = Literal["suffix", "content", "last", "special"]
-"""``suffix``: the aligned suffix without special tokens; ``content``: of these only the tokens of the
+"""``suffix``: the aligned suffix without special tokens and without the prompt's first token; ``content``: of these only the tokens of the
 query's own text (no words of the chat template); ``last``: only the last of the suffix; ``special``:
 the suffix with its special tokens, and those with which every prompt begins (BOS)."""
 
@@ -169,16 +169,20 @@ class QueryTokenizer:
         if self.rule == "special":
             head = self._special_head((plain, *contexts), first)
             scored = [*range(head), *range(first, len(plain))]
+            if plain[0] not in self.special_ids and scored[0] == 0:
+                scored = scored[1:]
         else:
-            scored = [p for p in range(first, len(plain)) if plain[p] not in self.special_ids]
+            # A sequence's first token is an attention sink, BOS or not: in Qwen2.5 its residual stream is a hundred
+            # times as long as the others', so its move to a later place, after demonstrations, would decide every sum.
+            scored = [p for p in range(max(first, 1), len(plain)) if plain[p] not in self.special_ids]
         if self.rule == "last":
             scored = scored[-1:]
         elif self.rule == "content":
             scored = self._content_only(prompts, plain, scored)
         if not scored:
             raise PromptError(
-                f"question {prompts.name}: no token to score: the aligned suffix of {suffix} tokens holds "
-                "special tokens only; is the question empty?"
+                f"question {prompts.name}: no token to score: the aligned suffix of {suffix} tokens holds only special "
+                "tokens and the first of the prompt (an attention sink, which is never scored): is the question empty?"
             )
         return Query(prompts.name, plain, contexts, tuple(scored), head)
 

@@ -42,7 +42,9 @@ def scored_text(query: Query, side: int | None = None) -> str:
         ("^a query", ("^demo query",), " query"),  # what they happen to share counts
         ("^x query", ("^demo query", "^demox query"), " query"),  # the shortest suffix of all draws
         ("^query$", ("^demo$query$",), "query"),  # special tokens inside and at the end are left out
-        ("query", ("query",), "query"),
+        ("query", ("query",), "uery"),  # no BOS: the prompt's first token is the attention sink
+        ("query", ("demo query",), "uery"),
+        ("a query", ("demo query",), " query"),  # it stands outside the suffix
         ("^que$ry", ("^demo que$ry",), "query"),
         ("^query", (), "query"),
     ],
@@ -66,7 +68,7 @@ def test_the_aligned_suffix(plain, contexts, expected):
             "^$query$",
         ),  # the $ before the query is the head's or the suffix's
         ("^$^query", ("^$demo\nquery",), "^$query"),  # the third special token stands in one prompt only
-        ("query", ("demo query",), "query"),
+        ("query", ("demo query",), "uery"),
         ("^query", (), "^query"),
         ("^que$ry", ("^demo^que$ry",), "^que$ry"),  # the whole plain prompt is the suffix
     ],
@@ -110,7 +112,8 @@ def test_scored_tokens_are_the_same_in_every_prompt_and_all_there_are(plain, con
         for n in range(len(prompts.plain) + 1)
         if all(c.endswith(prompts.plain[len(prompts.plain) - n :]) for c in prompts.contexts)
     )
-    assert scored_text(query) == prompts.plain[len(prompts.plain) - shared :].replace("^", "").replace("$", "")
+    kept = min(shared, len(prompts.plain) - 1)
+    assert scored_text(query) == prompts.plain[len(prompts.plain) - kept :].replace("^", "").replace("$", "")
 
 
 def test_prompts_that_end_differently_name_the_question():
@@ -120,7 +123,7 @@ def test_prompts_that_end_differently_name_the_question():
         letters()(Prompts("law/7", "", ("^demo",)))
 
 
-@pytest.mark.parametrize("plain", ["^", "^$", "a$"])
+@pytest.mark.parametrize("plain", ["^", "^$", "a$", "a"])
 def test_nothing_to_score_names_the_question(plain):
     with says(PromptError, "question law/8", "no token to score", "empty"):
         letters()(Prompts("law/8", plain, ("b" + plain[-1],)))
