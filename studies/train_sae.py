@@ -3,9 +3,9 @@
     python -m studies.train_sae MODEL CORPUS OUTPUT --layer 20
 
 CORPUS is a .jsonl(.gz) whose lines are texts, or lists of texts that are joined by line breaks. The residual stream
-after the block is read once into OUTPUT.work and kept there, so a run that is killed goes on; then a TopK SAE is trained
-on it, and its quality on held-out tokens is written to OUTPUT.json. A sequence's first token is left out: without BOS
-it is the attention sink, with a hundred times the others' norm.
+after the block is read once into OUTPUT.work and kept there, so a run that is killed goes on; then a TopK SAE is
+trained on it, and its quality on held-out tokens is written to OUTPUT.json. A sequence's first token is left out:
+without BOS it is the attention sink, with a hundred times the others' norm.
 """
 
 from __future__ import annotations

@@ -35,8 +35,9 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
-    "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard"}, {"lm_eval"}),
-    "harness": (EVERYTHING - {"commands", "leaderboard"}, set()),
+    "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
+    "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),
+    "harness": (EVERYTHING - {"commands", "leaderboard", "study"}, set()),
 }
 
 

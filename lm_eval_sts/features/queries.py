@@ -21,9 +21,9 @@ from lm_eval_sts.errors import PromptError
 T = TypeVar("T")
 
 TokensRule = Literal["suffix", "content", "last", "special"]
-"""``suffix``: the aligned suffix without special tokens and without the prompt's first token; ``content``: of these only the tokens of the
-query's own text (no words of the chat template); ``last``: only the last of the suffix; ``special``:
-the suffix with its special tokens, and those with which every prompt begins (BOS)."""
+"""``suffix``: the aligned suffix without special tokens and the prompt's first token; ``content``: of these
+only the tokens of the query's own text (no words of the chat template); ``last``: only the last of the suffix;
+``special``: the suffix with its special tokens, and those with which every prompt begins (BOS)."""
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,12 @@ from lm_eval_sts.records.prediction import (
     Selection as Selection,
     Setting as Setting,
 )
+from lm_eval_sts.records.study import (
+    Declaration as Declaration,
+    DeclaredContrast as DeclaredContrast,
+    FailedJob as FailedJob,
+    StudyPredictions as StudyPredictions,
+)
 from lm_eval_sts.records.submission import (
     CATEGORIES as CATEGORIES,
     PREFIXES as PREFIXES,

@@ -1,0 +1,1 @@
+"""Studies: how well predictors do on SFT runs of one's own, from one file."""

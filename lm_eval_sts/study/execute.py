@@ -1,0 +1,290 @@
+"""Does one job of a study, in this process.
+
+Base models, lm-eval's index of tasks and tokenised prompts are kept from job to job; what predictors read of a domain
+is stored in the study's profiles, so that all SFT sets share one reading.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.finetuning.tuned import read_tuned
+from lm_eval_sts.records import Outcome, StudyPredictions, load_record, save_record
+from lm_eval_sts.shipped import resolve, shipped_name
+from lm_eval_sts.study.design import SftSource, Study, predictors_of
+from lm_eval_sts.study.jobs import Job, Work, jobs
+
+if TYPE_CHECKING:
+    from lm_eval_sts.outcomes.lm_eval_options import Conditions
+    from lm_eval_sts.outcomes.runs import Run
+
+_WEIGHTS = ("*.safetensors", "*.bin", "checkpoint-*")
+
+
+@dataclass
+class Worker:
+    """Does jobs of one study one after another.
+
+    Attributes:
+        study: The study.
+        work: Its work folder.
+    """
+
+    study: Study
+    work: Work
+    _managers: dict[str, Any] = field(default_factory=dict)
+    _model: tuple[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        os.environ.update(self.study.environment)
+
+    def do(self, job: Job) -> None:
+        """Does a job; what it needs must be there.
+
+        Raises:
+            StsError: Anything that can be put right.
+        """
+        if job.kind == "predict":
+            self._predict(job)
+        else:
+            self._drop_model()
+            if job.kind == "base":
+                self._evaluate({}, job)
+            else:
+                self._tune(job)
+        self._remove_weights()
+
+    def _predict(self, job: Job) -> None:
+        from lm_eval_sts.harness.predicting import predict
+
+        settings = self.settings(job)
+        asked, lm = self.study.predict, self._loaded(job.base)
+        started = perf_counter()
+        found = predict(
+            lm,
+            asked.tasks,
+            settings,
+            include_path=self._include_path,
+            limit=asked.limit,
+            num_fewshot=asked.num_fewshot,
+            apply_chat_template=asked.apply_chat_template,
+            system_instruction=asked.system_instruction,
+            seed=asked.seed,
+        )
+        record = StudyPredictions(
+            base=job.base,
+            condition=job.condition,
+            sft_set=job.sft_set,
+            predictions=found.predictions,
+            left_out=found.left_out,
+            seconds=perf_counter() - started,
+            settings=_without_places(settings),
+        )
+        save_record(record, self.work.predictions(job))
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """What stands under ``sts`` for a ``predict`` job."""
+        study, condition = self.study, self.study.condition(job.condition)
+        base, source = study.bases[job.base], study.sets[job.sft_set]
+        predictors = predictors_of(condition.predictors)
+        found: dict[str, Any] = {
+            **source.settings,
+            "predictors": predictors,
+            "profiles_dir": str(self.work.profiles),
+            **study.predict.settings,
+            **condition.settings,
+        }
+        if (sae := condition.sae or base.sae) is not None:
+            found["sae"] = sae
+        if condition.more_saes:
+            found["more_saes"] = list(condition.more_saes)
+        if study.main_recipe is not None and "probing_recipe" not in found:
+            found["probing_recipe"] = _as_changes(study)
+        if condition.oracles:
+            found["tuned"] = str(self.work.tuned(self._first_tuning(job)))
+        if condition.learns:
+            found |= self._learnt(job)
+        return found
+
+    def _learnt(self, job: Job) -> dict[str, Any]:
+        """Outcomes of all SFT sets but the job's own, and what the main predictions say of them."""
+        others = [name for name in self.study.sets if name != job.sft_set]
+        measured = {name: path for name in others if (path := self.outcome_file(job.base, name)) is not None}
+        return {"development": [str(path) for path in measured.values()]}
+
+    def outcome_file(self, base: str, setting: str) -> Path | None:
+        """The outcome of an SFT run: measured elsewhere, or made of the finished runs of all its seeds."""
+        from lm_eval_sts.shipped import single_outcomes
+
+        for place in self.study.outcomes.get(base, ()):
+            for file in single_outcomes(place):
+                if Path(file).name.removesuffix(".json") == setting:
+                    return Path(file)
+        outcome = self.pair(base, setting)
+        return None if outcome is None else self.work.outcome(base, setting)
+
+    def pair(self, base: str, setting: str) -> Outcome | None:
+        """Pairs the runs of an SFT run with the base model's; None while a seed is missing."""
+        from lm_eval_sts.outcomes.lm_eval_results import read_run
+        from lm_eval_sts.outcomes.pairing import pair
+
+        seeds = [j for j in jobs(self.study) if j.kind == "tune" and (j.base, j.setting) == (base, setting)]
+        if not seeds or not all(self.work.done(job) for job in seeds):
+            return None
+        path = self.work.outcome(base, setting)
+        if path.is_file():
+            return load_record(Outcome, path)
+        manifests = [manifest for job in seeds if (manifest := read_tuned(self.work.tuned(job))) is not None]
+        found = pair(
+            read_run(self.work.run(Job("base", base))),
+            [read_run(self.work.run(job)) for job in seeds],
+            name=setting,
+            manifests=manifests,
+            source=f"lm-eval-sts study run, {self.study.name}",
+            settings={"base": self._model_name(base), "tuned": [job.name for job in seeds]},  # not where they lay
+        )
+        save_record(found, path)
+        return found
+
+    def _tune(self, job: Job) -> None:
+        from lm_eval_sts.finetuning.finetune import finetune
+        from lm_eval_sts.outcomes.lm_eval_results import read_run
+
+        study, base = self.study, self.study.bases[job.base]
+        tuned, recipe = self.work.tuned(job), study.recipes[job.recipe].made()
+        finetune(
+            resolve(base.model),
+            self.sft_set(study.sets[job.sft_set]),
+            tuned,
+            recipe,
+            job.seed,
+            model_name=self._model_name(job.base),
+            revision=base.revision,
+            response_delimiter=study.finetune.response_delimiter,
+            long_examples=study.finetune.long_examples,
+            device_batch_size=study.finetune.device_batch_size,
+            save_steps=None if study.measure is None else 0,
+        )
+        args = {"peft": str(tuned)} if recipe.method == "lora" else {"pretrained": str(tuned), "revision": None}
+        self._evaluate(args, job, read_run(self.work.run(Job("base", job.base))))
+
+    def sft_set(self, source: SftSource) -> SftSet:
+        """An SFT set, named as records name it."""
+        loaded = load_sft_set(resolve(source.source), **source.options)
+        return replace(loaded, name=source.record_name or shipped_name(loaded.name))
+
+    def _evaluate(self, model_args: Mapping[str, Any], job: Job, base: Run | None = None) -> None:
+        from lm_eval_sts.outcomes.measure import evaluate_model
+        from lm_eval_sts.outcomes.metrics import MetricChoice
+
+        measure, of = self.study.measure, self.study.bases[job.base]
+        assert measure is not None, "jobs that measure are there only with a way of measuring"
+        args = {**of.arguments, "pretrained": resolve(of.model), **model_args}
+        evaluate_model(
+            {key: value for key, value in args.items() if value is not None},
+            list(measure.tasks),
+            self.work.run(job),
+            self._conditions(),
+            batch_size=measure.batch_size,
+            device=measure.device,
+            use_cache=False,
+            share_prefix=measure.share_prefix,
+            write_samples=False,
+            task_manager=self._manager(measure.only_ours),
+            choice=MetricChoice(measure.metric, measure.filter),
+            base=None if base is None else base.facts.model,
+            model_name=self._model_name(job.base),
+        )
+
+    def _conditions(self) -> Conditions:
+        from lm_eval_sts.outcomes.lm_eval_options import Conditions
+
+        measure = self.study.measure
+        assert measure is not None
+        return Conditions(
+            num_fewshot=measure.num_fewshot,
+            limit=measure.limit,
+            apply_chat_template=measure.apply_chat_template,
+            system_instruction=measure.system_instruction,
+            include_path=self._include_path,
+        )
+
+    def _model_name(self, base: str) -> str:
+        of = self.study.bases[base]
+        return of.name or shipped_name(of.model)
+
+    @property
+    def _include_path(self) -> Path | None:
+        return None if self.study.include_path is None else Path(self.study.include_path)
+
+    def _manager(self, only_ours: bool) -> Any:
+        from lm_eval_sts.harness.discovery import our_tasks
+        from lm_eval_sts.outcomes.lm_eval_run import build_task_manager
+
+        key = "ours" if only_ours else "all"
+        if key not in self._managers:
+            path = self._include_path
+            self._managers[key] = our_tasks(include_path=path) if only_ours else build_task_manager(path, {})
+        return self._managers[key]
+
+    def _loaded(self, base: str) -> Any:
+        from lm_eval_sts.harness.predicting import load_model
+
+        if self._model is None or self._model[0] != base:
+            self._drop_model()
+            of, asked = self.study.bases[base], self.study.predict
+            args = {**of.arguments, "pretrained": resolve(of.model)}
+            self._model = (base, load_model(args, asked.device, asked.batch_size))
+        return self._model[1]
+
+    def _drop_model(self) -> None:
+        """Frees the base model: fine-tuning and measuring load their own."""
+        import gc
+
+        import torch
+
+        self._model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _first_tuning(self, job: Job) -> Job:
+        return next(
+            j
+            for j in jobs(self.study)
+            if j.kind == "tune" and (j.base, j.sft_set, j.recipe) == (job.base, job.sft_set, self.study.main_recipe)
+        )
+
+    def _remove_weights(self) -> None:
+        """Removes tuned weights that are measured, and that no job is still to read."""
+        if self.study.finetune.keep_weights:
+            return
+        everything = jobs(self.study)
+        waiting = {
+            name for job in everything if job.kind == "predict" and not self.work.done(job) for name in job.after
+        }
+        for job in everything:
+            folder = self.work.tuned(job) if job.kind == "tune" else None
+            if folder is None or job.name in waiting or not folder.is_dir() or not self.work.done(job):
+                continue
+            for path in [path for pattern in _WEIGHTS for path in folder.glob(pattern)]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _as_changes(study: Study) -> dict[str, Any]:
+    assert study.main_recipe is not None
+    dose = study.recipes[study.main_recipe]
+    return {"name": dose.recipe, **dose.changes}
+
+
+def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for a record: of what names a place on this machine, the last part."""
+    places = ("profiles_dir", "tuned", "development")
+    return {key: value for key, value in settings.items() if key not in places}
