@@ -1,0 +1,40 @@
+"""Where a report is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """Where a report is written.
+
+    Attributes:
+        page: The Markdown page.
+        data: The record.
+        images: Where figures go: what their file names begin with.
+    """
+
+    page: Path
+    data: Path
+    images: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> ReportFiles:
+        """``report.md``, ``report.json`` and the figures beside each other."""
+        return cls(folder / "report.md", folder / "report.json", folder / "report")
+
+    @classmethod
+    def at_page(cls, page: Path, data: Path) -> ReportFiles:
+        """A page of documentation with its figures in ``images/`` beside it, and the record elsewhere."""
+        return cls(page, data, page.parent / "images" / page.stem)
+
+    def image(self, name: str) -> Path:
+        """The figure of a name."""
+        return self.images.with_name(f"{self.images.name}-{name}.svg")
+
+    def link(self, path: Path) -> str:
+        """A file's address in the page."""
+        return Path(os.path.relpath(path.absolute(), self.page.absolute().parent)).as_posix()

@@ -1,0 +1,328 @@
+"""Reads what a report rests on: a work folder, the leaderboard, and the scores that are kept beside a study file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.records import (
+    KeptPredictor,
+    KeptScores,
+    Outcome,
+    Prediction,
+    StudyPredictions,
+    dump_record,
+    load_record,
+    noted_together,
+)
+from lm_eval_sts.shipped import shipped_name
+from lm_eval_sts.study.design import MAIN, Study
+from lm_eval_sts.study.evidence import Entry, Evidence, Place
+from lm_eval_sts.study.jobs import Work
+
+if TYPE_CHECKING:
+    from lm_eval_sts.leaderboard.submissions import Accepted
+
+_DIGITS: Final = 6
+"""Of scores that are kept."""
+_ROW: Final = re.compile(r"\[\s+([^][{}]*?)\s+\]")
+
+
+def runs_of(study: Study, base: str) -> dict[str, tuple[str, str]]:
+    """Every SFT run that a base model may have by its name in the study: SFT set and recipe."""
+    recipes = list(study.recipes) or [""]
+    sets = study.chosen_sets(None, base)
+    return {study.setting(name, recipe) if recipe else name: (name, recipe) for recipe in recipes for name in sets}
+
+
+def from_board(study: Study, root: Path, folders: Mapping[str, str] | None = None) -> Evidence:
+    """Every submission's scores, and the registered outcomes.
+
+    Args:
+        study: The study.
+        root: The leaderboard's folder.
+        folders: Base model's short name to the folder of registered settings that are its; None: known by the name of
+            the model in their outcomes.
+
+    Raises:
+        RecordError: A submission or setting is not valid.
+        SettingsError: A base model's settings lie in several folders, or in none.
+    """
+    from lm_eval_sts.leaderboard.registered import read_settings
+    from lm_eval_sts.leaderboard.submissions import read_submissions
+
+    registered = read_settings(root)
+    found = read_submissions(root, settings=registered)
+    if found.problems:
+        raise RecordError(f"the leaderboard's submissions have problems, the first: {found.problems[0]}")
+    chosen = _folders(study, registered, folders or {})
+    outcomes = {
+        base: {
+            name: registered[f"{folder}/{name}"] for name in runs_of(study, base) if f"{folder}/{name}" in registered
+        }
+        for base, folder in chosen.items()
+    }
+    newest, problems = _newest(found.submissions, set(chosen.values()))
+    ours = {f"{folder}/" for folder in chosen.values()}
+    entries: dict[Place, Sequence[Entry]] = {}
+    for base, folder in chosen.items():
+        given = (_submitted(each, folder, ours) for each in newest)
+        entries[base, MAIN] = [entry for entry in given if entry.scores]
+    return Evidence(entries, outcomes, sources=("the leaderboard",), problems=tuple(problems))
+
+
+def _folders(study: Study, registered: Mapping[str, Outcome], given: Mapping[str, str]) -> dict[str, str]:
+    for name in given:
+        if name not in study.bases:
+            raise SettingsError(f"{study.path}: there is no base model {name!r}: it has {', '.join(study.bases)}")
+    found = dict(given)
+    for short, base in study.bases.items():
+        if short in found:
+            continue
+        known = {base.name, base.model, shipped_name(base.model)}
+        folders = sorted(
+            {name.partition("/")[0] for name, outcome in registered.items() if outcome.model.name in known}
+        )
+        if len(folders) > 1:
+            raise SettingsError(
+                f"{study.path}: outcomes of the base model {short} are registered in {' and '.join(folders)}: say "
+                f"which (--board_folder {short}={folders[0]})"
+            )
+        if folders:
+            found[short] = folders[0]
+    if not found:
+        raise SettingsError(
+            f"{study.path}: no outcome of its base models is registered: say where (--board_folder BASE=FOLDER)"
+        )
+    return {base: found[base] for base in study.bases if base in found}
+
+
+def _newest(submissions: Iterable[Accepted], folders: set[str]) -> tuple[list[Accepted], list[str]]:
+    """The newest version of each predictor that is for one of some folders, and what was left out."""
+    by_name: dict[str, list[Accepted]] = {}
+    for each in submissions:
+        if any(name.partition("/")[0] in folders for name in each.submission.settings):
+            by_name.setdefault(each.submission.predictor, []).append(each)
+    newest, problems = [], []
+    for name, versions in by_name.items():
+        versions.sort(key=lambda each: [int(part) for part in re.findall(r"\d+", each.submission.version)])
+        newest.append(versions[-1])
+        problems += [f"{name}: version {v.submission.version} is left out, a newer one counts" for v in versions[:-1]]
+    return newest, problems
+
+
+def _submitted(accepted: Accepted, folder: str, ours: set[str]) -> Entry:
+    """A submission's scores for the settings of one folder."""
+    submission, prefix = accepted.submission, f"{folder}/"
+    names = [name for name in submission.settings if name.startswith(prefix)]
+    # An average over settings of other models says nothing of these.
+    cost = submission.cost if all(name.partition("/")[0] + "/" in ours for name in submission.settings) else None
+    fitted = {}
+    for name in names:
+        seen = {other.removeprefix(prefix) for other in submission.fitted_for(name)}
+        fitted[name.removeprefix(prefix)] = frozenset(
+            seen | ({name.removeprefix(prefix)} if name in accepted.seen else set())
+        )
+    return Entry(
+        name=submission.predictor,
+        target=submission.target,
+        category=submission.category,
+        scores={name.removeprefix(prefix): dict(submission.settings[name].scores) for name in names},
+        fitted_on={name: seen for name, seen in fitted.items() if seen},
+        token_equivalents=np.nan if cost is None else cost.token_equivalents,
+        seconds=np.nan if cost is None or cost.seconds is None else cost.seconds,
+    )
+
+
+def from_work(study: Study, root: Path) -> Evidence:
+    """Predictions and outcomes of a work folder, and the outcomes that the study file names.
+
+    A prediction that is not about the model, SFT set or benchmark of its outcome is left out and named.
+
+    Raises:
+        RecordError: A record is not valid.
+    """
+    from lm_eval_sts.study.execute import Worker
+
+    work = Work(root)
+    worker = Worker(study, work)
+    outcomes: dict[str, dict[str, Outcome]] = {}
+    for base in study.bases:
+        files = {name: worker.outcome_file(base, name) for name in runs_of(study, base)}
+        outcomes[base] = {name: load_record(Outcome, path) for name, path in files.items() if path is not None}
+    entries: dict[Place, dict[str, Entry]] = {}
+    problems: list[str] = []
+    with noted_together():
+        for path in sorted((root / "predictions").glob("*/*/*.json")):
+            record = load_record(StudyPredictions, path)
+            if record.base not in study.bases or record.sft_set not in study.sets:
+                problems.append(f"{path.relative_to(root)}: of no base model or SFT set of the study")
+                continue
+            place = entries.setdefault((record.base, record.condition), {})
+            known = outcomes[record.base]
+            for prediction in record.predictions:
+                wrong = _add(place, prediction, record.sft_set, known, _doses(study, record.base, record.sft_set))
+                problems += [f"{path.relative_to(root)}: {prediction.predictor}: {each}" for each in wrong]
+    return Evidence(
+        {place: list(found.values()) for place, found in entries.items()},
+        outcomes,
+        sources=("the study's work folder",),
+        problems=tuple(problems),
+    )
+
+
+def _doses(study: Study, base: str, sft_set: str) -> list[str]:
+    return [run for run, (name, _) in runs_of(study, base).items() if name == sft_set]
+
+
+def _add(
+    place: dict[str, Entry], prediction: Prediction, sft_set: str, outcomes: Mapping[str, Outcome], runs: Sequence[str]
+) -> list[str]:
+    """Puts a prediction to the entry of its predictor; returns what speaks against it."""
+    from lm_eval_sts.agreement.matching import setting_differences
+    from lm_eval_sts.predictors.base import category_of
+    from lm_eval_sts.predictors.registry import get_predictor
+
+    fitting, wrong = [], []
+    setting = prediction.setting
+    for run in runs:
+        outcome = outcomes.get(run)
+        if outcome is not None and outcome.sft_set is None:  # what is not known of it speaks against nothing
+            outcome = outcome.model_copy(update={"sft_set": setting.sft_set})
+        found = [] if outcome is None else setting_differences(setting, outcome)
+        # A trial run or an oracle is for one recipe: it is no mistake that it is not for the others.
+        wrong += found if run == sft_set else []
+        fitting += [] if found else [run]
+    name = prediction.predictor
+    category = category_of(get_predictor(name))
+    if category in ("training", "oracle"):
+        fitting = [run for run in fitting if run == sft_set]
+    entry = place.setdefault(name, Entry(name, prediction.target, category, {}))
+    scores = {domain: found.score for domain, found in prediction.domains.items()}
+    seen = frozenset(prediction.fitted_on) - scores.keys()
+    place[name] = replace(
+        entry,
+        scores={**entry.scores, **dict.fromkeys(fitting, scores)},
+        fitted_on={**entry.fitted_on, **dict.fromkeys(fitting, seen)} if seen else entry.fitted_on,
+    )
+    return wrong
+
+
+def from_kept(study: Study, folder: Path) -> Evidence:
+    """Scores that are kept in a folder, one file a base model and condition.
+
+    Raises:
+        RecordError: A file is not valid.
+    """
+    entries: dict[Place, list[Entry]] = {}
+    for path in sorted(folder.glob("*.json")):
+        if _kind(path) != "kept scores":
+            continue
+        record = load_record(KeptScores, path)
+        if record.base not in study.bases:
+            raise RecordError(f"{path}: the study {study.name} has no base model {record.base!r}")
+        entries[record.base, record.condition] = [_kept(record, name) for name in record.predictors]
+    sources = ("the scores kept beside the study file",) if entries else ()
+    return Evidence(entries, sources=sources)
+
+
+def _kind(path: Path) -> Any:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data.get("kind") if isinstance(data, dict) else None
+
+
+def _kept(record: KeptScores, name: str) -> Entry:
+    found = record.predictors[name]
+    return Entry(
+        name=name,
+        target=found.target,
+        category=found.category,
+        scores={
+            run: {domain: x for domain, x in zip(record.domains, row, strict=True) if x is not None}
+            for run, row in found.scores.items()
+        },
+        fitted_on={run: frozenset(seen) for run, seen in found.fitted_on.items()},
+    )
+
+
+def keep(study: Study, evidence: Evidence, folder: Path, conditions: Sequence[str] = ()) -> list[Path]:
+    """Writes the scores of conditions down in short, for a study whose work folder does not stay.
+
+    Args:
+        study: The study.
+        evidence: What is to be kept.
+        folder: Where: ``<condition>.json``, of a base model that is not the first ``<base>.<condition>.json``.
+        conditions: Which; empty: all but the main one, which belongs on the board.
+
+    Returns:
+        The files.
+    """
+    written = []
+    for (base, condition), entries in evidence.entries.items():
+        if not entries or (condition not in conditions if conditions else condition == MAIN):
+            continue
+        path = folder / f"{'' if base == study.main_base else base + '.'}{condition}.json"
+        write_atomically(path, kept_text(_keep(study, base, condition, entries)).encode())
+        written.append(path)
+    return written
+
+
+def _keep(study: Study, base: str, condition: str, entries: Sequence[Entry]) -> KeptScores:
+    domains = tuple(dict.fromkeys(d for entry in entries for scores in entry.scores.values() for d in scores))
+    return KeptScores(
+        study=study.name,
+        base=base,
+        condition=condition,
+        domains=domains,
+        predictors={
+            entry.name: KeptPredictor(
+                target=entry.target,
+                category=entry.category,
+                fitted_on={run: tuple(sorted(seen)) for run, seen in entry.fitted_on.items()},
+                scores={run: tuple(_short(s.get(d)) for d in domains) for run, s in entry.scores.items()},
+            )
+            for entry in entries
+        },
+    )
+
+
+def kept_text(record: KeptScores) -> str:
+    """A record of kept scores as JSON, a row an SFT run."""
+    return _ROW.sub(_on_a_line, json.dumps(dump_record(record), indent=1, ensure_ascii=False)) + "\n"
+
+
+def _on_a_line(found: re.Match[str]) -> str:
+    return "[" + re.sub(r",\s+", ", ", found[1]) + "]"
+
+
+def _short(score: float | None) -> float | None:
+    return None if score is None else float(f"{score:.{_DIGITS}g}")
+
+
+def changed_by(study: Study, condition: str) -> dict[str, str]:
+    """What a condition changes, and in brackets what it is in the main one."""
+    return dict(_changes(study, condition)) if condition in study.conditions else {}
+
+
+def _changes(study: Study, name: str) -> Iterator[tuple[str, str]]:
+    from lm_eval_sts.predictors.settings import Settings
+
+    condition = study.conditions[name]
+    for key, value in condition.settings.items():
+        main = study.predict.settings.get(key, Settings.model_fields[key].default)
+        yield key, f"{value} ({main})"
+    if condition.sae:
+        yield "SAE", Path(condition.sae).name
+    if condition.more_saes:
+        yield "more SAEs", ", ".join(Path(sae).name for sae in condition.more_saes)
