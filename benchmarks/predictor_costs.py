@@ -8,9 +8,9 @@ through one decoder block is 1 / blocks of a token through the model, so that pa
 for what they are. Seconds are processor time of one thread, less those of a run that reads nothing. Fine-tuning and
 measuring, which a prediction saves, are counted in the same way.
 
-``--tuned`` is a folder of tuned models by SFT set (``python -m microworld sweep --work_dir W`` makes ``W/tuned``);
-``--more_saes`` are SAEs of other layers (``python -m benchmarks.base_models FOLDER sae-layer0 …``), without which the
-predictors of several layers are left out.
+``--tuned`` is a folder of tuned models by SFT set (``W/tuned/shipped``, after ``lm-eval-sts study run studies/micro.yaml
+--work W`` with ``keep_weights``); ``--more_saes`` are SAEs of other layers (``python -m microworld variants FOLDER
+sae-layer0 …``), without which the predictors of several layers are left out.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ from typing import Any, Final
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 
-from benchmarks.which_predictor.predict import RECIPE, load_model, predict
 from lm_eval_sts.files import write_atomically
+from lm_eval_sts.harness.predicting import load_model, predict
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.predictors.registry import get_predictor, names
+from lm_eval_sts.study.design import Study, read_study
+from lm_eval_sts.study.execute import Worker
+from lm_eval_sts.study.jobs import Work, named
 from microworld.split import read_split
-from microworld.sweep import DOSES, Job
 
 OUTPUT: Final = Path(__file__).parents[1] / "lm_eval_sts" / "predictors" / "costs.json"
+STUDY: Final = Path(__file__).parents[1] / "studies" / "micro.yaml"
 SFT_SET: Final = "add-home-short"
 _BLOCK: Final = "LlamaDecoderLayer"
 _BLOCKS: Final = 4
@@ -101,7 +104,7 @@ def kinds(*, layers: bool) -> dict[str, list[str]]:
     return found
 
 
-def cost(lm: Any, predictors: list[str], tuned: Path, more_saes: Sequence[Path] = ()) -> Spent:
+def cost(study: Study, lm: Any, predictors: list[str], tuned: Path, more_saes: Sequence[Path] = ()) -> Spent:
     """One run with nothing stored beforehand."""
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {
@@ -110,29 +113,24 @@ def cost(lm: Any, predictors: list[str], tuned: Path, more_saes: Sequence[Path] 
             "profiles_dir": folder,
             "sae": "micro/sae",
             "more_saes": [str(path) for path in more_saes],
-            "probing_recipe": RECIPE,
+            "probing_recipe": study.recipes["main"].changes,
             "tuned": str(tuned / f"{SFT_SET}.seed0"),
             "development": [f"micro/{name}" for name in read_split().development],
         }
         if any(name.startswith("probing_") for name in predictors):
             settings["probing_steps"] = [int(name.removeprefix("probing_")) for name in predictors]
         with counted() as spent:
-            predict(lm, settings)
+            predict(lm, study.predict.tasks, settings)
             return spent()
 
 
-def training_and_measuring() -> Spent:
-    """One fine-tuning run of the sweep and its measurement, as ``python -m microworld sweep`` makes them."""
-    from lm_eval_sts.harness.discovery import our_tasks
-    from microworld import sweep as sweeping
-
+def training_and_measuring(study: Study) -> Spent:
+    """One fine-tuning run of the study and its measurement."""
     with tempfile.TemporaryDirectory() as folder, counted() as spent:
-        work = Path(folder)
-        base = sweeping.Base(asset(sweeping.MODEL), sweeping.MODEL)
-        measuring = sweeping.Measuring(base, our_tasks, None)
-        sweeping.measure_base(sweeping.Folders(work), measuring)
+        worker = Worker(study, Work(Path(folder)))
+        worker.do(named(study, "base/shipped"))
         before = spent()
-        sweeping.do(Job(SFT_SET, "main", 0), sweeping.Folders(work), measuring)
+        worker.do(named(study, f"tune/shipped/{SFT_SET}.seed0"))
         return spent().less(before)
 
 
@@ -144,13 +142,14 @@ def main() -> None:
     parser.add_argument("--hardware", default=f"one thread of {platform.machine()}")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    lm = load_model(asset("micro/model"))
-    cost(lm, ["null_constant"], args.tuned)  # imports and tokens
-    nothing = cost(lm, ["null_constant"], args.tuned)
+    study = read_study(STUDY)
+    lm = load_model({"pretrained": str(asset("micro/model")), "dtype": "float32"}, "cpu", 64)
+    cost(study, lm, ["null_constant"], args.tuned)  # imports and tokens
+    nothing = cost(study, lm, ["null_constant"], args.tuned)
     costs: dict[str, Any] = {}
     for key, same in kinds(layers=bool(args.more_saes)).items():
         more = args.more_saes if "layers" in key else ()
-        spent = cost(lm, same, args.tuned, more).less(nothing)
+        spent = cost(study, lm, same, args.tuned, more).less(nothing)
         costs |= {name: asdict(spent) for name in same}
         sys.stdout.write(f"{key}: {spent}\n")
         sys.stdout.flush()
@@ -158,8 +157,8 @@ def main() -> None:
         "command": "python -m benchmarks.predictor_costs --tuned FOLDER --more_saes FOLDER ...",
         "hardware": args.hardware,
         "what": f"sts_micro with micro/sft/{SFT_SET}, default budgets, nothing stored beforehand",
-        "recipe": DOSES["main"].model_dump(mode="json", exclude_none=True),
-        "finetune_and_measure": asdict(training_and_measuring()),
+        "recipe": study.recipes["main"].made().model_dump(mode="json", exclude_none=True),
+        "finetune_and_measure": asdict(training_and_measuring(study)),
         "predictors": {name: costs[name] for name in names() if name in costs},
     }
     write_atomically(OUTPUT, (json.dumps(content, indent=1) + "\n").encode())

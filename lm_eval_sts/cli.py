@@ -122,7 +122,7 @@ def micro() -> None:
     """Says where the generator of the micro world went."""
     raise SettingsError(
         "the generator of the micro world is not in the package: in a clone of the repository run python -m "
-        "microworld build (or sweep)"
+        "microworld build"
     )
 
 

@@ -6,15 +6,26 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from lm_eval_sts.errors import RecordError, choices
+from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.paths import ASSETS, asset
-from lm_eval_sts.records import Outcome, Prediction, Record, load_record, noted_together, read_json, refuse_damaged
+from lm_eval_sts.records import (
+    Outcome,
+    Prediction,
+    Record,
+    load_record,
+    noted_together,
+    read_json,
+    refuse_damaged,
+    with_hash,
+)
 
 PUBLISHED: Final = Path(__file__).resolve().parent / "outcomes" / "published"
 PREDICTIONS: Final = PUBLISHED / "predictions"
@@ -73,6 +84,32 @@ def load_outcomes(specs: Sequence[str]) -> list[Outcome]:
         RecordError: A place holds none, or something that is not valid.
     """
     return [load_outcome(one) for spec in specs for one in single_outcomes(spec)]
+
+
+def save_outcome(outcome: Outcome, path: Path) -> Outcome:
+    """Writes an outcome as it ships, small: seven significant digits, one line a domain, no views it lacks.
+
+    Returns:
+        The outcome as it is written.
+    """
+    short = outcome.model_dump(mode="json", exclude_defaults=True)["domains"]
+    whole = with_hash(_rounded({**outcome.model_dump(mode="json"), "domains": short}))
+    domains = _lines(whole.pop("domains"))
+    write_atomically(path, f'{{{_lines(whole)},\n"domains":{{\n{domains}\n}}}}\n'.encode())
+    return load_record(Outcome, path)
+
+
+def _lines(values: Mapping[str, Any]) -> str:
+    """One line a key."""
+    return ",\n".join(f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in values.items())
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def single_outcomes(spec: str) -> list[str]:

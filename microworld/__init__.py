@@ -1,1 +1,1 @@
-"""The generator of the micro world: questions, SFT sets, model, SAE, and the sweep that measures it."""
+"""The generator of the micro world: questions, SFT sets, model and SAE, and variants of these."""

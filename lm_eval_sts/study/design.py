@@ -10,22 +10,35 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.recipes import make_recipe
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, names
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor, names
 from lm_eval_sts.predictors.settings import Settings
 from lm_eval_sts.records import Recipe, View
 
 MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
-_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
+_NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
+"""As outcomes may be called."""
+_GIVEN: Final = frozenset({"tuned", "layers", "development"})
+"""Kinds of evidence that a condition must give."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
 Name = Annotated[str, Field(pattern=_NAME)]
 Target = Literal["magnitude", "delta"]
+
+
+def _flat(given: Any) -> Any:
+    if not isinstance(given, list):
+        return given
+    return [name for each in given for name in (each if isinstance(each, list) else [each])]
+
+
+Chosen = Annotated[tuple[str, ...], BeforeValidator(_flat)]
+"""Groups and names of SFT sets; a list in it, such as another's by a YAML anchor, counts as its items."""
 
 
 class _Part(BaseModel):
@@ -42,6 +55,9 @@ class Base(_Part):
         sae: The SAE that reads it; None: found by its name.
         sae_name: What records call the SAE; as it is found by default.
         name: What records call it; ``model`` by default.
+        sft_sets: Groups and names of the SFT sets that it is tuned on and that are predicted for it; None: all.
+        predictors: Those of its main predictions; None: as under ``predict``.
+        settings: What is changed in the settings of its predictions.
     """
 
     model: str
@@ -50,6 +66,9 @@ class Base(_Part):
     sae: str | None = None
     sae_name: str | None = None
     name: str | None = None
+    sft_sets: Chosen | None = None
+    predictors: tuple[str, ...] | Literal["default", "all"] | None = None
+    settings: dict[str, Any] = {}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -87,7 +106,7 @@ class SftSource(_Part):
     def short(self) -> str:
         """What it is called in the study."""
         last = self.source.rstrip("/").rpartition("/")[2]
-        return self.name or re.sub(r"\.(jsonl?|csv|tsv|parquet|arrow)(\.gz)?$", "", last)
+        return self.name or re.sub(r"\.(jsonl?|csv|tsv|parquet|arrow)(\.gz)?$", "", last).lower()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -154,7 +173,8 @@ class Condition(_Part):
         bases: Base models; None: the first.
         sft_sets: Groups and names; None: all.
         oracles: Show the predictors the model tuned by the first recipe with its first seed.
-        learns: Show them the outcomes of the other SFT sets, and what the main predictions said of them.
+        learns: Show them the outcomes of other SFT sets, and what the main predictions said of them: of those groups
+            and names, or ``true``: of all. An SFT set's own outcome is never shown.
     """
 
     predictors: tuple[str, ...] | Literal["default", "all"] = ("sts_act", "sts_icl")
@@ -162,9 +182,9 @@ class Condition(_Part):
     sae: str | None = None
     more_saes: tuple[str, ...] = ()
     bases: tuple[str, ...] | None = None
-    sft_sets: tuple[str, ...] | None = None
+    sft_sets: Chosen | None = None
     oracles: bool = False
-    learns: bool = False
+    learns: bool | Chosen = False
 
 
 class Measuring(Asking):
@@ -185,22 +205,39 @@ class Measuring(Asking):
     only_ours: bool = False
 
 
-class Dose(_Part):
-    """A recipe of fine-tuning and its seeds.
+class Seeds(_Part):
+    """Fine-tuning runs, each with a seed of its own.
 
     Attributes:
-        recipe: ``default`` or ``paper``, which the other keys change.
-        changes: Fields of a recipe.
         seeds: Each a fine-tuning run.
         sft_sets: Groups and names; None: all.
         bases: Base models; None: all.
     """
 
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    sft_sets: Chosen | None = None
+    bases: tuple[str, ...] | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {list(seeds)} name one twice")
+        return seeds
+
+
+class Dose(Seeds):
+    """A recipe of fine-tuning and its seeds.
+
+    Attributes:
+        recipe: ``default`` or ``paper``, which the other keys change.
+        changes: Fields of a recipe.
+        more_seeds: Further ones, for some of the SFT sets or base models.
+    """
+
     recipe: str = "default"
     changes: dict[str, Any] = {}
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    sft_sets: tuple[str, ...] | None = None
-    bases: tuple[str, ...] | None = None
+    more_seeds: tuple[Seeds, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -226,9 +263,12 @@ class Dose(_Part):
             raise ValueError(str(error)) from error
         except TypeError as error:
             raise ValueError("a value of the recipe has the wrong type: give numbers as numbers") from error
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds {list(self.seeds)} name one twice")
         return self
+
+    @property
+    def runs(self) -> tuple[Seeds, ...]:
+        """Its own seeds, then the further ones."""
+        return (self, *self.more_seeds)
 
     def made(self) -> Recipe:
         """The recipe."""
@@ -268,7 +308,7 @@ class Contrast(_Part):
     target: Target
     view: View = "score"
     double_centred: bool = True
-    sft_sets: tuple[str, ...] | None = None
+    sft_sets: Chosen | None = None
 
 
 class Study(_Part):
@@ -324,15 +364,18 @@ class Study(_Part):
         if not self.recipes and not self.outcomes:
             raise ValueError("there is nothing to compare predictions with: give recipes, or outcomes")
         for where, chosen in self._chosen_sets():
-            self._known(chosen, {*known, *self.sft_sets}, f"{where}.sft_sets", "SFT set or group")
+            self._known(chosen, {*known, *self.sft_sets}, where, "SFT set or group")
         bases = [(f"conditions.{n}", c.bases) for n, c in self.conditions.items()]
-        bases += [(f"recipes.{n}", r.bases) for n, r in self.recipes.items()]
+        bases += [(f"recipes.{n}", runs.bases) for n, r in self.recipes.items() for runs in r.runs]
         for where, given in [*bases, ("outcomes", tuple(self.outcomes))]:
             self._known(given or (), self.bases, where, "base model")
-        for where, predictors in self._chosen_predictors():
-            self._known(predictors, names(), where, "predictor")
         for where, way in self._ways():
+            chosen = way.predictors if isinstance(way.predictors, tuple) else ()
+            self._known(chosen, ("default", "all", *names()), f"{where}.predictors", "predictor")
             _check_settings(way.settings, where)
+        for i, contrast in enumerate((self.primary, *self.secondary)):
+            where = f"secondary.{i - 1}" if i else "primary"
+            self._known((contrast.candidate, contrast.reference), names(), where, "predictor")
         return self
 
     @staticmethod
@@ -342,40 +385,46 @@ class Study(_Part):
                 raise ValueError(f"{where}: there is no {what} {name!r}: {choices(name, list(known))}")
 
     def _chosen_sets(self) -> Iterator[tuple[str, Sequence[str]]]:
+        for name, base in self.bases.items():
+            yield f"bases.{name}", base.sft_sets or ()
         for name, condition in self.conditions.items():
             yield f"conditions.{name}", condition.sft_sets or ()
+            yield f"conditions.{name}.learns", () if isinstance(condition.learns, bool) else condition.learns
         for name, dose in self.recipes.items():
-            yield f"recipes.{name}", dose.sft_sets or ()
+            for runs in dose.runs:
+                yield f"recipes.{name}", runs.sft_sets or ()
         yield "primary", self.primary.sft_sets or ()
         for i, contrast in enumerate(self.secondary):
             yield f"secondary.{i}", contrast.sft_sets or ()
 
-    def _ways(self) -> Iterator[tuple[str, Predicting | Condition]]:
+    def _ways(self) -> Iterator[tuple[str, Predicting | Condition | Base]]:
         yield "predict", self.predict
+        for name, base in self.bases.items():
+            yield f"bases.{name}", base
         for name, condition in self.conditions.items():
             yield f"conditions.{name}", condition
-
-    def _chosen_predictors(self) -> Iterator[tuple[str, Sequence[str]]]:
-        for where, way in self._ways():
-            if not isinstance(way.predictors, str):
-                yield f"{where}.predictors", way.predictors
-        for where, contrast in (
-            ("primary", self.primary),
-            *((f"secondary.{i}", c) for i, c in enumerate(self.secondary)),
-        ):
-            yield where, (contrast.candidate, contrast.reference)
 
     @cached_property
     def sets(self) -> dict[str, SftSource]:
         """Every SFT set by its short name."""
         return {source.short: source for group in self.sft_sets.values() for source in group}
 
-    def chosen_sets(self, given: Sequence[str] | None) -> list[str]:
-        """Short names of the SFT sets that groups and names mean; all for None."""
-        if given is None:
-            return list(self.sets)
-        meant = [[s.short for s in self.sft_sets[name]] if name in self.sft_sets else [name] for name in given]
-        return list(dict.fromkeys(name for each in meant for name in each))
+    def chosen_sets(self, given: Sequence[str] | None, base: str | None = None) -> list[str]:
+        """Short names of the SFT sets that groups and names mean, all for None; of a base model's those it has."""
+        meant = [[s.short for s in self.sft_sets[n]] if n in self.sft_sets else [n] for n in given or self.sft_sets]
+        found = list(dict.fromkeys(name for each in meant for name in each))
+        if base is None or self.bases[base].sft_sets is None:
+            return found
+        known = set(self.chosen_sets(self.bases[base].sft_sets))
+        return [name for name in found if name in known]
+
+    def seeds(self, recipe: str, base: str, sft_set: str) -> list[int]:
+        """Seeds of an SFT run; none where there is no such run."""
+        found: dict[int, None] = {}
+        for runs in self.recipes[recipe].runs:
+            if base in (runs.bases or self.bases) and sft_set in self.chosen_sets(runs.sft_sets, base):
+                found |= dict.fromkeys(runs.seeds)
+        return list(found)
 
     @cached_property
     def main_base(self) -> str:
@@ -393,6 +442,19 @@ class Study(_Part):
             return Condition(predictors=self.predict.predictors, bases=tuple(self.bases))
         return self.conditions[name]
 
+    def predictors(self, condition: str, base: str) -> list[str]:
+        """Names of the predictors of a way of predicting."""
+        own = self.bases[base].predictors if condition == MAIN else None
+        return predictors_of(own or self.condition(condition).predictors)
+
+    def learnt_from(self, condition: str, base: str, sft_set: str) -> list[str]:
+        """SFT sets whose outcomes a way of predicting shows for one: never its own."""
+        learns = self.condition(condition).learns
+        if not learns:
+            return []
+        chosen = self.chosen_sets(None if learns is True else learns, base)
+        return [name for name in chosen if name != sft_set]
+
     def setting(self, sft_set: str, recipe: str) -> str:
         """Name of the SFT run with a recipe, without the base model's."""
         return sft_set if recipe == self.main_recipe else f"{sft_set}-{recipe}"
@@ -403,16 +465,18 @@ class Study(_Part):
         return self.path.parent / f"{self.name}.study"
 
 
-def predictors_of(given: Literal["default", "all"] | Sequence[str]) -> list[str]:
-    """Names of the predictors that are meant."""
-    if given == "default":
-        return list(DEFAULT_PREDICTORS)
-    if given == "all":
-        from lm_eval_sts.predictors.registry import get_predictor
+def predictors_of(given: str | Sequence[str]) -> list[str]:
+    """Names of the predictors that are meant: ``default`` and ``all`` stand for several, by themselves or in a list."""
+    found = [_several(each) for each in ([given] if isinstance(given, str) else given)]
+    return list(dict.fromkeys(name for each in found for name in each))
 
-        free = {"tuned", "layers", "development"}
-        return [name for name in names() if not free & set(get_predictor(name).needs)]
-    return list(given)
+
+def _several(given: str) -> Sequence[str]:
+    if given == "default":
+        return DEFAULT_PREDICTORS
+    if given == "all":
+        return [name for name in names() if not _GIVEN & set(get_predictor(name).needs)]
+    return [given]
 
 
 def read_study(path: Path) -> Study:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
-from lm_eval_sts.shipped import resolve, shipped_name
-from lm_eval_sts.study.design import SftSource, Study, predictors_of
+from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
+from lm_eval_sts.study.design import SftSource, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ class Worker:
         """What stands under ``sts`` for a ``predict`` job."""
         study, condition = self.study, self.study.condition(job.condition)
         base, source = study.bases[job.base], study.sets[job.sft_set]
-        predictors = predictors_of(condition.predictors)
         found: dict[str, Any] = {
             **source.settings,
-            "predictors": predictors,
+            "predictors": study.predictors(job.condition, job.base),
             "profiles_dir": str(self.work.profiles),
             **study.predict.settings,
+            **base.settings,
             **condition.settings,
         }
         if (sae := condition.sae or base.sae) is not None:
@@ -133,8 +133,8 @@ class Worker:
         return found
 
     def _learnt(self, job: Job) -> dict[str, Any]:
-        """Outcomes of all SFT sets but the job's own, and what the main predictions say of them."""
-        others = [name for name in self.study.sets if name != job.sft_set]
+        """Outcomes of other SFT sets, and what the main predictions say of them."""
+        others = self.study.learnt_from(job.condition, job.base, job.sft_set)
         measured = {name: path for name in others if (path := self.outcome_file(job.base, name)) is not None}
         return {"development": [str(path) for path in measured.values()]}
 
@@ -169,8 +169,7 @@ class Worker:
             source=f"lm-eval-sts study run, {self.study.name}",
             settings={"base": self._model_name(base), "tuned": [job.name for job in seeds]},  # not where they lay
         )
-        save_record(found, path)
-        return found
+        return save_outcome(found, path)
 
     def _tune(self, job: Job) -> None:
         from lm_eval_sts.finetuning.finetune import finetune

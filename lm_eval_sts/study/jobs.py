@@ -16,7 +16,7 @@ from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.finetuning.tuned import MANIFEST
 from lm_eval_sts.outcomes.runs import STORED
 from lm_eval_sts.records import FailedJob, StudyPredictions, load_record
-from lm_eval_sts.study.design import MAIN, Condition, Study
+from lm_eval_sts.study.design import MAIN, Study
 
 BASE: Final = "base"
 
@@ -173,17 +173,22 @@ def _rounds(study: Study) -> Iterator[Iterator[Job]]:
     """Fine-tunings, all first seeds before all second ones: what is done when a run is stopped is worth most."""
     given = {(base, _setting_of(path)) for base, paths in study.outcomes.items() for path in _outcome_files(paths)}
 
-    def one(index: int) -> Iterator[Job]:
-        for recipe, dose in study.recipes.items():
-            if index >= len(dose.seeds):
-                continue
-            for base in dose.bases or study.bases:
-                for name in study.chosen_sets(dose.sft_sets):
-                    setting = study.setting(name, recipe)
-                    if (base, setting) not in given:
-                        yield Job("tune", base, name, recipe, dose.seeds[index], "", setting, (f"base/{base}",))
+    runs = [
+        (recipe, base, name, seeds)
+        for recipe in study.recipes
+        for base in study.bases
+        for name in study.sets
+        if (seeds := study.seeds(recipe, base, name)) and (base, study.setting(name, recipe)) not in given
+    ]
 
-    for index in range(max((len(dose.seeds) for dose in study.recipes.values()), default=0)):
+    def one(index: int) -> Iterator[Job]:
+        for recipe, base, name, seeds in runs:
+            if index < len(seeds):
+                yield Job(
+                    "tune", base, name, recipe, seeds[index], "", study.setting(name, recipe), (f"base/{base}",)
+                )
+
+    for index in range(max((len(seeds) for *_, seeds in runs), default=0)):
         yield one(index)
 
 
@@ -202,22 +207,22 @@ def _predicting(study: Study, measured: list[Job]) -> Iterator[Job]:
     for name in (MAIN, *study.conditions):
         condition = study.condition(name)
         for base in condition.bases or (study.main_base,):
-            for sft_set in study.chosen_sets(condition.sft_sets):
-                after = _needed(study, condition, base, sft_set, measured)
+            for sft_set in study.chosen_sets(condition.sft_sets, base):
+                after = _needed(study, name, base, sft_set, measured)
                 yield Job("predict", base, sft_set, condition=name, after=after)
 
 
-def _needed(study: Study, condition: Condition, base: str, sft_set: str, measured: list[Job]) -> tuple[str, ...]:
+def _needed(study: Study, condition: str, base: str, sft_set: str, measured: list[Job]) -> tuple[str, ...]:
     main = [j for j in measured if j.kind == "tune" and j.base == base and j.recipe == study.main_recipe]
     needed: list[str] = []
-    if condition.oracles:
+    if study.condition(condition).oracles:
         seeds = [job for job in main if job.sft_set == sft_set]
         if not seeds:
             raise SettingsError(
                 f"{study.path}: oracles see the model tuned on {sft_set}, and no recipe of the study tunes {base} on it"
             )
         needed.append(seeds[0].name)
-    if condition.learns:
-        needed += [job.name for job in main if job.sft_set != sft_set]
-        needed += [f"predict/{base}/{MAIN}/{name}" for name in study.sets]
+    learnt = study.learnt_from(condition, base, sft_set)
+    needed += [job.name for job in main if job.sft_set in learnt]
+    needed += [f"predict/{base}/{MAIN}/{name}" for name in study.chosen_sets(None, base) if learnt]
     return tuple(needed)

@@ -15,27 +15,30 @@ from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.records import save_record
 from lm_eval_sts.shipped import MICRO, load_outcome, outcome_names
+from lm_eval_sts.study.design import read_study
+from lm_eval_sts.study.jobs import jobs
 from microworld.data import SHIPPED
 from microworld.domains import DOMAINS
 from microworld.split import read_split
-from microworld.sweep import DOSES, jobs
 from tests.agreement import made
 from tests.test_cli import call, fails
 
 SPLIT = read_split()
-OUTCOMES = {job.setting: load_outcome(f"micro/{job.setting}") for job in jobs()}
+STUDY = read_study(Path(__file__).parents[2] / "studies" / "micro.yaml")
+RUNS = [job for job in jobs(STUDY) if job.kind == "tune" and job.base == "shipped"]
+OUTCOMES = {job.setting: load_outcome(f"micro/{job.setting}") for job in RUNS}
 
 
 def test_every_planned_setting_ships_with_all_its_seeds():
     assert {name.removeprefix("micro/") for name in outcome_names() if name.startswith("micro/")} == set(OUTCOMES)
     for setting, outcome in OUTCOMES.items():
-        assert outcome.seeds == tuple(job.seed for job in jobs() if job.setting == setting)
+        assert outcome.seeds == tuple(job.seed for job in RUNS if job.setting == setting)
         assert outcome.name == setting
 
 
-def test_recipes_are_those_of_the_doses():
-    for job in jobs():
-        assert OUTCOMES[job.setting].recipe == DOSES[job.dose]
+def test_recipes_are_those_of_the_study():
+    for job in RUNS:
+        assert OUTCOMES[job.setting].recipe == STUDY.recipes[job.recipe].made()
 
 
 @pytest.mark.parametrize("name", [*SPLIT.development, *SPLIT.test])

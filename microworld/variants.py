@@ -1,18 +1,14 @@
 """Other base models and other SAEs of the same micro world: does a ranking of predictors carry over?
 
-    python -m benchmarks.base_models FOLDER [NAME ...]
-
-makes ``FOLDER/<name>`` (a model in transformers' format, or an SAE in SAELens's) and ``FOLDER/<name>.json`` with how it
-was made and its quality. What is there already is left as it is; a killed training goes on at its last checkpoint.
 World, questions, SFT sets and tokenizer are the shipped ones; seed and shape of the model, and seed, layer, width and
-sparsity of the SAE, differ.
+sparsity of the SAE, differ. ``FOLDER/<name>`` is a model in transformers' format, or an SAE in SAELens's;
+``FOLDER/<name>.json`` says how it was made and its quality.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld.paths import asset
 from microworld.corpus import CorpusConfig, documents
@@ -74,32 +71,49 @@ SAES: Final = {
 }
 
 
-def make(folder: Path, name: str) -> None:
-    """Makes one model or SAE unless it is there; an SAE's model is made first."""
+def make_variants(folder: Path, names: Iterable[str], say: Callable[[str], None]) -> None:
+    """Makes models and SAEs; what is there is left as it is, and a killed training goes on at its last checkpoint.
+
+    Args:
+        folder: Where they go.
+        names: Of ``MODELS`` and ``SAES``; none: all.
+        say: Takes a line of progress.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    chosen, known = tuple(names), (*MODELS, *SAES)
+    for name in chosen:
+        if name not in known:
+            raise SettingsError(f"the micro world has no variant {name!r}: {choices(name, known)}")
+    torch.set_num_threads(1)
+    for name in chosen or known:
+        _make(folder, name, say)
+
+
+def _make(folder: Path, name: str, say: Callable[[str], None]) -> None:
+    """Makes one unless it is there; an SAE's model is made first."""
     if (folder / f"{name}.json").exists():
+        say(f"{name}: there already")
         return
     if name in MODELS:
-        facts = _make_model(folder, name)
+        facts = _make_model(folder, name, say)
     else:
         if SAES[name].model != SHIPPED_MODEL:
-            make(folder, SAES[name].model)
+            _make(folder, SAES[name].model, say)
         facts = _make_sae(folder, name)
     write_atomically(folder / f"{name}.json", (json.dumps(facts, indent=1) + "\n").encode())
+    say(f"{name}: done")
 
 
-def model_path(folder: Path, name: str) -> Path:
-    """Where a base model's files are."""
-    return asset("micro/model") if name == SHIPPED_MODEL else folder / name
-
-
-def _make_model(folder: Path, name: str) -> dict[str, Any]:
+def _make_model(folder: Path, name: str, say: Callable[[str], None]) -> dict[str, Any]:
     variant = MODELS[name]
     work = folder / f".{name}"
     work.mkdir(parents=True, exist_ok=True)
 
     def on_step(step: int, loss: float) -> None:
         if step % 100 == 0:
-            _say(f"{name}: step {step} of {variant.training.steps}, loss {loss:.3f}")
+            say(f"{name}: step {step} of {variant.training.steps}, loss {loss:.3f}")
 
     rows = _rows(variant.training.steps * variant.training.rows_a_step)
     model, loss = train(variant.training, _tokenizer(), rows, variant.seed, work, on_step)
@@ -119,7 +133,7 @@ def _make_sae(folder: Path, name: str) -> dict[str, Any]:
     from sae_lens import SAE
 
     variant = SAES[name]
-    model = _load(model_path(folder, variant.model))
+    model = _load(asset("micro/model") if variant.model == SHIPPED_MODEL else folder / variant.model)
     training = TrainingConfig()
     rows = _rows(training.steps * training.rows_a_step)
     train_sae(model, rows, variant.config, variant.seed, folder / name, lambda _: None)
@@ -150,27 +164,3 @@ def _load(path: Path) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join((*MODELS, *SAES))}; all by default")
-    given = parser.parse_args()
-    unknown = set(given.names) - {*MODELS, *SAES}
-    if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    torch.set_num_threads(1)
-    for name in given.names or (*MODELS, *SAES):
-        make(given.folder, name)
-        _say(f"{name}: done")
-
-
-if __name__ == "__main__":
-    main()
