@@ -109,6 +109,8 @@ class ReportTable(Record):
     columns: tuple[ReportColumn, ...]
     parts: tuple[ReportPart, ...] = ()
     beside: tuple[BesideRow, ...] = ()
+    plain: dict[str, Finite | None] = {}
+    """The two plain ones that ``beside`` takes out, with their own correlations."""
     fitting: dict[str, Fitting] = {}
     incomplete: dict[str, int] = {}
     """Predictors that lack SFT runs, with how many they have; they stand in no column."""

@@ -74,15 +74,19 @@ class Evidence:
     sources: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def main(self, base: str) -> list[Entry]:
-        """The predictors that are ranked: the main condition's, and those that only another one has.
+    def main(self, base: str, planned: Collection[str] = ()) -> list[Entry]:
+        """The predictors that are ranked: the main condition's, and those that only another one is to have.
 
         Oracles and fitted predictors need settings of their own, and so stand under a condition of their own.
+
+        Args:
+            base: The base model.
+            planned: Predictors that the main condition is to have.
         """
         found = {entry.name: entry for entry in self.entries.get((base, MAIN), ())}
         for (of, condition), entries in self.entries.items():
             if of == base and condition != MAIN:
-                found = {**{entry.name: entry for entry in entries}, **found}
+                found = {**{entry.name: entry for entry in entries if entry.name not in planned}, **found}
         return list(found.values())
 
     def other(self, base: str, condition: str) -> list[Entry]:

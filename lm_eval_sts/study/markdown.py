@@ -12,7 +12,7 @@ from lm_eval_sts.study.figures import figure_files
 from lm_eval_sts.study.outcome_tables import costs, outcomes
 from lm_eval_sts.study.predictor_tables import again, beside, conditions, missing, tables
 from lm_eval_sts.study.report_files import ReportFiles
-from lm_eval_sts.study.words import against_in_words, asked, difference, listed, number, table, verdict
+from lm_eval_sts.study.words import against_in_words, asked, difference, listed, number, short_verdict, table, verdict
 
 
 def page(study: Study, report: StudyReport, files: ReportFiles) -> str:
@@ -111,7 +111,7 @@ def _contrasts(report: StudyReport) -> str:
                 f"{number(found.candidate_r)} and {number(found.reference_r)}",
                 f"{found.z:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" if tested else "–",
                 f"{found.p:.2g}" if tested else "–",
-                verdict(found),
+                short_verdict(found),
                 f"{found.role}{', declared' if found.declared else ''}",
             ]
         )

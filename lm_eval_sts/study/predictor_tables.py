@@ -112,14 +112,14 @@ def beside(report: StudyReport) -> str:
     rows = [row for row in found.beside if row.alone is not None]
     if not rows:
         return ""
-    body = [[named(r.predictor, report, found), number(r.alone), with_interval(r.beside, r.low, r.high)] for r in rows]
+    body = [[f"*{name}*", number(r), "–"] for name, r in found.plain.items()]
+    body += [[named(r.predictor, report, found), number(r.alone), with_interval(r.beside, r.low, r.high)] for r in rows]
     one = Against(view=found.columns[0].against.view, target="delta", double_centred=False)
     return (
-        f"What a predictor knows of the {against_in_words(one, report)} that each domain's mean over the other SFT "
-        "sets and the base model's accuracy do not: partial correlations over domains, means over SFT runs. The "
-        "regression is within each run, and done again for every domain that is left out. The accuracy is that of the "
-        "outcomes' own questions, so it takes regression towards the mean out as well.\n\n"
-        + table(["predictor", "alone", "beside both"], body)
+        f"What a predictor knows of the {against_in_words(one, report)} that {' and '.join(found.plain)} do not: "
+        "partial correlations over domains, means over SFT runs. The regression is within each run, and done again for "
+        "every domain that is left out. The accuracy is that of the outcomes' own questions, so it takes regression "
+        "towards the mean out as well.\n\n" + table(["predictor", "alone", "beside both"], body)
     )
 
 

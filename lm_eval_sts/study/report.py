@@ -9,15 +9,17 @@ from typing import Any
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.records import Declaration, Outcome, ReportPredictor, StudyReport, dump_record, load_record
+from lm_eval_sts.records import Declaration, Outcome, ReportPredictor, StudyReport, load_record
+from lm_eval_sts.study.contrasts import conditions, contrasts
 from lm_eval_sts.study.declared import check_declaration
 from lm_eval_sts.study.design import Study
 from lm_eval_sts.study.evidence import Evidence, joined
 from lm_eval_sts.study.figures import figure_files, save_figures
+from lm_eval_sts.study.kept import from_kept
 from lm_eval_sts.study.markdown import page
 from lm_eval_sts.study.measured import measured_groups, measured_runs
-from lm_eval_sts.study.report_files import ReportFiles
-from lm_eval_sts.study.sources import from_board, from_kept, from_work
+from lm_eval_sts.study.report_files import ReportFiles, short_text
+from lm_eval_sts.study.sources import from_board, from_work
 from lm_eval_sts.study.tables import Tables
 
 DECLARATION = "declaration.json"
@@ -73,7 +75,7 @@ def report_of(study: Study, evidence: Evidence, declaration: Declaration | None)
     main = tables.tables()
     first = main[0]
     outcomes = [evidence.outcomes[first.base][run] for run in first.sft_runs]
-    predictors = {entry.name: entry for base in reversed(study.bases) for entry in evidence.main(base)}
+    predictors = {entry.name: entry for base in reversed(study.bases) for entry in tables.entries(base)}
     report = StudyReport(
         study=study.name,
         title=study.title,
@@ -84,10 +86,10 @@ def report_of(study: Study, evidence: Evidence, declaration: Declaration | None)
         declaration=check_declaration(
             declaration, study, evidence.outcomes, [row.predictor for row in first.columns[0].rows]
         ),
-        contrasts=tuple(tables.contrasts()),
+        contrasts=tuple(contrasts(tables)),
         tables=tuple(main),
         repeats=tuple(tables.repeats()),
-        conditions=tuple(tables.conditions()),
+        conditions=tuple(conditions(tables)),
         measured_runs=tuple(measured_runs(study, evidence.outcomes)),
         measured_groups=tuple(measured_groups(study, evidence.outcomes)),
         predictors={
@@ -126,7 +128,7 @@ def _rounded(value: Any) -> Any:
 def texts(study: Study, report: StudyReport, files: ReportFiles) -> dict[Path, str]:
     """What is written of a report but its figures: path to text."""
     return {
-        files.data: json.dumps(dump_record(report), indent=1, ensure_ascii=False) + "\n",
+        files.data: short_text(report),
         files.page: page(study, report, files),
     }
 

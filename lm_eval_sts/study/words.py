@@ -30,7 +30,16 @@ def verdict(found: ReportContrast) -> str:
         return f"{a} and {b} could not be tested"
     if found.p > ALPHA:
         return f"{a} and {b} are not significantly different"
-    return f"{a} is significantly better than {b}" if found.z > 0 else f"{b} is significantly better than {a}"
+    return f"{a} is significantly {'better' if found.z > 0 else 'worse'} than {b}"
+
+
+def short_verdict(found: ReportContrast) -> str:
+    """The same beside the two names."""
+    if found.p is None or found.z is None:
+        return "not tested"
+    if found.p > ALPHA:
+        return "not significantly different"
+    return f"significantly {'better' if found.z > 0 else 'worse'}"
 
 
 def asked(found: ReportContrast) -> str:
@@ -41,6 +50,8 @@ def asked(found: ReportContrast) -> str:
 def difference(found: ReportContrast) -> str:
     """What the test found, in numbers."""
     if found.p is None or found.z is None:
+        if not found.sft_runs:
+            return "no SFT run has an outcome and both predictions"
         return "too few domains" if found.n_domains else "no correlation is defined"
     return f"{found.z:+.3f} in Fisher's z [{found.low:+.3f}, {found.high:+.3f}], p = {found.p:.2g}"
 

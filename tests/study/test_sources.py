@@ -10,7 +10,8 @@ from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.records import KeptScores, dump_record, load_record
 from lm_eval_sts.study.design import MAIN, read_study
 from lm_eval_sts.study.evidence import Entry, Evidence, joined
-from lm_eval_sts.study.sources import changed_by, from_board, from_kept, keep, runs_of
+from lm_eval_sts.study.kept import changed_by, from_kept, keep
+from lm_eval_sts.study.sources import from_board, runs_of
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "studies" / "micro.yaml"
@@ -113,4 +114,6 @@ def test_predictors_that_only_a_condition_has_are_ranked_with_the_others():
     found = Evidence(entries)
     assert [e.name for e in found.main("b")] == ["sts_icl", "oracle_sts_icl"]
     assert [e.name for e in found.other("b", "n10")] == ["sts_icl"]
+    not_yet = Evidence({place: each for place, each in entries.items() if place[1] != MAIN})
+    assert [e.name for e in not_yet.main("b", planned=["sts_icl"])] == ["oracle_sts_icl"]
     assert found.other("b", "oracles") == []

@@ -1,6 +1,6 @@
 """What the study's design can tell apart, worked out before any predictor was scored on a test set.
 
-    python -m benchmarks.which_predictor.power      writes benchmarks/results/which-predictor-power.json
+    python -m benchmarks.which_predictor_power      writes benchmarks/results/which-predictor-power.json
 
 Two made-up predictors are held against changes that look like the real ones: the double-centred changes of the
 development sets, whose cross-setting structure (sets that share skills move the same domains) is kept. A predictor is
@@ -91,7 +91,7 @@ def main() -> None:
         {"view": view, "r": r, "shared_error": shared, **told_apart(view, r, shared, args.replicates, args.seed)}
         for view, r, shared in product(VIEWS, PAIRS, SHARED)
     ]
-    write_cells("which-predictor-power", "which_predictor.power", started, args.replicates, args.seed, cells)
+    write_cells("which-predictor-power", "which_predictor_power", started, args.replicates, args.seed, cells)
 
 
 if __name__ == "__main__":
