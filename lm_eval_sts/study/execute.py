@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,10 @@ class Worker:
 
     def __post_init__(self) -> None:
         os.environ.update(self.study.environment)
+
+    @cached_property
+    def _jobs(self) -> list[Job]:
+        return jobs(self.study)
 
     def do(self, job: Job) -> None:
         """Does a job; what it needs must be there.
@@ -153,7 +158,7 @@ class Worker:
         from lm_eval_sts.outcomes.lm_eval_results import read_run
         from lm_eval_sts.outcomes.pairing import pair
 
-        seeds = [j for j in jobs(self.study) if j.kind == "tune" and (j.base, j.setting) == (base, setting)]
+        seeds = [j for j in self._jobs if j.kind == "tune" and (j.base, j.setting) == (base, setting)]
         if not seeds or not all(self.work.done(job) for job in seeds):
             return None
         path = self.work.outcome(base, setting)
@@ -275,7 +280,7 @@ class Worker:
     def _first_tuning(self, job: Job) -> Job:
         return next(
             j
-            for j in jobs(self.study)
+            for j in self._jobs
             if j.kind == "tune" and (j.base, j.sft_set, j.recipe) == (job.base, job.sft_set, self.study.main_recipe)
         )
 
@@ -283,7 +288,7 @@ class Worker:
         """Removes tuned weights that are measured, and that no job is still to read."""
         if self.study.finetune.keep_weights:
             return
-        everything = jobs(self.study)
+        everything = self._jobs
         waiting = {
             name for job in everything if job.kind == "predict" and not self.work.done(job) for name in job.after
         }

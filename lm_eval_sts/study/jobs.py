@@ -83,9 +83,17 @@ class Work:
         """Why a job failed."""
         return self.root / "failed" / f"{job.name.replace('/', '.')}.json"
 
+    def finished(self, job: Job) -> Path:
+        """What a job took."""
+        return self.root / "finished" / f"{job.name.replace('/', '.')}.json"
+
     def lock(self, job: Job) -> Path:
         """The folder whose lock a process holds while it does a job."""
         return self.root / "locks" / job.name.replace("/", ".")
+
+    def running(self, job: Job) -> Path:
+        """Which process does a job."""
+        return self.lock(job) / "running.json"
 
     @property
     def profiles(self) -> Path:
@@ -184,9 +192,7 @@ def _rounds(study: Study) -> Iterator[Iterator[Job]]:
     def one(index: int) -> Iterator[Job]:
         for recipe, base, name, seeds in runs:
             if index < len(seeds):
-                yield Job(
-                    "tune", base, name, recipe, seeds[index], "", study.setting(name, recipe), (f"base/{base}",)
-                )
+                yield Job("tune", base, name, recipe, seeds[index], "", study.setting(name, recipe), (f"base/{base}",))
 
     for index in range(max((len(seeds) for *_, seeds in runs), default=0)):
         yield one(index)
