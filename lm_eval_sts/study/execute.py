@@ -100,13 +100,14 @@ class Worker:
         source = self.study.sets[job.sft_set]
         model = setting.model.model_copy(update={"name": self._model_name(job.base)})
         sft_set = setting.sft_set.model_copy(update={"name": source.record_name or setting.sft_set.name})
+        benchmark = setting.benchmark.model_copy(update={"source": _last_part(setting.benchmark.source)})
         settings = _without_places(provenance.settings) | {"sft_set": sft_set.name}
         sae = prediction.sae
         if sae is not None and not self.study.condition(job.condition).sae and of.sae_name is not None:
             sae, settings["sae"] = sae.model_copy(update={"name": of.sae_name}), of.sae_name
         return prediction.model_copy(
             update={
-                "setting": setting.model_copy(update={"model": model, "sft_set": sft_set}),
+                "setting": setting.model_copy(update={"model": model, "sft_set": sft_set, "benchmark": benchmark}),
                 "sae": sae,
                 "provenance": provenance.model_copy(update={"settings": settings}),
             }
@@ -309,8 +310,9 @@ def _as_changes(study: Study) -> dict[str, Any]:
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings for a record: without those that only say where things are kept, and of places the last part."""
     places = ("profiles_dir", "tuned", "development", "benchmark_path")
-    return {
-        key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-        for key, value in settings.items()
-        if key not in places
-    }
+    return {key: _last_part(value) for key, value in settings.items() if key not in places}
+
+
+def _last_part(value: Any) -> Any:
+    """Of an absolute path its last part; anything else as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
