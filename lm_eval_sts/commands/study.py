@@ -24,6 +24,36 @@ Only = Annotated[
 study = typer.Typer(help="Many SFT sets, any model: plan, run and report a study from one file.", no_args_is_help=True)
 
 
+@study.command("plan")
+def plan(
+    file: File,
+    work: WorkFolder = None,
+    amend: Annotated[
+        bool, typer.Option("--amend", help="Declare a changed design anew, and keep the old declaration beside it.")
+    ] = False,
+    costs: Annotated[bool, typer.Option("--costs/--no_costs", help="Count what every job will take.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Check the study, write down what is to be tested, and say what it will do and cost; reads no weights."""
+    from lm_eval_sts.commands.study_text import show_plan
+    from lm_eval_sts.study.checks import check
+    from lm_eval_sts.study.costs import Costs
+    from lm_eval_sts.study.declare import declare
+    from lm_eval_sts.study.jobs import Work
+    from lm_eval_sts.study.state import Standing
+
+    read, folder = _read(file, work)
+    at = Work(folder)
+    check(read, at)
+    declared = declare(read, at, amend=amend)
+    known = Costs()
+    if costs:
+        from lm_eval_sts.study.estimating import estimate
+
+        known = estimate(read, at)
+    show_plan(Standing(read, at), declared, known, as_json=as_json)
+
+
 @study.command("run", cls=SpreadCommand)
 def run(
     file: File,
@@ -127,3 +157,41 @@ def job(
     if failed is not None:
         raise JobError(f"{failed.job} failed: {failed.reason} (more: {standing.work.failed(named(read, name))})")
     typer.echo(f"{name} is done")
+
+
+@study.command("pack")
+def pack(
+    file: File,
+    work: WorkFolder = None,
+    output: Annotated[Path, typer.Option("--output", help="The file.")] = Path("results.tar"),
+) -> None:
+    """Put the records of what is done into one file for another machine: no weights, no texts."""
+    from lm_eval_sts.commands.study_text import counts
+    from lm_eval_sts.study.jobs import Work
+    from lm_eval_sts.study.packing import pack as pack_study
+
+    read, folder = _read(file, work)
+    typer.echo(f"{output}: {counts(pack_study(read, Work(folder), output))}")
+
+
+@study.command("merge")
+def merge(
+    file: File,
+    sources: Annotated[list[Path], typer.Argument(help="Files of study pack, or work folders.")],
+    work: WorkFolder = None,
+) -> None:
+    """Take in records of other machines: each is checked, and none replaces another one."""
+    from lm_eval_sts.commands.study_text import counts
+    from lm_eval_sts.study.jobs import Work
+    from lm_eval_sts.study.merging import merge as merge_records
+
+    read, folder = _read(file, work)
+    merged = merge_records(read, Work(folder), sources)
+    typer.echo(f"{folder}: {counts(merged.taken) or 'nothing new'}")
+    if merged.same:
+        typer.echo(f"{len(merged.same)} jobs were done here already, with the same result")
+    if merged.left_out:
+        typer.echo(f"left out, as this study has no such job: {', '.join(merged.left_out)}")
+
+
+# ---- the report and the board's submissions: their commands come here

@@ -35,6 +35,8 @@ class Declaration(Document):
     """UTC, ISO 8601."""
     design_hash: str
     """Of all that the study file says of what is done."""
+    design: dict[str, Any]
+    """What it says, without title and notes; variables and places as they are written there."""
     primary: DeclaredContrast
     secondary: tuple[DeclaredContrast, ...] = ()
     sft_sets: dict[str, SftSetRef]

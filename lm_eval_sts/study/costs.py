@@ -18,8 +18,14 @@ class Costs(Document):
     seconds: dict[str, float] = {}
     memory: dict[str, dict[MemoryKind, int]] = {}
     """Bytes, by kind of memory."""
+    tokens: dict[str, int] = {}
+    """That go through the model."""
+    disk: dict[str, int] = {}
+    """Bytes of the tuned weights."""
     unknown: dict[str, str] = {}
-    """Why of the others nothing is said."""
+    """Why of the others nothing is said, by job."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know."""
 
 
 def read_costs(work: Work) -> Costs:

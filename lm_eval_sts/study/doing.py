@@ -60,8 +60,15 @@ def do(worker: Worker, standing: Standing, job: Job, meter: Meter, device: str, 
     Raises:
         Ended: This process is to end; nothing of the job is left.
     """
+    command, sys.argv = sys.argv, ["lm-eval-sts", "study", "job", standing.study.path.name, job.name]  # for records
+    try:
+        return _do(worker, standing, job, meter, device, workers)
+    finally:
+        sys.argv = command
+
+
+def _do(worker: Worker, standing: Standing, job: Job, meter: Meter, device: str, workers: int) -> FailedJob | None:
     work, started = standing.work, perf_counter()
-    command, sys.argv = sys.argv, ["lm-eval-sts", "study", "job", standing.study.path.name, job.name]
     try:
         claimed = running_record(work, job)
         if claimed is not None and claimed.attempts > MOST_ATTEMPTS:
@@ -75,7 +82,6 @@ def do(worker: Worker, standing: Standing, job: Job, meter: Meter, device: str, 
     except Exception as error:  # of whatever library: it is kept, and the others are done
         return fail(standing, job, _reason(error), traceback.format_exc())
     finally:
-        sys.argv = command
         work.running(job).unlink(missing_ok=True)
     save_record(
         FinishedJob(
@@ -90,6 +96,9 @@ def do(worker: Worker, standing: Standing, job: Job, meter: Meter, device: str, 
         work.finished(job),
     )
     work.failed(job).unlink(missing_ok=True)
+    if job.kind == "tune":
+        with suppress(StsError):  # whoever reads the outcome is told
+            worker.pair(job.base, job.setting)
     return None
 
 

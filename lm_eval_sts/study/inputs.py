@@ -26,7 +26,7 @@ def inputs(study: Study, job: Job) -> dict[str, Any]:
         found["predictors"] = study.predictors(job.condition, job.base)
         found["settings"] = {**study.predict.settings, **study.bases[job.base].settings, **condition.settings}
         found["saes"] = [condition.sae or base["sae"], *condition.more_saes]
-        found["learnt_from"] = study.learnt_from(job.condition, job.base, job.sft_set)
+        found["learnt_from"] = _learnt(study, job)
         found["oracles"] = condition.oracles
         if condition.oracles and study.main_recipe is not None:
             found["recipe"] = study.recipes[study.main_recipe].made().model_dump(mode="json")
@@ -37,6 +37,12 @@ def inputs(study: Study, job: Job) -> dict[str, Any]:
         found["seed"] = job.seed
         found["finetune"] = _without(whole["finetune"], {"keep_weights", "device_batch_size"})
     return _portable(found)  # type: ignore[no-any-return]  # of a dict it is one
+
+
+def _learnt(study: Study, job: Job) -> dict[str, list[int]]:
+    """SFT sets whose outcomes are shown, with the seeds of those that the study measures."""
+    names, recipe = study.learnt_from(job.condition, job.base, job.sft_set), study.main_recipe
+    return {name: [] if recipe is None else study.seeds(recipe, job.base, name) for name in names}
 
 
 def inputs_hash(study: Study, job: Job) -> str:

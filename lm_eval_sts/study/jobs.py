@@ -6,6 +6,7 @@ run, or predicting for one SFT set. It is done when its record is there, whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -125,9 +126,19 @@ class Work:
 
 
 def jobs(study: Study) -> list[Job]:
-    """Every job of a study, those first that others need, then in the order of the file."""
+    """Every job of a study, those first that others need, then in the order of the file.
+
+    Raises:
+        SettingsError: Two have one name, or one needs what the study does not do.
+    """
     measured = [*_measuring(study)]
-    return [*measured, *_predicting(study, measured)]
+    found = [*measured, *_predicting(study, measured)]
+    known = Counter(job.name for job in found)
+    if twice := sorted(name for name, count in known.items() if count > 1):
+        raise SettingsError(
+            f"{study.path}: two jobs are called {twice[0]}: an SFT set has the name of another one with a recipe"
+        )
+    return found
 
 
 def named(study: Study, name: str) -> Job:

@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from lm_eval_sts.errors import SettingsError, StsError
 from lm_eval_sts.records import FailedJob
-from lm_eval_sts.study.design import Study
+from lm_eval_sts.study.declare import declare
+from lm_eval_sts.study.design import Study, design_hash
 from lm_eval_sts.study.doing import killed
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.jobs import Job, Work
@@ -70,7 +71,7 @@ def run(
     retry: bool = False,
     say: Callable[[str], object] | None = None,
 ) -> Ran:
-    """Does what is missing of a study.
+    """Does what is missing of a study; declares it first, where it is not.
 
     Args:
         study: The study.
@@ -84,12 +85,14 @@ def run(
         say: Gets lines for people; standard error by default.
 
     Raises:
-        SettingsError: A pattern fits no job, or the folder holds records of another design.
+        SettingsError: A pattern fits no job, or the study is not the declared one or the one of the records there.
         StsError: Workers do not start.
     """
     if workers < 1:
         raise SettingsError(f"--workers is {workers} but must be 1 or more")
     standing = Standing(study, Work(work), tuple(only))
+    standing.jobs  # noqa: B018  # refuses patterns before anything is written
+    declare(study, standing.work)
     standing.check_design()
     if retry:
         standing.ignored = {j.name: found.attempts for j in standing.jobs if (found := standing.failure(j))}
@@ -247,6 +250,7 @@ class _Parent:
         device = self.places.devices[place]
         options = {
             "study": str(self.standing.study.path),
+            "design": design_hash(self.standing.study),
             "work": str(self.standing.work.root),
             "only": self.standing.patterns,
             "ignored": self.standing.ignored,

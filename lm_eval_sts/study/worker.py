@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from lm_eval_sts.errors import BusyError, StsError
+from lm_eval_sts.errors import BusyError, SettingsError, StsError
 from lm_eval_sts.files import locked
 from lm_eval_sts.progress import duration
-from lm_eval_sts.study.design import read_study
+from lm_eval_sts.study.design import design_hash, read_study
 from lm_eval_sts.study.doing import Ended, claim, do
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.jobs import Job, Work
@@ -137,9 +137,11 @@ def main(options: dict[str, Any], meter: Meter | None = None) -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
-    study = read_study(Path(options["study"]))
-    standing = Standing(study, Work(Path(options["work"])), tuple(options["only"]), dict(options["ignored"]))
     try:
+        study = read_study(Path(options["study"]))
+        if design_hash(study) != options["design"]:
+            raise SettingsError(f"{study.path} was changed while the study runs: put it back, or end the run")
+        standing = Standing(study, Work(Path(options["work"])), tuple(options["only"]), dict(options["ignored"]))
         _use_threads(options["threads"])
         guard = Guard(standing, options["device"], meter or MachineMeter())
         worker = Worker(study, standing.work)
