@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,8 @@ from lm_eval_sts.study.reporting import Telling
 from lm_eval_sts.study.state import Standing
 from lm_eval_sts.study.worker import GRACE, POLL, fits
 
+WORKER: Final = "lm_eval_sts.study.worker"
+"""The module that a worker runs."""
 _FRUITLESS: Final = 3
 """Workers that may end one after another without having done a job."""
 
@@ -161,7 +163,7 @@ class _Process:
             environment["OMP_NUM_THREADS"] = str(options["threads"])
         # Its own session: Ctrl-C is the parent's, who ends it. -P: no module of the folder that this runs in.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lm_eval_sts.study.worker", json.dumps(options)],
+            [sys.executable, "-P", "-m", WORKER, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -177,6 +179,7 @@ class _Process:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             lines.put(line.rstrip("\n"))
+        lines.put("")  # it has ended: its parent need not wait to see that
 
     def log(self, work: Work) -> Path:
         return work.root / "logs" / f"{socket.gethostname()}-{self.process.pid}.log"
@@ -279,12 +282,12 @@ class _Parent:
             log.unlink(missing_ok=True)
 
     def _listen(self, wait: float = POLL) -> None:
-        try:
+        with suppress(queue.Empty):
             while True:
-                self.telling.say(self.lines.get(timeout=wait) if wait else self.lines.get_nowait())
+                if line := self.lines.get(timeout=wait) if wait else self.lines.get_nowait():
+                    self.telling.say(line)
                 wait = 0
-        except queue.Empty:
-            self.telling.look()
+        self.telling.look()
 
     def _end_all(self) -> None:
         for each in self.alive:
