@@ -112,6 +112,9 @@ from lm_eval_sts.records.study import (
     Declaration as Declaration,
     DeclaredContrast as DeclaredContrast,
     FailedJob as FailedJob,
+    FinishedJob as FinishedJob,
+    MemoryKind as MemoryKind,
+    RunningJob as RunningJob,
     StudyPredictions as StudyPredictions,
 )
 from lm_eval_sts.records.submission import (

@@ -12,7 +12,7 @@ from lm_eval_sts.agreement.correlation import pearson
 from lm_eval_sts.agreement.panel import mean_z
 from lm_eval_sts.records import Against, ChangedColumn, ReportCondition, ReportContrast, Target
 from lm_eval_sts.study import analysis
-from lm_eval_sts.study.declared import is_declared
+from lm_eval_sts.study.declaration_check import is_declared
 from lm_eval_sts.study.design import MAIN, Contrast
 from lm_eval_sts.study.evidence import Entry, complete
 from lm_eval_sts.study.kept import changed_by

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -470,7 +471,7 @@ class Study(_Part):
         learns = self.condition(condition).learns
         if not learns:
             return []
-        chosen = self.chosen_sets(None if learns is True else learns, base)
+        chosen = self.chosen_sets(None if isinstance(learns, bool) else learns, base)
         return [name for name in chosen if name != sft_set]
 
     def setting(self, sft_set: str, recipe: str) -> str:
@@ -532,9 +533,16 @@ def read_study(path: Path, *, variables: bool = True) -> Study:
         raise SettingsError(f"{path}: {where}: {reason}") from error
 
 
+def design_of(study: Study) -> dict[str, Any]:
+    """What a study file says is done, as JSON; variables and places as they are written there."""
+    whole = study.written or study.model_dump(mode="json", exclude={"path", "written"})
+    found = {key: value for key, value in whole.items() if key not in ("title", "notes", "parts")}
+    return cast(dict[str, Any], json.loads(json.dumps(found, default=str)))  # a YAML file may hold dates
+
+
 def design_hash(study: Study) -> str:
     """Content hash of what a study file says is done, wherever it and its parts lie."""
-    return hash_json({key: value for key, value in study.written.items() if key not in ("title", "notes", "parts")})
+    return hash_json(design_of(study))
 
 
 def _placed(value: Any, file: Path) -> Any:

@@ -11,10 +11,12 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.records import Declaration, Outcome, ReportPredictor, StudyReport, load_record
 from lm_eval_sts.study.contrasts import conditions, contrasts
-from lm_eval_sts.study.declared import check_declaration
+from lm_eval_sts.study.declaration_check import checked
+from lm_eval_sts.study.declare import departures
 from lm_eval_sts.study.design import Study
 from lm_eval_sts.study.evidence import Evidence, joined
 from lm_eval_sts.study.figures import figure_files, save_figures
+from lm_eval_sts.study.jobs import Work
 from lm_eval_sts.study.kept import from_kept
 from lm_eval_sts.study.markdown import page
 from lm_eval_sts.study.measured import measured_groups, measured_runs
@@ -53,7 +55,9 @@ def make_report(
     if board is not None:
         evidence = joined(evidence, from_board(study, board, board_folders))
     evidence = joined(evidence, from_kept(study, kept))
-    return report_of(study, evidence, read_declaration(*(place for place in (work, kept) if place is not None)))
+    declaration = read_declaration(*(place for place in (work, kept) if place is not None))
+    told = [] if work is None or declaration is None else departures(study, Work(work), declaration)
+    return report_of(study, evidence, declaration, tuple(told))
 
 
 def read_declaration(*folders: Path) -> Declaration | None:
@@ -65,11 +69,19 @@ def read_declaration(*folders: Path) -> Declaration | None:
     return next((load_record(Declaration, f / DECLARATION) for f in folders if (f / DECLARATION).is_file()), None)
 
 
-def report_of(study: Study, evidence: Evidence, declaration: Declaration | None) -> StudyReport:
+def report_of(
+    study: Study, evidence: Evidence, declaration: Declaration | None, told: Sequence[str] = ()
+) -> StudyReport:
     """The report of predictions and outcomes that are read already.
 
+    Args:
+        study: The study.
+        evidence: What was read.
+        declaration: What was declared.
+        told: What a work folder tells that is not as it was declared.
+
     Raises:
-        StsError: No SFT run of the primary contrast has an outcome and both predictions.
+        StsError: No SFT run of the primary contrast has an outcome and a prediction.
     """
     tables = Tables(study, evidence, declaration)
     main = tables.tables()
@@ -83,8 +95,8 @@ def report_of(study: Study, evidence: Evidence, declaration: Declaration | None)
         recipes=tuple(study.recipes),
         metric=outcomes[0].measurement.metric,
         source=" and ".join(evidence.sources),
-        declaration=check_declaration(
-            declaration, study, evidence.outcomes, [row.predictor for row in first.columns[0].rows]
+        declaration=checked(
+            declaration, study, evidence.outcomes, [row.predictor for row in first.columns[0].rows], told
         ),
         contrasts=tuple(contrasts(tables)),
         tables=tuple(main),

@@ -22,8 +22,8 @@ from lm_eval_sts.records import (
     save_record,
 )
 from lm_eval_sts.study import figures
-from lm_eval_sts.study.declared import as_declared
-from lm_eval_sts.study.design import design_hash, read_study
+from lm_eval_sts.study.declare import as_declared
+from lm_eval_sts.study.design import design_hash, design_of, read_study
 from lm_eval_sts.study.markdown import fill
 from lm_eval_sts.study.report import check_report, make_report, write_report
 from lm_eval_sts.study.report_files import ReportFiles
@@ -88,6 +88,7 @@ def declare(folder: Path, study, **changed) -> None:
         "study": "small",
         "created": "2026-01-01T00:00:00+00:00",
         "design_hash": design_hash(study),
+        "design": design_of(study),
         "primary": as_declared(study, study.primary),
         "secondary": tuple(as_declared(study, contrast) for contrast in study.secondary),
         "sft_sets": {
@@ -153,7 +154,7 @@ def test_what_is_not_as_it_was_declared_is_said_loudly(study, tmp_path):
         study,
         primary=other,
         secondary=(),
-        design_hash="0" * 64,
+        design={**design_of(study), "predict": {"tasks": "sts_micro"}},
         predictors=tuple(n for n in SIGNAL if n != "tfidf_cosine"),
         sft_sets={"one": strange},
         already=("outcome/model/one",),
@@ -161,7 +162,7 @@ def test_what_is_not_as_it_was_declared_is_said_loudly(study, tmp_path):
     found = report(study).declaration
     assert any("loss_rehearsal_alone − sts_act" in each and "now it is" in each for each in found.differences)
     assert "the SFT set one has other content" in found.differences
-    assert any("study file" in each for each in found.differences)
+    assert any("predict.tasks was sts_micro, is sts_mmlu_pro" in each for each in found.differences)
     assert any("tfidf_cosine" in each and each.startswith("predictors") for each in found.not_declared)
     assert any(each.startswith("contrast sts_icl − tfidf_cosine") for each in found.not_declared)
     page = text(study, tmp_path)

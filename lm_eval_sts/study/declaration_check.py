@@ -1,21 +1,16 @@
-"""Is what is scored what was declared?"""
+"""Is what is scored what was declared? Also where predictions and outcomes come from a board, without a work folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lm_eval_sts.records import UNKNOWN, Declaration, DeclarationCheck, DeclaredContrast, Outcome, dump_record
-from lm_eval_sts.records.base import CONTENT_HASH
-from lm_eval_sts.study.design import Contrast, Study, design_hash
+from lm_eval_sts.records import CONTENT_HASH, Declaration, DeclarationCheck, DeclaredContrast, Outcome, dump_record
+from lm_eval_sts.study.declare import as_declared, changes
+from lm_eval_sts.study.design import Contrast, Study, design_of
 from lm_eval_sts.study.sources import runs_of
 
-
-def as_declared(study: Study, contrast: Contrast) -> DeclaredContrast:
-    """A contrast as it is declared, with its SFT sets by their short names."""
-    return DeclaredContrast(
-        **contrast.model_dump(exclude={"sft_sets"}),
-        sft_sets=tuple(study.chosen_sets(contrast.sft_sets, study.main_base)),
-    )
+_SHOWN = 6
+"""Changes of the design that a line lists."""
 
 
 def is_declared(declaration: Declaration | None, study: Study, contrast: Contrast) -> bool:
@@ -26,11 +21,12 @@ def is_declared(declaration: Declaration | None, study: Study, contrast: Contras
     return any(_same(ours, theirs) for theirs in (declaration.primary, *declaration.secondary))
 
 
-def check_declaration(
+def checked(
     declaration: Declaration | None,
     study: Study,
     outcomes: Mapping[str, Mapping[str, Outcome]],
     predictors: Sequence[str],
+    departures: Sequence[str] = (),
 ) -> DeclarationCheck:
     """What was declared, what is otherwise now, and what was added.
 
@@ -39,6 +35,7 @@ def check_declaration(
         study: The study file as it is now.
         outcomes: What is scored, by base model, then SFT run.
         predictors: Those that are scored.
+        departures: What else is not as it was declared: of a work folder, what it tells.
     """
     if declaration is None:
         return DeclarationCheck(declared=None)
@@ -49,7 +46,7 @@ def check_declaration(
         declared=declaration.created,
         content_hash=dump_record(declaration)[CONTENT_HASH],
         already=declaration.already,
-        differences=tuple(dict.fromkeys(_differences(declaration, study, outcomes))),
+        differences=tuple(dict.fromkeys([*_differences(declaration, study, outcomes), *departures])),
         not_declared=tuple(added),
     )
 
@@ -60,8 +57,10 @@ def _differences(
     now = as_declared(study, study.primary)
     if not _same(now, declaration.primary):
         yield f"the primary contrast was {_words(declaration.primary)}, now it is {_words(now)}"
-    if declaration.design_hash != UNKNOWN and declaration.design_hash != design_hash(study):
-        yield "the study file says otherwise than it did what is done"
+    # A declaration that is older than its study file holds no design.
+    if declaration.design and (changed := changes(declaration.design, design_of(study))):
+        more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        yield f"the study file: {'; '.join(changed[:_SHOWN])}{more}"
     for base, found in outcomes.items():
         for run, (sft_set, recipe) in runs_of(study, base).items():
             if run not in found:
