@@ -194,4 +194,75 @@ def merge(
         typer.echo(f"left out, as this study has no such job: {', '.join(merged.left_out)}")
 
 
-# ---- the report and the board's submissions: their commands come here
+@study.command("report", cls=SpreadCommand)
+def report(
+    file: File,
+    work: WorkFolder = None,
+    board: Annotated[
+        Path | None, typer.Option("--board", help="A leaderboard's folder that holds predictions and outcomes too.")
+    ] = None,
+    board_folder: Annotated[
+        list[str] | None,
+        typer.Option("--board_folder", help="BASE=FOLDER: where a base model's outcomes are registered, else found."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where it is written, else report/ in the work folder.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Write this Markdown page, figures in images/ beside it, the record by the study."),
+    ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep conditions' scores and the declaration beside the study file, for --board."),
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where it is not what is there.")] = False,
+) -> None:
+    """Compare predictions with outcomes: what was declared, every predictor, other base models and conditions."""
+    from lm_eval_sts.study.design import read_study
+    from lm_eval_sts.study.report import check_report, keep_beside, make_report, write_report
+    from lm_eval_sts.study.report_files import ReportFiles
+    from lm_eval_sts.study.words import difference, verdict
+
+    if output is not None and page is not None:
+        raise SettingsError("--output and --page are two places for one report: give one")
+    read = read_study(file, variables=False)
+    folder = (work or read.folder).absolute()
+    there = folder.is_dir()
+    if not there and (work is not None or board is None):
+        raise SettingsError(
+            f"{folder} is no work folder: run the study first (lm-eval-sts study run {file}), or say where its "
+            "predictions and outcomes stand (--board)"
+        )
+    if there:
+        read = read_study(file)
+    if keep:
+        for path in keep_beside(read, folder):
+            typer.echo(path)
+    found = make_report(read, work=folder if there else None, board=board, board_folders=_pairs(board_folder))
+    files = (
+        ReportFiles.in_folder(output or folder / "report")
+        if page is None
+        else ReportFiles.at_page(page, read.kept / "report.json")
+    )
+    if check:
+        if stale := check_report(read, found, files):
+            raise SettingsError(f"not what the evidence gives: {', '.join(map(str, stale))}")
+        return
+    first = found.contrasts[0]
+    typer.echo(f"{verdict(first).replace('`', '')} ({difference(first)})")
+    for path in write_report(read, found, files):
+        typer.echo(path)
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    found = {}
+    for each in given or ():
+        base, mark, folder = each.partition("=")
+        if not (base and mark and folder):
+            raise SettingsError(f"--board_folder {each!r}: give BASE=FOLDER, for instance shipped=micro")
+        found[base] = folder
+    return found
+
+
+# ---- the board's submissions: their command comes here

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, StsError
 from lm_eval_sts.files import write_atomically
-from lm_eval_sts.records import Declaration, Outcome, ReportPredictor, StudyReport, load_record
+from lm_eval_sts.records import Declaration, Outcome, ReportPredictor, StudyReport, load_record, save_record
 from lm_eval_sts.study.contrasts import conditions, contrasts
 from lm_eval_sts.study.declaration_check import checked
 from lm_eval_sts.study.declare import departures
@@ -17,7 +17,7 @@ from lm_eval_sts.study.design import Study
 from lm_eval_sts.study.evidence import Evidence, joined
 from lm_eval_sts.study.figures import figure_files, save_figures
 from lm_eval_sts.study.jobs import Work
-from lm_eval_sts.study.kept import from_kept
+from lm_eval_sts.study.kept import from_kept, keep
 from lm_eval_sts.study.markdown import page
 from lm_eval_sts.study.measured import measured_groups, measured_runs
 from lm_eval_sts.study.report_files import ReportFiles, short_text
@@ -58,6 +58,27 @@ def make_report(
     declaration = read_declaration(*(place for place in (work, kept) if place is not None))
     told = [] if work is None or declaration is None else departures(study, Work(work), declaration)
     return report_of(study, evidence, declaration, tuple(told))
+
+
+def keep_beside(study: Study, work: Path) -> list[Path]:
+    """Keeps beside the study file what a report needs of a work folder when all else stands on a board.
+
+    Returns:
+        The files.
+
+    Raises:
+        StsError: A record is not valid, or there is nothing to keep.
+    """
+    written = keep(study, from_work(study, work), study.kept)
+    declaration = read_declaration(work)
+    if declaration is not None:
+        save_record(declaration, study.kept / DECLARATION)
+        written.append(study.kept / DECLARATION)
+    if not written:
+        raise StsError(
+            f"{work} holds no declaration and no predictions of further conditions: there is nothing to keep"
+        )
+    return written
 
 
 def read_declaration(*folders: Path) -> Declaration | None:

@@ -30,6 +30,7 @@ from lm_eval_sts.study.report_files import ReportFiles
 from lm_eval_sts.study.side_by_side import side_by_side
 from studies import pages
 from tests.agreement import made
+from tests.test_cli import call, fails
 
 DOMAINS = [f"d{i:02d}" for i in range(12)]
 SETS = ("one", "two", "three", "four")
@@ -276,6 +277,33 @@ def test_studies_stand_side_by_side_with_whether_their_order_carries_over(study)
     order = next(line for line in lines if line.startswith("| *order*"))
     assert re.findall(r"\d\.\d\d", order) == ["1.00"] * 4
     assert sum(line.startswith("| `sts_icl`") for line in lines) == 1
+
+
+def test_the_command_writes_checks_and_keeps(study, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump({**DESIGN, "outcomes": {"model": [str(tmp_path / "measured")]}}))
+    declare(tmp_path, read_study(file))
+    assert "is no work folder" in fails(monkeypatch, capsys, "study", "report", file, "--work", tmp_path / "none")
+    assert call(monkeypatch, "study", "report", file, "--keep") == 0
+    shown = capsys.readouterr().out
+    assert "loss_rehearsal_alone is significantly better than sts_icl" in shown
+    assert {Path(line).name for line in shown.splitlines() if Path(line).is_file()} == {
+        "n10.json",
+        "declaration.json",
+        "report.md",
+        "report.json",
+        "report-predictors.svg",
+    }
+    assert load_record(Declaration, tmp_path / "small" / "declaration.json").study == "small"
+    page = tmp_path / "docs" / "page.md"
+    assert call(monkeypatch, "study", "report", file, "--page", page) == 0
+    assert (page.parent / "images" / "page-predictors.svg").is_file()
+    assert "[report.json](../small/report.json)" in page.read_text()
+    assert call(monkeypatch, "study", "report", file, "--page", page, "--check") == 0
+    page.write_text("else")
+    capsys.readouterr()
+    assert str(page) in fails(monkeypatch, capsys, "study", "report", file, "--page", page, "--check")
+    assert "BASE=FOLDER" in fails(monkeypatch, capsys, "study", "report", file, "--board_folder", "small")
 
 
 @pytest.fixture(scope="module")
