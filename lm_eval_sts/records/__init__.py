@@ -98,6 +98,7 @@ from lm_eval_sts.records.report import (
     KeptScores as KeptScores,
     MeasuredGroup as MeasuredGroup,
     MeasuredRun as MeasuredRun,
+    PlainRow as PlainRow,
     ReportColumn as ReportColumn,
     ReportCondition as ReportCondition,
     ReportContrast as ReportContrast,

@@ -94,6 +94,17 @@ class BesideRow(Record):
     """Partial correlation, given each domain's mean over other SFT runs and the base model's accuracy."""
     low: Finite | None
     high: Finite | None
+    error: Finite | None
+    """Root mean square of change less prediction, by a line fitted on the other SFT runs; in the view's unit."""
+
+
+class PlainRow(Record):
+    """What is known without any predictor."""
+
+    name: str
+    r: Finite | None
+    error: Finite | None
+    """Of the mean over other SFT runs as it is; of the base model's accuracy by a line, as for predictors."""
 
 
 class ReportTable(Record):
@@ -109,8 +120,8 @@ class ReportTable(Record):
     columns: tuple[ReportColumn, ...]
     parts: tuple[ReportPart, ...] = ()
     beside: tuple[BesideRow, ...] = ()
-    plain: dict[str, Finite | None] = {}
-    """The two plain ones that ``beside`` takes out, with their own correlations."""
+    plain: tuple[PlainRow, ...] = ()
+    """No change at all, and the two plain ones that ``beside`` takes out."""
     fitting: dict[str, Fitting] = {}
     incomplete: dict[str, int] = {}
     """Predictors that lack SFT runs, with how many they have; they stand in no column."""

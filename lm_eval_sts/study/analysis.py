@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from lm_eval_sts.agreement.ceiling import ceiling as ceiling_of
 from lm_eval_sts.agreement.ceiling import mean_ceiling
-from lm_eval_sts.agreement.correlation import Array, fisher_z, pearson, spearman
+from lm_eval_sts.agreement.correlation import CONSTANT, Array, fisher_z, pearson, spearman
 from lm_eval_sts.agreement.differences import compare_all, holm
 from lm_eval_sts.agreement.leading import places
 from lm_eval_sts.agreement.panel import Mask, MeanZ, Panel, double_centred, mean_interval, mean_z
@@ -19,6 +19,9 @@ from lm_eval_sts.agreement.permutation import permutation_p
 from lm_eval_sts.agreement.reliability import reliability_of
 from lm_eval_sts.records import Against, BesideRow, Outcome, ReportRow
 from lm_eval_sts.study.evidence import Entry, measured, panel_of
+
+MIN_RUNS: Final = 2
+"""SFT runs that a line must be fitted on at least."""
 
 
 class Contrast(NamedTuple):
@@ -176,6 +179,7 @@ def beside(panel: Panel, covariates: Array) -> list[BesideRow]:
             without[:, d] = np.sum(fisher_z(r), axis=-1, where=defined) / count
     present = np.isfinite(panel.predicted) & usable & defined[..., None]
     low, high = mean_interval(MeanZ(each, mean, without, np.any(present, axis=-2)))
+    error = line_error(panel)
     order = np.argsort(-np.nan_to_num(mean, nan=-np.inf), kind="stable")
     return [
         BesideRow(
@@ -184,9 +188,36 @@ def beside(panel: Panel, covariates: Array) -> list[BesideRow]:
             beside=_tanh(mean[i]),
             low=_tanh(low[i]),
             high=_tanh(high[i]),
+            error=_known(error[i]),
         )
         for i in order
     ]
+
+
+def line_error(panel: Panel) -> Array:
+    """Root mean square error of each SFT run's changes by a line fitted on all cells of the others, [predictors].
+
+    NaN for fewer than three SFT runs, and for a predictor that is constant over the others.
+    """
+    squares = np.full(panel.predicted.shape, np.nan)
+    for s in range(len(panel.settings) if len(panel.settings) > MIN_RUNS else 0):
+        others = np.arange(len(panel.settings)) != s
+        for i, x in enumerate(panel.predicted):
+            there = np.isfinite(x) & np.isfinite(panel.measured)
+            a, b = x[others][there[others]], panel.measured[others][there[others]]
+            if len(a) < MIN_RUNS or np.ptp(a) <= CONSTANT * np.max(np.abs(a)):
+                continue
+            slope = np.sum((a - a.mean()) * (b - b.mean())) / np.sum((a - a.mean()) ** 2)
+            squares[i, s] = (panel.measured[s] - (b.mean() + slope * (x[s] - a.mean()))) ** 2
+    return root_mean(squares)
+
+
+def root_mean(squares: Array) -> Array:
+    """Root of the mean of the squares that are there, [predictors]; NaN where a whole SFT run or all is missing."""
+    there = np.isfinite(squares)
+    with np.errstate(invalid="ignore"):
+        found = np.sqrt(np.sum(squares, axis=(-2, -1), where=there) / np.sum(there, axis=(-2, -1)))
+    return np.where(there.any(axis=-1).all(axis=-1), found, np.nan)
 
 
 def _residuals(panel: Panel, covariates: Array, usable: Mask) -> tuple[Array, Array]:

@@ -6,9 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_sts.agreement.leading import who_leads
-from lm_eval_sts.records import Against, ReportColumn, ReportRow, ReportTable, StudyReport
+from lm_eval_sts.records import Against, ReportColumn, ReportRow, ReportTable, StudyReport, View
 from lm_eval_sts.study.report_files import ReportFiles
-from lm_eval_sts.study.words import ALPHA, FITTED, against_in_words, cell, named, number, place, table, with_interval
+from lm_eval_sts.study.words import (
+    ALPHA,
+    FITTED,
+    against_in_words,
+    cell,
+    named,
+    number,
+    place,
+    table,
+    unit,
+    with_interval,
+)
 
 
 def tables(report: StudyReport, files: ReportFiles, images: Mapping[str, Path]) -> Iterator[str]:
@@ -112,15 +123,31 @@ def beside(report: StudyReport) -> str:
     rows = [row for row in found.beside if row.alone is not None]
     if not rows:
         return ""
-    body = [[f"*{name}*", number(r), "–"] for name, r in found.plain.items()]
-    body += [[named(r.predictor, report, found), number(r.alone), with_interval(r.beside, r.low, r.high)] for r in rows]
-    one = Against(view=found.columns[0].against.view, target="delta", double_centred=False)
+    view = found.columns[0].against.view
+    body = [[f"*{row.name}*", number(row.r), "–", _error(row.error, view)] for row in found.plain]
+    body += [
+        [
+            named(row.predictor, report, found),
+            number(row.alone),
+            with_interval(row.beside, row.low, row.high),
+            _error(row.error, view),
+        ]
+        for row in rows
+    ]
+    one = Against(view=view, target="delta", double_centred=False)
+    kind = "points" if unit(view) != 1 else "nats a question"
     return (
-        f"What a predictor knows of the {against_in_words(one, report)} that {' and '.join(found.plain)} do not: "
-        "partial correlations over domains, means over SFT runs. The regression is within each run, and done again for "
-        "every domain that is left out. The accuracy is that of the outcomes' own questions, so it takes regression "
-        "towards the mean out as well.\n\n" + table(["predictor", "alone", "beside both"], body)
+        f"What a predictor knows of the {against_in_words(one, report)} that "
+        f"{' and '.join(row.name for row in found.plain[1:])} do not: partial correlations over domains, means over "
+        "SFT runs. The regression is within each run, and done again for every domain that is left out. The accuracy "
+        "is that of the outcomes' own questions, so it takes regression towards the mean out as well. *Error*: root "
+        f"mean square of the changes, in {kind}, by a line from prediction to change that is fitted on the other SFT "
+        "runs.\n\n" + table(["predictor", "alone", "beside both", "error"], body)
     )
+
+
+def _error(value: float | None, view: View) -> str:
+    return number(None if value is None else unit(view) * value)
 
 
 def again(report: StudyReport) -> str:

@@ -15,6 +15,7 @@ from lm_eval_sts.errors import StsError
 from lm_eval_sts.records import (
     Against,
     Declaration,
+    PlainRow,
     ReportColumn,
     ReportPart,
     ReportRepeat,
@@ -29,6 +30,7 @@ from lm_eval_sts.study.sources import runs_of
 
 MIN_REPEAT: Final = 3
 """SFT runs of another base model or recipe, below which a table would say nothing."""
+NO_CHANGE: Final = "no change"
 DOMAIN_MEAN: Final = "each domain's mean over the other SFT sets"
 BASE_ACCURACY: Final = "the base model's accuracy"
 
@@ -191,9 +193,13 @@ class Tables:
         if not plain:
             return {}
         taken_out = self.panel(base, plain, runs, raw)
-        own = {row.predictor: row.r for row in analysis.rows(taken_out)}
         beside = analysis.beside(panel_of(entries, outcomes, runs, raw.view, "delta"), taken_out.predicted)
-        return {"beside": tuple(beside), "plain": own}
+        r = {row.predictor: row.r for row in analysis.rows(taken_out)}
+        error = dict(zip(taken_out.predictors, analysis.line_error(taken_out), strict=True))
+        guesses = np.stack([np.zeros_like(taken_out.measured), taken_out.predicted[0]])
+        error |= zip((NO_CHANGE, DOMAIN_MEAN), analysis.root_mean((taken_out.measured - guesses) ** 2), strict=True)
+        rows = [PlainRow(name=n, r=r.get(n), error=_known(error[n])) for n in (NO_CHANGE, *taken_out.predictors)]
+        return {"beside": tuple(beside), "plain": tuple(rows)}
 
     def places(self) -> list[tuple[str, str]]:
         """Base models and recipes, the main ones first."""

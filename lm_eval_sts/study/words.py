@@ -82,12 +82,12 @@ def with_interval(r: float | None, low: float | None, high: float | None) -> str
     """A correlation with its interval, where it has one."""
     if r is None or low is None or high is None:
         return number(r)
-    return f"{r:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{number(r)} [{number(low)}, {number(high)}]"
 
 
 def number(value: float | None) -> str:
     """A number, or a dash."""
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:.2f}".replace("-0.00", "0.00")
 
 
 def tokens(value: float | None) -> str:

@@ -98,6 +98,20 @@ def test_nothing_is_left_beside_what_a_predictor_is_made_of(outcomes):
     assert found.alone is not None and found.beside is None
 
 
+def test_the_error_is_that_of_a_line_through_the_other_runs(outcomes):
+    panel = panel_of([entry(outcomes, "a", 10, 1.0)], outcomes, RUNS, "score", "delta")
+    squares = []
+    for s in range(len(RUNS)):
+        others = np.arange(len(RUNS)) != s
+        line = np.polyfit(panel.predicted[0, others].ravel(), panel.measured[others].ravel(), 1)
+        squares.append((panel.measured[s] - np.polyval(line, panel.predicted[0, s])) ** 2)
+    assert analysis.line_error(panel) == pytest.approx([np.sqrt(np.mean(squares))])
+    assert np.isnan(analysis.line_error(replace(panel, predicted=np.ones_like(panel.predicted)))).all()
+    assert np.isnan(
+        analysis.line_error(panel_of([entry(outcomes, "a", 10, 1.0)], outcomes, RUNS[:2], "score", "delta"))
+    )
+
+
 def test_double_centred_reliability_is_the_share_of_what_is_no_noise():
     rng = np.random.default_rng(9)
     true = rng.normal(size=(40, 60)) + 5 * rng.normal(size=60) + 5 * rng.normal(size=(40, 1))
