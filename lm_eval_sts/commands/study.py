@@ -20,6 +20,13 @@ WorkFolder = Annotated[Path | None, typer.Option("--work", help="Its work folder
 Only = Annotated[
     list[str] | None, typer.Option("--only", help="Jobs, or patterns of them: 'tune/*', 'predict/shipped'.")
 ]
+Board = Annotated[
+    Path | None, typer.Option("--board", help="A leaderboard's folder that holds predictions and outcomes too.")
+]
+BoardFolder = Annotated[
+    list[str] | None,
+    typer.Option("--board_folder", help="BASE=FOLDER: where a base model's outcomes are registered, else found."),
+]
 
 study = typer.Typer(help="Many SFT sets, any model: plan, run and report a study from one file.", no_args_is_help=True)
 
@@ -198,13 +205,8 @@ def merge(
 def report(
     file: File,
     work: WorkFolder = None,
-    board: Annotated[
-        Path | None, typer.Option("--board", help="A leaderboard's folder that holds predictions and outcomes too.")
-    ] = None,
-    board_folder: Annotated[
-        list[str] | None,
-        typer.Option("--board_folder", help="BASE=FOLDER: where a base model's outcomes are registered, else found."),
-    ] = None,
+    board: Board = None,
+    board_folder: BoardFolder = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Where it is written, else report/ in the work folder.")
     ] = None,
@@ -219,29 +221,19 @@ def report(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where it is not what is there.")] = False,
 ) -> None:
     """Compare predictions with outcomes: what was declared, every predictor, other base models and conditions."""
-    from lm_eval_sts.study.design import read_study
     from lm_eval_sts.study.report import check_report, keep_beside, make_report, write_report
     from lm_eval_sts.study.report_files import ReportFiles
     from lm_eval_sts.study.words import difference, verdict
 
     if output is not None and page is not None:
         raise SettingsError("--output and --page are two places for one report: give one")
-    read = read_study(file, variables=False)
-    folder = (work or read.folder).absolute()
-    there = folder.is_dir()
-    if not there and (work is not None or board is None):
-        raise SettingsError(
-            f"{folder} is no work folder: run the study first (lm-eval-sts study run {file}), or say where its "
-            "predictions and outcomes stand (--board)"
-        )
-    if there:
-        read = read_study(file)
+    read, at = _with_evidence(file, work, board)
     if keep:
-        for path in keep_beside(read, folder):
+        for path in keep_beside(read, at or read.folder):
             typer.echo(path)
-    found = make_report(read, work=folder if there else None, board=board, board_folders=_pairs(board_folder))
+    found = make_report(read, work=at, board=board, board_folders=_pairs(board_folder))
     files = (
-        ReportFiles.in_folder(output or folder / "report")
+        ReportFiles.in_folder(output or (work or read.folder) / "report")
         if page is None
         else ReportFiles.at_page(page, read.kept / "report.json")
     )
@@ -253,6 +245,53 @@ def report(
     typer.echo(f"{verdict(first).replace('`', '')} ({difference(first)})")
     for path in write_report(read, found, files):
         typer.echo(path)
+
+
+@study.command("power", cls=SpreadCommand)
+def power(
+    file: File,
+    work: WorkFolder = None,
+    board: Board = None,
+    board_folder: BoardFolder = None,
+    sft_sets: Annotated[
+        list[str] | None, typer.Option("--sft_sets", help="Groups and names: as many as the study will test.")
+    ] = None,
+    replicates: Annotated[int, typer.Option("--replicates", min=10, help="Made-up studies a line.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is made up.")] = 0,
+) -> None:
+    """Say what the primary contrast could tell apart on SFT runs like those that are measured; reads no predictions."""
+    from lm_eval_sts.study.power import power_of, power_table
+
+    read, at = _with_evidence(file, work, board)
+    runs, found = power_of(
+        read,
+        tuple(sft_sets) if sft_sets else None,
+        work=at,
+        board=board,
+        board_folders=_pairs(board_folder),
+        replicates=replicates,
+        seed=seed,
+    )
+    typer.echo(
+        f"Two predictors on {len(runs)} SFT runs like {', '.join(runs[:3])}, …, {replicates} made-up studies each:\n"
+    )
+    typer.echo(power_table(found))
+
+
+def _with_evidence(file: Path, work: Path | None, board: Path | None) -> tuple[Study, Path | None]:
+    """The study and its work folder; None without one, where a board is given: then its variables need not be set."""
+    from lm_eval_sts.study.design import read_study
+
+    read = read_study(file, variables=False)
+    folder = (work or read.folder).absolute()
+    if folder.is_dir():
+        return read_study(file), folder
+    if work is not None or board is None:
+        raise SettingsError(
+            f"{folder} is no work folder: run the study first (lm-eval-sts study run {file}), or say where its "
+            "predictions and outcomes stand (--board)"
+        )
+    return read, None
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:

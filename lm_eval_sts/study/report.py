@@ -21,7 +21,7 @@ from lm_eval_sts.study.kept import from_kept, keep
 from lm_eval_sts.study.markdown import page
 from lm_eval_sts.study.measured import measured_groups, measured_runs
 from lm_eval_sts.study.report_files import ReportFiles, short_text
-from lm_eval_sts.study.sources import from_board, from_work
+from lm_eval_sts.study.sources import evidence_of, from_work
 from lm_eval_sts.study.tables import Tables
 
 DECLARATION = "declaration.json"
@@ -49,12 +49,7 @@ def make_report(
         StsError: There is nothing to report yet, or a record is not valid.
     """
     kept = study.kept if kept is None else kept
-    evidence = Evidence()
-    if work is not None:
-        evidence = joined(evidence, from_work(study, work))
-    if board is not None:
-        evidence = joined(evidence, from_board(study, board, board_folders))
-    evidence = joined(evidence, from_kept(study, kept))
+    evidence = joined(evidence_of(study, work=work, board=board, board_folders=board_folders), from_kept(study, kept))
     declaration = read_declaration(*(place for place in (work, kept) if place is not None))
     told = [] if work is None or declaration is None else departures(study, Work(work), declaration)
     return report_of(study, evidence, declaration, tuple(told))

@@ -20,7 +20,7 @@ from lm_eval_sts.records import (
 )
 from lm_eval_sts.shipped import shipped_name
 from lm_eval_sts.study.design import MAIN, Study
-from lm_eval_sts.study.evidence import Entry, Evidence, Place
+from lm_eval_sts.study.evidence import Entry, Evidence, Place, joined
 from lm_eval_sts.study.jobs import Work
 
 if TYPE_CHECKING:
@@ -35,6 +35,32 @@ def runs_of(study: Study, base: str) -> dict[str, tuple[str, str]]:
     recipes = list(study.recipes) or [""]
     sets = study.chosen_sets(None, base)
     return {study.setting(name, recipe) if recipe else name: (name, recipe) for recipe in recipes for name in sets}
+
+
+def evidence_of(
+    study: Study,
+    *,
+    work: Path | None = None,
+    board: Path | None = None,
+    board_folders: Mapping[str, str] | None = None,
+) -> Evidence:
+    """What stands in a work folder and on a board; where both know an SFT run, the work folder counts.
+
+    Args:
+        study: The study.
+        work: Its work folder.
+        board: A leaderboard's folder.
+        board_folders: As of :func:`from_board`.
+
+    Raises:
+        StsError: A record is not valid, or what the board has of the study is not clear.
+    """
+    evidence = Evidence()
+    if work is not None:
+        evidence = joined(evidence, from_work(study, work))
+    if board is not None:
+        evidence = joined(evidence, from_board(study, board, board_folders))
+    return evidence
 
 
 def from_board(study: Study, root: Path, folders: Mapping[str, str] | None = None) -> Evidence:
@@ -136,6 +162,7 @@ def _submitted(accepted: Accepted, folder: str, ours: set[str]) -> Entry:
     )
 
 
+@noted_together()
 def from_work(study: Study, root: Path) -> Evidence:
     """Predictions and outcomes of a work folder, and the outcomes that the study file names.
 
@@ -154,17 +181,16 @@ def from_work(study: Study, root: Path) -> Evidence:
         outcomes[base] = {name: load_record(Outcome, path) for name, path in files.items() if path is not None}
     entries: dict[Place, dict[str, Entry]] = {}
     problems: list[str] = []
-    with noted_together():
-        for path in sorted((root / "predictions").glob("*/*/*.json")):
-            record = load_record(StudyPredictions, path)
-            if record.base not in study.bases or record.sft_set not in study.sets:
-                problems.append(f"{path.relative_to(root)}: of no base model or SFT set of the study")
-                continue
-            place = entries.setdefault((record.base, record.condition), {})
-            known = outcomes[record.base]
-            for prediction in record.predictions:
-                wrong = _add(place, prediction, record.sft_set, known, _doses(study, record.base, record.sft_set))
-                problems += [f"{path.relative_to(root)}: {prediction.predictor}: {each}" for each in wrong]
+    for path in sorted((root / "predictions").glob("*/*/*.json")):
+        record = load_record(StudyPredictions, path)
+        if record.base not in study.bases or record.sft_set not in study.sets:
+            problems.append(f"{path.relative_to(root)}: of no base model or SFT set of the study")
+            continue
+        place = entries.setdefault((record.base, record.condition), {})
+        known = outcomes[record.base]
+        for prediction in record.predictions:
+            wrong = _add(place, prediction, record.sft_set, known, _doses(study, record.base, record.sft_set))
+            problems += [f"{path.relative_to(root)}: {prediction.predictor}: {each}" for each in wrong]
     return Evidence(
         {place: list(found.values()) for place, found in entries.items()},
         outcomes,
