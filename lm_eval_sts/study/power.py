@@ -152,8 +152,10 @@ def _target(delta: Array, against: Against) -> Array:
 
 def _inner(values: Array, against: Against) -> Array:
     """What a correlation within SFT runs sees of the values."""
-    inner = values - values.mean(axis=1, keepdims=True)
-    return inner - inner.mean(axis=0) if against.double_centred else inner
+    inner: Array = values - values.mean(axis=1, keepdims=True)
+    if against.double_centred:
+        inner = inner - inner.mean(axis=0)
+    return inner
 
 
 def _standard(x: Array) -> Array:
