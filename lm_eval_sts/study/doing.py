@@ -19,7 +19,7 @@ from lm_eval_sts.records import FailedJob, FinishedJob, RunningJob, save_record
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.inputs import inputs_hash
 from lm_eval_sts.study.jobs import Job
-from lm_eval_sts.study.memory import Meter, holds, watched
+from lm_eval_sts.study.memory import MachineMeter, Meter, holds, watched
 from lm_eval_sts.study.state import Standing, running_record
 
 MOST_ATTEMPTS: Final = 3
@@ -123,8 +123,6 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
         BusyError: Another process does it.
         SettingsError: What it needs is not done.
     """
-    from lm_eval_sts.study.memory import MachineMeter
-
     try:
         with locked(standing.work.lock(job)):
             if standing.done(job):
@@ -133,9 +131,10 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise SettingsError(f"{job.name} needs {missing[0].name}{more}, which is not done: do that first")
             standing.finished()
-            device = os.environ.get("CUDA_VISIBLE_DEVICES") or "cpu"
+            meter = MachineMeter()
+            device = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if meter.has_accelerator else "cpu"
             claim(standing, job, device)
-            return do(worker or Worker(standing.study, standing.work), standing, job, MachineMeter(), device)
+            return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
     except BusyError as error:
         raise BusyError(f"another process does {job.name}: wait until it is done") from error
 

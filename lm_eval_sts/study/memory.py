@@ -49,6 +49,11 @@ class MachineMeter:
 
         self._cuda: Any = torch.cuda if torch.cuda.is_available() else None
 
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether this process sees one."""
+        return self._cuda is not None
+
     def free(self) -> Bytes:
         """As the system says, within the limit of a container; of the first accelerator as its driver says."""
         import psutil

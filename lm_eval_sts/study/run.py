@@ -99,7 +99,8 @@ def run(
     if retry:
         standing.ignored = {j.name: found.attempts for j in standing.jobs if (found := standing.failure(j))}
     with Telling(standing, workers, say) as telling:
-        parent = _Parent(standing, _Places.of(devices, workers), until and time.time() + until, telling)
+        deadline = None if until is None else time.time() + until
+        parent = _Parent(standing, _Places.of(devices, workers), deadline, telling)
         interrupted = parent.work()
     _pair(standing)
     failed = [found for job in standing.jobs if (found := standing.failure(job)) is not None]
