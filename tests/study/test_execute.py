@@ -82,8 +82,9 @@ def test_what_is_killed_goes_on_to_the_same_records(undisturbed, tmp_path):
     until(lambda: not alive(pid), "the worker ends")
     # A worker, while it predicts.
     parent = start()
-    until(lambda: any(name.startswith("predict/") for name in doing()), "predicting begins")
-    ((killed, pid),) = doing().items()
+    seen: list[tuple[str, int]] = []
+    until(lambda: seen.extend(i for i in doing().items() if i[0].startswith("predict/")) or seen, "predicting begins")
+    killed, pid = seen[0]
     os.kill(pid, signal.SIGKILL)
     out, error = parent.communicate(timeout=300)
     assert parent.returncode == 1, error
