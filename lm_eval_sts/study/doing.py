@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import traceback
@@ -19,7 +20,7 @@ from lm_eval_sts.records import FailedJob, FinishedJob, RunningJob, save_record
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.inputs import inputs_hash
 from lm_eval_sts.study.jobs import Job
-from lm_eval_sts.study.memory import Meter, holds, watched
+from lm_eval_sts.study.memory import MachineMeter, Meter, holds, watched
 from lm_eval_sts.study.state import Standing, running_record
 
 MOST_ATTEMPTS: Final = 3
@@ -123,8 +124,6 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
         BusyError: Another process does it.
         SettingsError: What it needs is not done.
     """
-    from lm_eval_sts.study.memory import MachineMeter
-
     try:
         with locked(standing.work.lock(job)):
             if standing.done(job):
@@ -133,26 +132,41 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise SettingsError(f"{job.name} needs {missing[0].name}{more}, which is not done: do that first")
             standing.finished()
-            device = os.environ.get("CUDA_VISIBLE_DEVICES") or "cpu"
+            meter = MachineMeter()
+            device = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if meter.has_accelerator else "cpu"
             claim(standing, job, device)
-            return do(worker or Worker(standing.study, standing.work), standing, job, MachineMeter(), device)
+            return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
     except BusyError as error:
         raise BusyError(f"another process does {job.name}: wait until it is done") from error
 
 
 def killed(standing: Standing, pid: int, status: int) -> FailedJob | None:
     """Keeps what a worker of this machine did when it was killed; None where it did nothing, or another took it on."""
+    job = _left_by(standing, pid)
+    if job is None:
+        return None
+    with suppress(BusyError), locked(standing.work.lock(job)):
+        standing.work.running(job).unlink(missing_ok=True)
+        if standing.done(job):
+            return None
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        why = f", as where memory runs out: {OUT_OF_MEMORY}" if status == -signal.SIGKILL else ""
+        return fail(standing, job, f"its process ended by {how}{why}; then --retry")
+    return None
+
+
+def given_up(standing: Standing, pid: int) -> None:
+    """Forgets what a worker did that its parent has killed: that is no attempt of the job."""
+    if (job := _left_by(standing, pid)) is not None:
+        standing.work.running(job).unlink(missing_ok=True)
+
+
+def _left_by(standing: Standing, pid: int) -> Job | None:
+    """The job that a process of this machine was doing when it ended."""
     for job in standing.jobs:
         record = running_record(standing.work, job)
-        if record is None or (record.host, record.pid) != (socket.gethostname(), pid):
-            continue
-        with suppress(BusyError), locked(standing.work.lock(job)):
-            standing.work.running(job).unlink(missing_ok=True)
-            if standing.done(job):
-                return None
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            why = f", as where memory runs out: {OUT_OF_MEMORY}" if status == -9 else ""
-            return fail(standing, job, f"its process ended by {how}{why}; then --retry")
+        if record is not None and (record.host, record.pid) == (socket.gethostname(), pid):
+            return job
     return None
 
 

@@ -43,13 +43,24 @@ class Meter(Protocol):
 class MachineMeter:
     """The meter of this machine and of the accelerator that this process sees."""
 
+    def __init__(self) -> None:
+        """Loads PyTorch, which every job needs."""
+        import torch
+
+        self._cuda: Any = torch.cuda if torch.cuda.is_available() else None
+
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether this process sees one."""
+        return self._cuda is not None
+
     def free(self) -> Bytes:
         """As the system says, within the limit of a container; of the first accelerator as its driver says."""
         import psutil
 
         found: Bytes = {"cpu": min(psutil.virtual_memory().available, _left_to_group(_CGROUP))}
-        if (torch := _with_cuda()) is not None:
-            found["cuda"] = torch.cuda.mem_get_info()[0]
+        if self._cuda is not None:
+            found["cuda"] = self._cuda.mem_get_info()[0]
         return found
 
     def held(self) -> Bytes:
@@ -57,14 +68,9 @@ class MachineMeter:
         import psutil
 
         found: Bytes = {"cpu": psutil.Process().memory_info().rss}
-        if (torch := _with_cuda()) is not None and torch.cuda.is_initialized():
-            found["cuda"] = torch.cuda.memory_reserved() + _CONTEXT
+        if self._cuda is not None and self._cuda.is_initialized():
+            found["cuda"] = self._cuda.memory_reserved() + _CONTEXT
         return found
-
-
-def _with_cuda() -> Any:
-    torch = sys.modules.get("torch")  # where a job needs it, it is there
-    return torch if torch is not None and torch.cuda.is_available() else None
 
 
 def _left_to_group(group: Path) -> int:

@@ -25,7 +25,7 @@ from lm_eval_sts.errors import SettingsError, StsError
 from lm_eval_sts.records import FailedJob
 from lm_eval_sts.study.declare import declare
 from lm_eval_sts.study.design import Study, design_hash
-from lm_eval_sts.study.doing import killed
+from lm_eval_sts.study.doing import given_up, killed
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.jobs import Job, Work
 from lm_eval_sts.study.reporting import Telling
@@ -99,7 +99,8 @@ def run(
     if retry:
         standing.ignored = {j.name: found.attempts for j in standing.jobs if (found := standing.failure(j))}
     with Telling(standing, workers, say) as telling:
-        parent = _Parent(standing, _Places.of(devices, workers), until and time.time() + until, telling)
+        deadline = None if until is None else time.time() + until
+        parent = _Parent(standing, _Places.of(devices, workers), deadline, telling)
         interrupted = parent.work()
     _pair(standing)
     failed = [found for job in standing.jobs if (found := standing.failure(job)) is not None]
@@ -295,6 +296,8 @@ class _Parent:
         for each in self.alive:
             if each.close() == 0:
                 each.log(self.standing.work).unlink(missing_ok=True)
+            else:
+                given_up(self.standing, each.process.pid)
         self.alive = []
 
 

@@ -100,6 +100,19 @@ class FakeWorker:
         """Its runs are none."""
 
 
+class FakeMeter:
+    """As much memory as a test says."""
+
+    def __init__(self, free: int = 10**12, held: int = 2 * 10**6) -> None:
+        self.there, self.own = free, held
+
+    def free(self) -> dict[str, int]:
+        return {"cpu": self.there}
+
+    def held(self) -> dict[str, int]:
+        return {"cpu": self.own}
+
+
 def finish(work: Work, job: Job) -> None:
     """Writes what makes a job done."""
     if job.kind == "predict":
@@ -143,4 +156,4 @@ def run_fakes(file: str, work: str, **options: Any) -> int:
 if __name__ == "__main__":
     worker.Worker = FakeWorker
     worker._use_threads = lambda threads: None
-    sys.exit(worker.main(json.loads(sys.argv[1])))
+    sys.exit(worker.main(json.loads(sys.argv[1]), FakeMeter()))
