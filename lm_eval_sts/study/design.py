@@ -448,7 +448,7 @@ class Study(_Part):
         learns = self.condition(condition).learns
         if not learns:
             return []
-        chosen = self.chosen_sets(None if learns is True else learns, base)
+        chosen = self.chosen_sets(None if isinstance(learns, bool) else learns, base)
         return [name for name in chosen if name != sft_set]
 
     def setting(self, sft_set: str, recipe: str) -> str:

@@ -184,9 +184,7 @@ def _rounds(study: Study) -> Iterator[Iterator[Job]]:
     def one(index: int) -> Iterator[Job]:
         for recipe, base, name, seeds in runs:
             if index < len(seeds):
-                yield Job(
-                    "tune", base, name, recipe, seeds[index], "", study.setting(name, recipe), (f"base/{base}",)
-                )
+                yield Job("tune", base, name, recipe, seeds[index], "", study.setting(name, recipe), (f"base/{base}",))
 
     for index in range(max((len(seeds) for *_, seeds in runs), default=0)):
         yield one(index)
