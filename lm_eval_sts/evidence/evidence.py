@@ -71,24 +71,28 @@ class Losses:
             asks: one array [options] a question.
         gold: Index of each question's right option, [questions].
         gold_tokens: Tokens of its right option, [questions].
-        rehearsed: Log-likelihood of the right option when SFT examples with their responses stand before the domain's
-            own worked examples, [draws, questions].
-        alone: The same when SFT examples stand in place of the domain's own worked examples, [draws, questions].
-        sft: Log-likelihood of each response of the SFT set's queries, each alone, [pairs].
-        sft_tokens: Tokens of these responses, [pairs].
     """
 
     options: Mapping[str, tuple[Array, ...]]
     gold: Mapping[str, npt.NDArray[np.int64]]
     gold_tokens: Mapping[str, npt.NDArray[np.int64]]
-    rehearsed: Mapping[str, Array]
-    alone: Mapping[str, Array]
-    sft: Array
-    sft_tokens: npt.NDArray[np.int64]
 
     def gold_log_likelihood(self, domain: str) -> Array:
         """Log-likelihood of the right options, [questions]."""
         return np.array([x[i] for x, i in zip(self.options[domain], self.gold[domain], strict=True)])
+
+
+@dataclass(frozen=True)
+class SftLosses:
+    """How well the frozen model knows the SFT set's responses, each after its own prompt.
+
+    Attributes:
+        log_likelihood: Of each response of the SFT set's queries, nats, [pairs].
+        tokens: Tokens of these responses, [pairs].
+    """
+
+    log_likelihood: Array
+    tokens: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

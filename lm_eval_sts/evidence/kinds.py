@@ -22,7 +22,10 @@ TEXTS: Final = "texts"
 _KINDS: Final = {
     "profiles": "profiles:ProfilesKind",
     "unaligned": "profiles:UnalignedKind",
+    "sft_losses": "losses:SftLossesKind",
     "losses": "losses:LossesKind",
+    "rehearsal": "losses:RehearsalKind",
+    "rehearsal_alone": "losses:RehearsalAloneKind",
     "gradients": "gradients:GradientsKind",
     "answer_gradients": "gradients:AnswerGradientsKind",
     "trial_runs": "trial_runs:TrialRunsKind",

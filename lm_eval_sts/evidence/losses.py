@@ -6,18 +6,20 @@ With SFT demonstrations before a domain's questions, ICL is a rehearsal of SFT.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from lm_eval_sts.evidence.answers import answered_alone, answered_queries, read_continuations, training_pairs
 from lm_eval_sts.evidence.domain import Document, DomainQueries
-from lm_eval_sts.evidence.evidence import Array, Losses
+from lm_eval_sts.evidence.evidence import Array, Losses, SftLosses
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.reading import Reading
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions, opening_of
 from lm_eval_sts.evidence.setup import Queries, Setup
+from lm_eval_sts.evidence.store import Store
 from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation
 from lm_eval_sts.features.queries import common_suffix
 
@@ -28,98 +30,110 @@ Planned = list[list[Continuation | None]]
 """Each question's right option after the SFT demonstrations of each draw, None where none fits: [draws][questions]."""
 
 
-@dataclass(frozen=True)
-class LossTexts:
-    """What log-likelihoods are read of.
-
-    Attributes:
-        answered: Each domain's questions with their options.
-        sft: The SFT set's responses.
-        options: By domain, every option of every question.
-        rehearsed: By domain, right options after SFT demonstrations and the domain's own.
-        alone: By domain, right options after SFT demonstrations only.
-        notes: What was left out.
-    """
-
-    answered: dict[str, list[AnsweredQuery]]
-    sft: list[Continuation]
-    options: dict[str, list[Continuation]] = field(default_factory=dict)
-    rehearsed: dict[str, Planned] = field(default_factory=dict)
-    alone: dict[str, Planned] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def parts(self) -> list[list[Continuation]]:
-        """What is read together, in order."""
-        after = [shown(part[name]) for name in self.answered for part in (self.rehearsed, self.alone)]
-        return [self.sft, *self.options.values(), *after]
-
-
 class LossesKind(Kind):
-    """The log-likelihoods of a run: a :class:`Losses`.
-
-    The domains' own are kept without regard to the SFT set, so that another SFT set reads only what depends on it.
-    """
+    """The log-likelihoods of every question's options: a :class:`Losses`; kept without regard to the SFT set."""
 
     def plan(self, queries: Queries) -> list[Reading[Array]]:
-        """The questions' options, and as many SFT demonstrations as fit before each question."""
-        setup, sft_set = self.setup, self.setup.sft_set
-        key = {"max_length": setup.model.context, "benchmark": setup.benchmark.source}
-        base = setup.store("losses", {**key, "read": "losses"})
-        after = setup.store("rehearsal", {**key, "read": "rehearsal", "sft_set": sft_set.content_hash})
-        texts = self._texts = loss_texts(setup, queries)
-        self.notes += texts.notes
-        self._sft = read_continuations(setup, "SFT responses", after, texts.sft)
-        self._options = {name: read_continuations(setup, name, base, asked) for name, asked in texts.options.items()}
-
-        def rehearsed(planned: dict[str, Planned]) -> dict[str, Reading[Array]]:
-            label = "{} after SFT examples"
-            return {n: read_continuations(setup, label.format(n), after, shown(p)) for n, p in planned.items()}
-
-        self._rehearsed, self._alone = rehearsed(texts.rehearsed), rehearsed(texts.alone)
-        rehearsals = [part[name] for name in texts.answered for part in (self._rehearsed, self._alone)]
-        return [self._sft, *self._options.values(), *rehearsals]
+        """Every option of every question."""
+        setup = self.setup
+        store = setup.store("losses", {**_key(setup), "read": "losses"})
+        self._asked = {domain.name: answered_queries(setup.model, domain) for domain in queries.domains}
+        self._read = {
+            name: read_continuations(setup, name, store, options_of(asked)) for name, asked in self._asked.items()
+        }
+        return [*self._read.values()]
 
     def evidence(self) -> Losses:
         """The losses."""
-        texts = self._texts
-        answered = texts.answered
         return Losses(
-            options={name: self._options_of(name) for name in answered},
-            gold={name: np.array([query.gold for query in of], dtype=np.int64) for name, of in answered.items()},
-            gold_tokens={name: np.array([len(query.answered.ids) for query in of]) for name, of in answered.items()},
-            rehearsed={name: _placed(planned, self._rehearsed[name]) for name, planned in texts.rehearsed.items()},
-            alone={name: _placed(planned, self._alone[name]) for name, planned in texts.alone.items()},
-            sft=self._sft.load(),
-            sft_tokens=np.array([len(pair.ids) for pair in texts.sft], dtype=np.int64),
+            options={name: self._options(name) for name in self._asked},
+            gold={name: np.array([query.gold for query in of], dtype=np.int64) for name, of in self._asked.items()},
+            gold_tokens={name: np.array([len(query.answered.ids) for query in of]) for name, of in self._asked.items()},
         )
 
-    def _options_of(self, name: str) -> tuple[Array, ...]:
+    def _options(self, name: str) -> tuple[Array, ...]:
         """Log-likelihood of each question's options: [options] each."""
-        stops = np.cumsum([len(query.options) for query in self._texts.answered[name]])
-        return tuple(np.split(self._options[name].load(), stops[:-1]))
+        stops = np.cumsum([len(query.options) for query in self._asked[name]])
+        return tuple(np.split(self._read[name].load(), stops[:-1]))
 
 
-def loss_texts(setup: Setup, queries: Queries) -> LossTexts:
-    """The texts whose log-likelihoods are read; of the model only tokenizer and context are used.
+class SftLossesKind(Kind):
+    """The log-likelihoods of the SFT set's responses: an :class:`SftLosses`."""
+
+    def plan(self, queries: Queries) -> list[Reading[Array]]:
+        """The responses, each after its own prompt."""
+        self._pairs = training_pairs(self.setup, queries.sft.rows)
+        self._read = read_continuations(self.setup, "SFT responses", _after_sft(self.setup), self._pairs)
+        return [self._read]
+
+    def evidence(self) -> SftLosses:
+        """The losses."""
+        return SftLosses(self._read.load(), np.array([len(pair.ids) for pair in self._pairs], dtype=np.int64))
+
+
+class RehearsalKind(Kind):
+    """Log-likelihood of the right options after SFT demonstrations, by domain: [draws, questions]."""
+
+    alone: ClassVar[bool] = False
+    """Whether the domain's own worked examples are left out."""
+
+    def plan(self, queries: Queries) -> list[Reading[Array]]:
+        """As many SFT demonstrations as fit before each question."""
+        setup = self.setup
+        store, label = _after_sft(setup), "{} after SFT examples"
+        self._planned = rehearsals(setup, queries, self.notes, alone=self.alone)
+        self._read = {
+            name: read_continuations(setup, label.format(name), store, shown(planned))
+            for name, planned in self._planned.items()
+        }
+        return [*self._read.values()]
+
+    def evidence(self) -> dict[str, Array]:
+        """By domain; NaN where no demonstration fits."""
+        return {name: _placed(planned, self._read[name]) for name, planned in self._planned.items()}
+
+
+class RehearsalAloneKind(RehearsalKind):
+    """The same with SFT demonstrations in place of the domain's own worked examples."""
+
+    alone = True
+
+
+def _key(setup: Setup) -> dict[str, object]:
+    return {"max_length": setup.model.context, "benchmark": setup.benchmark.source}
+
+
+def _after_sft(setup: Setup) -> Store:
+    return setup.store("rehearsal", {**_key(setup), "read": "rehearsal", "sft_set": setup.sft_set.content_hash})
+
+
+def options_of(asked: Sequence[AnsweredQuery]) -> list[Continuation]:
+    """Every option of every question."""
+    return [Continuation(query.context, option) for query in asked for option in query.options]
+
+
+def rehearsals(setup: Setup, queries: Queries, notes: list[str], *, alone: bool) -> dict[str, Planned]:
+    """By domain, right options after SFT demonstrations; of the model only tokenizer and context are used.
+
+    Args:
+        setup: Model, settings and SFT set.
+        queries: What is read.
+        notes: Gets what was left out.
+        alone: Whether the domain's own worked examples are left out.
 
     Raises:
         SettingsError: The benchmark does not say what an answer looks like.
-        DatasetError: No SFT example has a response that fits.
     """
-    sft_set, model = setup.sft_set, setup.model
+    model, sft_set = setup.model, setup.sft_set
     openings = [
         [opening_of([sft_set.examples[row] for row in rows[start:]], setup.settings) for start in range(len(rows))]
         for rows in queries.sft.demonstrations
     ]
-    answered = {domain.name: answered_queries(model, domain) for domain in queries.domains}
-    found = LossTexts(answered, training_pairs(setup, queries.sft.rows))
+    found = {}
     for domain in queries.domains:
-        name, asked = domain.name, answered[domain.name]
-        found.options[name] = [Continuation(query.context, option) for query in asked for option in query.options]
-        after_own = Rehearsal(model, domain, asked, domain.demonstrations, setup.options)
-        instead = Rehearsal(model, domain, answered_alone(model, domain), (), setup.options)
-        found.rehearsed[name] = _rehearse(name, after_own, openings, model.context, found.notes)
-        found.alone[name] = _rehearse(name, instead, openings, model.context, found.notes)
+        asked = answered_alone(model, domain) if alone else answered_queries(model, domain)
+        rehearsal = Rehearsal(model, domain, asked, () if alone else domain.demonstrations, setup.options)
+        found[domain.name] = _rehearse(domain.name, rehearsal, openings, model.context, notes)
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lm_eval_sts.evidence.answers import answered_queries, training_pairs
 from lm_eval_sts.evidence.domain import DomainQueries
 from lm_eval_sts.evidence.kinds import TEXTS
-from lm_eval_sts.evidence.losses import loss_texts
+from lm_eval_sts.evidence.losses import options_of, rehearsals, shown
 from lm_eval_sts.evidence.reading import CHUNK
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
@@ -311,6 +311,11 @@ def passes(reader: Reader, setup: Setup, queries: Queries, needs: Collection[str
     def answered(domain: DomainQueries) -> list[Any]:
         return answered_queries(setup.model, domain)
 
+    def rehearsed(*, alone: bool) -> Pass:
+        planned = rehearsals(setup, queries, [], alone=alone).values()
+        what = "rehearsal alone" if alone else "rehearsal"
+        return likelihoods(reader, [shown(each) for each in planned], budget, what)
+
     def all_gradients() -> Pass:
         limit = settings.gradient_questions
         asked = [answered(domain if limit is None else domain.first(limit)) for domain in queries.domains]
@@ -323,7 +328,10 @@ def passes(reader: Reader, setup: Setup, queries: Queries, needs: Collection[str
         "development": lambda: [],
         "profiles": lambda: [profiles(reader, texts, reader.sae, budget)],
         "unaligned": lambda: [unaligned(reader, queries.sft.queries, settings.unaligned_rows)],
-        "losses": lambda: [likelihoods(reader, loss_texts(setup, queries).parts(), budget)],
+        "losses": lambda: [likelihoods(reader, [options_of(answered(d)) for d in queries.domains], budget)],
+        "sft_losses": lambda: [likelihoods(reader, [training_pairs(setup, queries.sft.rows)], budget, "SFT responses")],
+        "rehearsal": lambda: [rehearsed(alone=False)],
+        "rehearsal_alone": lambda: [rehearsed(alone=True)],
         "gradients": lambda: [all_gradients()],
         "answer_gradients": lambda: [answer_gradients(reader, {d.name: answered(d) for d in queries.domains}, budget)],
         "trial_runs": lambda: trial_runs(reader, setup, queries, budget),
@@ -357,13 +365,16 @@ def bounded(
     found = []
     if "profiles" in needs:
         found.append(profiles(reader, texts, reader.sae, settings.token_budget))
-    if "losses" in needs:
-        # The SFT set's responses; options behind the domain's own demonstrations; right ones after those of the SFT
-        # set, with the domain's own and alone.
-        runs = [texts[0].runs(1)]
-        for of in texts[1:]:
-            runs += [of.runs(1)] * MOST_OPTIONS + [of.runs(side) for side in range(1, len(of.sides))] * 2
-        whole = Runs.together(runs)
+    domains_own = [of.runs(1) for of in texts[1:]] * MOST_OPTIONS
+    after_sft = [of.runs(side) for of in texts[1:] for side in range(1, len(of.sides))]
+    ways = {
+        "losses": domains_own,
+        "sft_losses": [texts[0].runs(1)],
+        "rehearsal": after_sft,
+        "rehearsal_alone": after_sft,
+    }
+    for need in sorted(ways.keys() & set(needs)):
+        whole = Runs.together(ways[need])
         work = forward(reader.shape, whole, head=whole.tokens, copies=reader.copies)
-        found.append(Pass("losses", "scoring", work, whole.tokens, memory=found[0].memory if found else {}))
-    return found, sorted(set(needs) - {TEXTS, "development", "profiles", "losses"})
+        found.append(Pass(need, "scoring", work, whole.tokens, memory=found[0].memory if found else {}))
+    return found, sorted(set(needs) - {TEXTS, "development", "profiles", *ways})

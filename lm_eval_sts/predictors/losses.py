@@ -14,14 +14,13 @@ r"""How well the frozen model already answers, and whether SFT examples in its c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.special import entr, softmax
 
-from lm_eval_sts.evidence.evidence import Array, Losses
-from lm_eval_sts.predictors.base import Measured, Predictor, alone, by_domain, mean_of
+from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, SftLosses
+from lm_eval_sts.predictors.base import Measure, Measured, Predictor, alone, by_domain, mean_of
 from lm_eval_sts.predictors.statistics import quotient, ratio
 
 
@@ -30,10 +29,15 @@ def gold(losses: Losses, domain: str) -> Measured:
     return mean_of(-losses.gold_log_likelihood(domain))
 
 
-def gap(losses: Losses, domain: str) -> Measured:
+def gap(evidence: Evidence) -> dict[str, Measured]:
     """Minus the distance between the mean losses of a token; a question's own value is that of its own tokens."""
+    losses: Losses = evidence["losses"]
+    sft: SftLosses = evidence["sft_losses"]
+    return {domain: _gap(losses, domain, -sft.log_likelihood.sum() / sft.tokens.sum()) for domain in losses.gold}
+
+
+def _gap(losses: Losses, domain: str, of_sft: float) -> Measured:
     of_domain = ratio(-losses.gold_log_likelihood(domain), losses.gold_tokens[domain])
-    of_sft = -losses.sft.sum() / losses.sft_tokens.sum()
 
     def statistic(weights: Array) -> Array:
         found: Array = -np.abs(of_domain(weights) - of_sft)
@@ -42,17 +46,20 @@ def gap(losses: Losses, domain: str) -> Measured:
     return Measured(statistic, alone(statistic, len(losses.gold_tokens[domain])))
 
 
-def rehearsal(losses: Losses, domain: str) -> Measured:
+def rehearsal(kind: str) -> Measure:
     """Mean gain of the right answers from SFT demonstrations; a question's own value is its mean over the draws.
 
     A question counts once, whatever the number of draws whose demonstrations fit before it.
+
+    Args:
+        kind: What was read: before the domain's own worked examples, or in their place.
     """
-    return _mean_gain(losses.rehearsed[domain] - losses.gold_log_likelihood(domain))
 
+    def measure(evidence: Evidence) -> dict[str, Measured]:
+        losses: Losses = evidence["losses"]
+        return {name: _mean_gain(after - losses.gold_log_likelihood(name)) for name, after in evidence[kind].items()}
 
-def rehearsal_alone(losses: Losses, domain: str) -> Measured:
-    """The same with SFT demonstrations in place of the domain's own worked examples."""
-    return _mean_gain(losses.alone[domain] - losses.gold_log_likelihood(domain))
+    return measure
 
 
 def _mean_gain(gains: Array) -> Measured:
@@ -84,9 +91,8 @@ def margin(losses: Losses, domain: str) -> Measured:
     )
 
 
-def _loss(name: str, measure: Callable[[Losses, str], Measured], cost: str, source: str, **told: Any) -> Predictor:
-    needs = frozenset({"losses"})
-    return Predictor(name=name, measure=by_domain("losses", measure), needs=needs, source=source, cost=cost, **told)
+def _loss(name: str, measure: Measure, cost: str, source: str, *needs: str, **told: Any) -> Predictor:
+    return Predictor(name=name, measure=measure, needs=frozenset({"losses", *needs}), source=source, cost=cost, **told)
 
 
 _OPTIONS = "forward: options after worked examples"
@@ -106,7 +112,7 @@ left of them once the domains' means over SFT sets are taken out."""
 FAMILY = (
     _loss(
         "loss_gold",
-        gold,
+        by_domain("losses", gold),
         _OPTIONS,
         _BASELINE,
         summary="how badly the base model does",
@@ -117,14 +123,16 @@ FAMILY = (
         gap,
         f"{_OPTIONS}; SFT pairs",
         "Mansour et al., COLT 2009 (one hypothesis)",
+        "sft_losses",
         summary="does it do as well on the SFT set?",
         formula="−|Σ_i −ℓ_i / Σ_i n_i − L_S|",
     ),
     _loss(
         "loss_rehearsal",
-        rehearsal,
+        rehearsal("rehearsal"),
         f"{_OPTIONS}, also after SFT demonstrations",
         "von Oswald et al., ICML 2023 (idea)",
+        "rehearsal",
         target="delta",
         needed=_FITS,
         summary="do SFT examples in the context help?",
@@ -132,9 +140,10 @@ FAMILY = (
     ),
     _loss(
         "loss_rehearsal_alone",
-        rehearsal_alone,
+        rehearsal("rehearsal_alone"),
         f"{_OPTIONS}; right options after SFT demonstrations",
         "this package; idea of von Oswald et al., ICML 2023",
+        "rehearsal_alone",
         target="delta",
         needed=_FITS,
         summary="loss_rehearsal, no worked examples",
@@ -142,7 +151,7 @@ FAMILY = (
     ),
     _loss(
         "loss_entropy",
-        entropy,
+        by_domain("losses", entropy),
         _OPTIONS,
         _BASELINE,
         summary="how undecided the base model is",
@@ -150,7 +159,7 @@ FAMILY = (
     ),
     _loss(
         "loss_margin",
-        margin,
+        by_domain("losses", margin),
         _OPTIONS,
         _BASELINE,
         needed="a question with two options",

@@ -53,6 +53,7 @@ class Base(_Part):
         revision: Its hub revision.
         model_args: Further arguments of lm-eval's ``hf`` model.
         sae: The SAE that reads it; None: found by its name.
+        sae_name: What records call the SAE; as it is found by default.
         name: What records call it; ``model`` by default.
         sft_sets: Groups and names of the SFT sets that it is tuned on and that are predicted for it; None: all.
         predictors: Those of its main predictions; None: as under ``predict``.
@@ -63,6 +64,7 @@ class Base(_Part):
     revision: str | None = None
     model_args: dict[str, Any] = {}
     sae: str | None = None
+    sae_name: str | None = None
     name: str | None = None
     sft_sets: Chosen | None = None
     predictors: tuple[str, ...] | Literal["default", "all"] | None = None
@@ -329,6 +331,7 @@ class Study(_Part):
         primary: The contrast that the study is for.
         secondary: Further ones that are declared beforehand.
         path: The file; set when it is read.
+        written: What the file says, before variables and places are put in; set when it is read.
     """
 
     name: Name
@@ -347,6 +350,7 @@ class Study(_Part):
     primary: Contrast
     secondary: tuple[Contrast, ...] = ()
     path: Path = Path()
+    written: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -491,7 +495,7 @@ def read_study(path: Path) -> Study:
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: a study file holds keys such as name, bases and sft_sets (docs/study.md)")
     try:
-        return Study(**{**_placed(data, path), "path": path.absolute()})
+        return Study(**{**_placed(data, path), "path": path.absolute(), "written": data})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -501,8 +505,8 @@ def read_study(path: Path) -> Study:
 
 
 def design_hash(study: Study) -> str:
-    """Content hash of what a study does, wherever its file lies."""
-    return hash_json(study.model_dump(mode="json", exclude={"path", "notes", "title", "environment", "include_path"}))
+    """Content hash of what a study file says is done, wherever it and its parts lie."""
+    return hash_json({key: value for key, value in study.written.items() if key not in ("title", "notes")})
 
 
 def _placed(value: Any, file: Path) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.finetuning.tuned import read_tuned
-from lm_eval_sts.records import Outcome, StudyPredictions, load_record, save_record
+from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
 from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
 from lm_eval_sts.study.design import SftSource, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
@@ -82,12 +82,31 @@ class Worker:
             base=job.base,
             condition=job.condition,
             sft_set=job.sft_set,
-            predictions=found.predictions,
+            predictions=tuple(self._named(prediction, job) for prediction in found.predictions),
             left_out=found.left_out,
             seconds=perf_counter() - started,
             settings=_without_places(settings),
         )
         save_record(record, self.work.predictions(job))
+
+    def _named(self, prediction: Prediction, job: Job) -> Prediction:
+        """A record that names model, SAE and SFT set as the study does, not where they lie on this machine."""
+        of, setting, provenance = self.study.bases[job.base], prediction.setting, prediction.provenance
+        source = self.study.sets[job.sft_set]
+        model = setting.model.model_copy(update={"name": self._model_name(job.base)})
+        sft_set = setting.sft_set.model_copy(update={"name": source.record_name or setting.sft_set.name})
+        benchmark = setting.benchmark.model_copy(update={"source": _last_part(setting.benchmark.source)})
+        settings = _without_places(provenance.settings) | {"sft_set": sft_set.name}
+        sae = prediction.sae
+        if sae is not None and not self.study.condition(job.condition).sae and of.sae_name is not None:
+            sae, settings["sae"] = sae.model_copy(update={"name": of.sae_name}), of.sae_name
+        return prediction.model_copy(
+            update={
+                "setting": setting.model_copy(update={"model": model, "sft_set": sft_set, "benchmark": benchmark}),
+                "sae": sae,
+                "provenance": provenance.model_copy(update={"settings": settings}),
+            }
+        )
 
     def settings(self, job: Job) -> dict[str, Any]:
         """What stands under ``sts`` for a ``predict`` job."""
@@ -284,6 +303,11 @@ def _as_changes(study: Study) -> dict[str, Any]:
 
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for a record: of what names a place on this machine, the last part."""
-    places = ("profiles_dir", "tuned", "development")
-    return {key: value for key, value in settings.items() if key not in places}
+    """Settings for a record: without those that only say where things are kept, and of places the last part."""
+    places = ("profiles_dir", "tuned", "development", "benchmark_path")
+    return {key: _last_part(value) for key, value in settings.items() if key not in places}
+
+
+def _last_part(value: Any) -> Any:
+    """Of an absolute path its last part; anything else as it is."""
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm_eval_sts.evidence.losses import LossesKind, Rehearsal
+from lm_eval_sts.evidence.losses import LossesKind, Rehearsal, RehearsalKind
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from tests.harness.test_run import predictions_of, samples_read, sft_prompts
 from tests.harness.world import World, evaluate, make_world
@@ -25,16 +25,26 @@ LOSSES = [
 
 
 @pytest.fixture
-def kinds(monkeypatch) -> list[LossesKind]:
-    """Those of the runs of a test."""
-    made: list[LossesKind] = []
-    plain = LossesKind.__init__
+def kinds(monkeypatch) -> list[RehearsalKind]:
+    """The rehearsals of the runs of a test."""
+    return noted(monkeypatch, RehearsalKind)
 
-    def noted(self, setup):
+
+@pytest.fixture
+def asked(monkeypatch) -> list[LossesKind]:
+    """The losses of the runs of a test."""
+    return noted(monkeypatch, LossesKind)
+
+
+def noted(monkeypatch, kind: type) -> list:
+    made: list = []
+    plain = kind.__init__
+
+    def init(self, setup):
         plain(self, setup)
         made.append(self)
 
-    monkeypatch.setattr(LossesKind, "__init__", noted)
+    monkeypatch.setattr(kind, "__init__", init)
     return made
 
 
@@ -167,11 +177,11 @@ CHAT = {"apply_chat_template": True, **SYSTEM}
         ({**CHAT, "fewshot_as_multiturn": False}, "<bos>[SYS]Be brief."),
     ],
 )
-def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, options, start):
+def test_where_the_sft_examples_stand(world, tmp_path, kinds, asked, monkeypatch, options, start):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "profiles_dir": str(tmp_path)}
     evaluate(world, TASKS[:1], sts=sts, **options)
     tokenizer = AutoTokenizer.from_pretrained(world.model)
-    law, own = kinds[0]._texts.rehearsed["law"], kinds[0]._texts.answered["law"]
+    law, own = kinds[0]._planned["law"], asked[0]._asked["law"]
     assert len(law) == 2 and len(law[0]) == len(own) > 2
     for after, query in zip(law[0], own, strict=True):
         text, alone = tokenizer.decode(after.context), tokenizer.decode(query.context)
@@ -188,13 +198,13 @@ def test_where_the_sft_examples_stand(world, tmp_path, kinds, monkeypatch, optio
     # Joined tokens are those of the whole text, for every question.
     monkeypatch.setattr(Rehearsal, "_head", lambda self, opening: None)
     evaluate(world, TASKS[:1], sts=sts, **options)
-    assert kinds[1]._texts.rehearsed["law"] == kinds[0]._texts.rehearsed["law"]
+    assert kinds[1]._planned["law"] == kinds[0]._planned["law"]
 
 
-def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, kinds):
+def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, kinds, asked):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    (draw,), own = kinds[0]._texts.rehearsed["law"], kinds[0]._texts.answered["law"]
+    (draw,), own = kinds[0]._planned["law"], asked[0]._asked["law"]
     longest = max(len(c) for c in draw)
     alone = max(len(query.answered) for query in own)
     between = (longest + alone) // 2
@@ -204,7 +214,7 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
         sts={**sts, "profiles_dir": str(tmp_path / "b")},
         model_args={"pretrained": world.model, "max_length": between},
     )
-    (cut,) = kinds[1]._texts.rehearsed["law"]
+    (cut,) = kinds[1]._planned["law"]
     left = [len(a.context) - len(b.context) for a, b in zip(draw, cut, strict=True) if b is not None]
     assert left and all(n >= 0 for n in left) and any(left)
     assert all(len(c) <= between for c in cut if c is not None)
@@ -216,21 +226,27 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
     assert note in record.provenance.notes
 
 
-def test_no_example_fits(world, tmp_path, kinds):
+def test_no_example_fits(world, tmp_path, kinds, asked):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
-    alone = max(len(query.answered) for query in kinds[0]._texts.answered["law"])
+    alone = max(len(query.answered) for query in asked[0]._asked["law"])
     results = evaluate(
         world,
         TASKS[:1],
         sts={**sts, "profiles_dir": str(tmp_path / "b")},
         model_args={"pretrained": world.model, "max_length": alone},
     )
-    losses = kinds[1].evidence()
-    missing = np.isnan(losses.rehearsed["law"])
+    losses = asked[1].evidence()
+    missing = np.isnan(kinds[1].evidence()["law"])
     assert missing.any() and np.isfinite(losses.gold_log_likelihood("law")).all()
     assert f"all of them before {missing.sum()}" in kinds[1].notes[0]
     assert np.isfinite(results["results"][TASKS[0]]["loss_gold,none"])
+
+
+def test_only_what_is_needed_is_read(world, tmp_path, read):
+    sts = {**ENOUGH, "predictors": ["loss_rehearsal_alone"], "profiles_dir": str(tmp_path)}
+    evaluate(world, TASKS, sts=sts)
+    assert len(read) == 2 * len(SUBJECTS), "each domain's options, and right ones after SFT examples alone"
 
 
 def test_a_task_that_is_silent_about_answers(world, tmp_path, monkeypatch):
