@@ -286,7 +286,9 @@ class Worker:
             return
         everything = jobs(self.study)
         waiting = {
-            name for job in everything if job.kind == "predict" and not self.work.done(job) for name in job.after
+            self._first_tuning(job).name
+            for job in everything
+            if job.kind == "predict" and self.study.condition(job.condition).oracles and not self.work.done(job)
         }
         for job in everything:
             folder = self.work.tuned(job) if job.kind == "tune" else None
