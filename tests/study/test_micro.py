@@ -1,4 +1,4 @@
-"""The micro world's study file: it is the world's split and says what ships, and its jobs give the figures that ship."""
+"""The micro world's study file: it is the world's split, names what ships, and its jobs give the figures that ship."""
 
 from __future__ import annotations
 
