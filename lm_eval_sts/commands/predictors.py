@@ -29,6 +29,7 @@ _FAMILIES: Final = {
     "losses": ("Losses, and SFT examples in the context", "forward passes"),
     "null": ("Nulls, which any other has to beat", "nothing, or forward passes"),
     "trial_runs": ("Trial runs: train a little, and look", "a few training steps"),
+    "fitted": ("Fitted on other SFT sets' measured changes", "that of their parts, and measured outcomes"),
     "oracle": ("Oracles, which saw the tuned model and predict nothing", "fine-tuning"),
     "other": ("Of other packages", "see each"),
 }
@@ -50,6 +51,7 @@ _NEEDS: Final = {
     "answer_gradients": "gradients of right answers at the SAE's layer",
     "trial_runs": "trial runs of a few training steps (extra finetune)",
     "development": "measured outcomes of other SFT sets (setting development)",
+    "development_predictions": "the same with other predictors' scores there (setting development_predictions)",
     "tuned": "the tuned model (setting tuned)",
 }
 _EXAMPLE: Final = """  lm_eval … --metadata '{"sts": {"predictors": ["sts_icl", "probing_20"]}}'"""
