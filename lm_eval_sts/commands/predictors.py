@@ -104,6 +104,7 @@ def _list(console: Console, found: Sequence[PredictorLike], *, every: bool) -> N
 def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool) -> None:
     from rich.table import Table
 
+    from lm_eval_sts.predictors.base import is_fitted
     from lm_eval_sts.predictors.registry import SHOWN
 
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -112,7 +113,8 @@ def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool)
     table.add_column()
     for predictor in rows:
         mark = "*" if predictor.name in SHOWN else ""
-        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], _summary(predictor))
+        told = f"{_summary(predictor)} (fitted)" if is_fitted(predictor) else _summary(predictor)
+        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], told)
         if every:
             needs = ", ".join(sorted(predictor.needs)) or "nothing"
             table.add_row("", "", "", f"{needs}; {_measured(predictor.name) or predictor.cost}")
@@ -122,9 +124,10 @@ def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool)
 def _describe(console: Console, predictor: PredictorLike) -> None:
     from rich.table import Table
 
-    from lm_eval_sts.predictors.base import category_of
+    from lm_eval_sts.predictors.base import category_of, is_fitted
     from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, about_of, family_of
 
+    fitted = ", fitted on measured changes of other SFT sets" if is_fitted(predictor) else ""
     name, shown = predictor.name, predictor.name in SHOWN
     when = "by default" if name in DEFAULT_PREDICTORS else "when named"
     facts = {
@@ -135,7 +138,7 @@ def _describe(console: Console, predictor: PredictorLike) -> None:
         "run": f"{when}, and shown in lm-eval's table" if shown else when,
         "source": predictor.source,
         "so far": _result(predictor),
-        "version": f"{predictor.version}, category {category_of(predictor)}",
+        "version": f"{predictor.version}, category {category_of(predictor)}{fitted}",
     }
     console.print(f"{name}: {_summary(predictor)}", style="bold")
     console.print(f"{_FAMILIES[family_of(name)][0]}\n")

@@ -36,7 +36,7 @@ from lm_eval_sts.evidence.recorded import recorded
 from lm_eval_sts.predictors import lexical, losses, null, trial_runs
 from lm_eval_sts.predictors.base import Measured, Predictor
 from lm_eval_sts.predictors.fitting import NOISES, PENALTIES, RANKS, Chosen, Method, Table, choose, completed, linear
-from lm_eval_sts.records import Category, DomainScore, Outcome, Prediction
+from lm_eval_sts.records import Category, DomainScore, Outcome, Prediction, View
 
 LEAST_SETS: Final = 3
 """SFT sets from which on anything can be fitted and tried on one that was left out."""
@@ -121,7 +121,11 @@ def _row(values: Mapping[str, float], domains: Sequence[str]) -> list[float]:
 
 
 def from_records(
-    name: str, prediction: Sequence[Prediction], outcomes: Sequence[Outcome], others: Sequence[Prediction]
+    name: str,
+    prediction: Sequence[Prediction],
+    outcomes: Sequence[Outcome],
+    others: Sequence[Prediction],
+    view: View = "score",
 ) -> Prediction:
     """What a fitted predictor says of an SFT set whose parts were predicted before: no model is needed.
 
@@ -130,6 +134,7 @@ def from_records(
         prediction: What its parts predicted for the SFT set, and for no other.
         outcomes: Development outcomes; those of the SFT set itself, and of other base models, are left out.
         others: Predictions for the SFT sets of the outcomes.
+        view: The quantity whose changes it is fitted on.
 
     Raises:
         SettingsError: A part is missing, or fewer than three SFT sets are left.
@@ -142,13 +147,17 @@ def from_records(
     setting = first.setting
     usable = [o for o in outcomes if obstacle(setting.model, setting.sft_set, o) is None]
     domains = list(first.domains)
-    found = fit.predict(developments(usable, [recorded(of) for of in others], domains), own, domains)
+    found = fit.predict(developments(usable, [recorded(of) for of in others], domains, view), own, domains)
     scores = {
         domain: DomainScore(score=x, se=None, draws=(), n_questions=first.domains[domain].n_questions, n_tokens=None)
         for domain, x in found.changes.items()
         if np.isfinite(x)
     }
-    notes = (*first.provenance.notes, found.note(name))
+    provenance = first.provenance
+    told = {
+        "notes": (*provenance.notes, found.note(name)),
+        "settings": {**provenance.settings, "development_view": view},
+    }
     return Prediction(
         predictor=name,
         predictor_version=predictor.version,
@@ -158,7 +167,7 @@ def from_records(
         selection=None,
         domains=scores,
         fitted_on=found.fitted_on,
-        provenance=first.provenance.model_copy(update={"notes": notes}),
+        provenance=provenance.model_copy(update=told),
     )
 
 
