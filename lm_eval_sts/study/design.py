@@ -24,7 +24,7 @@ MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
 _NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 """As outcomes may be called."""
-_GIVEN: Final = frozenset({"tuned", "layers", "development"})
+_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
 """Kinds of evidence that a condition must give."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
