@@ -1,4 +1,4 @@
-# make demo | test | lint | check | format | setup | clean
+# make demo | test | lint | check | format | setup | lock | clean
 # Everything runs in .venv, which `setup` makes on first use and renews when pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format setup clean
+.PHONY: help demo test lint check format setup lock clean
 
 help:
 	@sed -n '1,2s/^# //p' Makefile
@@ -30,6 +30,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 setup: $(STAMP)
+
+# constraints.txt: all that a development install brings, on every platform; what is in it already stays where it can.
+lock: $(STAMP)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-emit-package lm-eval-sts \
+		--custom-compile-command 'make lock' --extra dev --constraints constraints.in --output-file constraints.txt pyproject.toml
 
 # torch first and alone: pip then keeps the build it finds (a CPU build brings no CUDA packages with it).
 $(STAMP): pyproject.toml constraints.txt $(wildcard startup/lm_eval_sts_autoregister.*)
