@@ -80,7 +80,7 @@ def test_one_repository_is_named() -> None:
     """Whoever moves the project changes `[project.urls]`, and this test names the other places."""
     home, site = DECLARED["urls"]["Repository"], DECLARED["urls"]["Documentation"]
     name = home.rpartition("/")[2]
-    files = ["README.md", "CITATION.cff", "SECURITY.md", "pyproject.toml", "docs/start.md"]
+    files = ["README.md", "CITATION.cff", "SECURITY.md", "mkdocs.yml", "pyproject.toml", "docs/start.md"]
     texts = [(PROJECT / file).read_text(encoding="utf-8") for file in files]
     texts += [path.read_text(encoding="utf-8") for path in (PROJECT / ".github").rglob("*.yml")]
     ours = rf"https://(?:github\.com|[\w-]+\.github\.io)(?:/[\w-]+)?/{name}(?![\w-])"
