@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,23 @@ from lm_eval_sts.study import run as running
 from lm_eval_sts.study.doing import MOST_ATTEMPTS, now
 from lm_eval_sts.study.inputs import inputs_hash
 from lm_eval_sts.study.jobs import Job, Work, jobs
+from lm_eval_sts.study.memory import Guard
 from lm_eval_sts.study.run import run
 from lm_eval_sts.study.state import Standing
-from tests.study.studies import LAWS, MATHS, PROJECT, begun, behave, changed, finish, use_fakes, write
+from lm_eval_sts.study.worker import POLL, Taking
+from tests.study.studies import (
+    LAWS,
+    MATHS,
+    PROJECT,
+    FakeMeter,
+    FakeWorker,
+    begun,
+    behave,
+    changed,
+    finish,
+    use_fakes,
+    write,
+)
 
 TUNE = f"tune/shipped/{LAWS}.seed0"
 PREDICT = f"predict/shipped/main/{LAWS}"
@@ -167,26 +182,45 @@ def test_two_runs_share_a_folder(study, work):
     assert Counter(begun(work)) == dict.fromkeys(ALL, 1)
 
 
-def test_what_another_does_is_waited_for(study, work):
-    """It may leave something to do here."""
-    base = job_of(study, "base/shipped")
-    ended = threading.Event()
+@contextmanager
+def held_elsewhere(work: Work, job: Job):
+    """Another process does a job, until it is killed."""
     holder = "import sys, time\nfrom pathlib import Path\nfrom lm_eval_sts.files import locked\n"
     holder += "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)"
-    other = subprocess.Popen([sys.executable, "-c", holder, work.lock(base)], stdout=subprocess.PIPE, cwd=PROJECT)
+    other = subprocess.Popen([sys.executable, "-c", holder, work.lock(job)], stdout=subprocess.PIPE, cwd=PROJECT)
     assert other.stdout.readline() == b"held\n"
-
-    def end() -> None:
-        until(lambda: PREDICT in begun(work), "what is free is done")
-        ended.set()
+    try:
+        yield other
+    finally:
         other.kill()
+        other.communicate()
 
-    thread = threading.Thread(target=end)
-    thread.start()
-    assert run(study, work.root, say=print).exit_code == 0
-    thread.join()
-    other.wait()
-    assert ended.is_set() and begun(work).count("base/shipped") == 1
+
+def test_what_another_does_is_waited_for(study, work):
+    """It may leave something to do here."""
+    with held_elsewhere(work, job_of(study, "base/shipped")) as other:
+
+        def end() -> None:
+            until(lambda: PREDICT in begun(work), "what is free is done")
+            other.kill()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert run(study, work.root, say=print).exit_code == 0
+        thread.join()
+    assert begun(work).index("base/shipped") > begun(work).index(PREDICT)
+
+
+def test_the_first_prediction_reads_the_domains_for_all(study, work):
+    """While another does it, what would read the same waits, and nothing else."""
+    with held_elsewhere(work, job_of(study, PREDICT)):
+        standing = Standing(study, work)
+        taking = Taking(standing, FakeWorker(study, work), Guard(standing, "cpu", FakeMeter()), print)
+        work.root.mkdir(exist_ok=True)
+        assert [taking._one() for _ in range(4)] == [0.0, 0.0, 0.0, POLL]
+        assert begun(work) == ["base/shipped", TUNE, TUNE.replace(LAWS, MATHS)]
+    finish(work, job_of(study, PREDICT))
+    assert taking._one() == 0.0 and begun(work)[-1] == PREDICT.replace(LAWS, MATHS) and taking._one() is None
 
 
 # ---- time
