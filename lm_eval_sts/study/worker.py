@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from lm_eval_sts.errors import BusyError, SettingsError, StsError
 from lm_eval_sts.files import locked
+from lm_eval_sts.outcomes.lm_eval_run import quiet
 from lm_eval_sts.progress import duration
 from lm_eval_sts.study.design import design_hash, read_study
 from lm_eval_sts.study.doing import Ended, claim, do
@@ -151,7 +152,8 @@ def main(options: dict[str, Any], meter: Meter | None = None) -> int:
         _use_threads(options["threads"])
         guard = Guard(standing, options["device"], meter or MachineMeter())
         worker = Worker(study, standing.work)
-        return 0 if Taking(standing, worker, guard, say, options["deadline"], options["workers"]).all() else 1
+        with quiet():
+            return 0 if Taking(standing, worker, guard, say, options["deadline"], options["workers"]).all() else 1
     except Ended:
         return 0
     except StsError as error:
