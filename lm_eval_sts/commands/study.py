@@ -20,6 +20,13 @@ WorkFolder = Annotated[Path | None, typer.Option("--work", help="Its work folder
 Only = Annotated[
     list[str] | None, typer.Option("--only", help="Jobs, or patterns of them: 'tune/*', 'predict/shipped'.")
 ]
+Board = Annotated[
+    Path | None, typer.Option("--board", help="A leaderboard's folder that holds predictions and outcomes too.")
+]
+BoardFolder = Annotated[
+    list[str] | None,
+    typer.Option("--board_folder", help="BASE=FOLDER: where a base model's outcomes are registered, else found."),
+]
 
 study = typer.Typer(help="Many SFT sets, any model: plan, run and report a study from one file.", no_args_is_help=True)
 
@@ -194,4 +201,109 @@ def merge(
         typer.echo(f"left out, as this study has no such job: {', '.join(merged.left_out)}")
 
 
-# ---- the report and the board's submissions: their commands come here
+@study.command("report", cls=SpreadCommand)
+def report(
+    file: File,
+    work: WorkFolder = None,
+    board: Board = None,
+    board_folder: BoardFolder = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where it is written, else report/ in the work folder.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Write this Markdown page, figures in images/ beside it, the record by the study."),
+    ] = None,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep conditions' scores and the declaration beside the study file, for --board."),
+    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where it is not what is there.")] = False,
+) -> None:
+    """Compare predictions with outcomes: what was declared, every predictor, other base models and conditions."""
+    from lm_eval_sts.study.report import check_report, keep_beside, make_report, write_report
+    from lm_eval_sts.study.report_files import ReportFiles
+    from lm_eval_sts.study.words import difference, verdict
+
+    if output is not None and page is not None:
+        raise SettingsError("--output and --page are two places for one report: give one")
+    read, at = _with_evidence(file, work, board)
+    if keep:
+        for path in keep_beside(read, at or read.folder):
+            typer.echo(path)
+    found = make_report(read, work=at, board=board, board_folders=_pairs(board_folder))
+    files = (
+        ReportFiles.in_folder(output or (work or read.folder) / "report")
+        if page is None
+        else ReportFiles.at_page(page, read.kept / "report.json")
+    )
+    if check:
+        if stale := check_report(read, found, files):
+            raise SettingsError(f"not what the evidence gives: {', '.join(map(str, stale))}")
+        return
+    first = found.contrasts[0]
+    typer.echo(f"{verdict(first).replace('`', '')} ({difference(first)})")
+    for path in write_report(read, found, files):
+        typer.echo(path)
+
+
+@study.command("power", cls=SpreadCommand)
+def power(
+    file: File,
+    work: WorkFolder = None,
+    board: Board = None,
+    board_folder: BoardFolder = None,
+    sft_sets: Annotated[
+        list[str] | None, typer.Option("--sft_sets", help="Groups and names: as many as the study will test.")
+    ] = None,
+    replicates: Annotated[int, typer.Option("--replicates", help="Made-up studies a line.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", help="Of what is made up.")] = 0,
+) -> None:
+    """Say what the primary contrast could tell apart on SFT runs like those that are measured; reads no predictions."""
+    from lm_eval_sts.study.power import power_of, power_table
+
+    if replicates < 1:
+        raise SettingsError(f"--replicates {replicates}: give one or more")
+    read, at = _with_evidence(file, work, board)
+    runs, found = power_of(
+        read,
+        tuple(sft_sets) if sft_sets else None,
+        work=at,
+        board=board,
+        board_folders=_pairs(board_folder),
+        replicates=replicates,
+        seed=seed,
+    )
+    typer.echo(
+        f"Two predictors on {len(runs)} SFT runs like {', '.join(runs[:3])}, …, {replicates} made-up studies each:\n"
+    )
+    typer.echo(power_table(found))
+
+
+def _with_evidence(file: Path, work: Path | None, board: Path | None) -> tuple[Study, Path | None]:
+    """The study and its work folder; None without one, where a board is given: then its variables need not be set."""
+    from lm_eval_sts.study.design import read_study
+
+    read = read_study(file, variables=False)
+    folder = (work or read.folder).absolute()
+    if folder.is_dir():
+        return read_study(file), folder
+    if work is not None or board is None:
+        raise SettingsError(
+            f"{folder} is no work folder: run the study first (lm-eval-sts study run {file}), or say where its "
+            "predictions and outcomes stand (--board)"
+        )
+    return read, None
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    found = {}
+    for each in given or ():
+        base, mark, folder = each.partition("=")
+        if not (base and mark and folder):
+            raise SettingsError(f"--board_folder {each!r}: give BASE=FOLDER, for instance shipped=micro")
+        found[base] = folder
+    return found
+
+
+# ---- the board's submissions: their command comes here

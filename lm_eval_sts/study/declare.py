@@ -48,7 +48,7 @@ def declare(study: Study, work: Work, *, amend: bool = False) -> Declaration:
     with locked(work.root / "locks" / "declaration", wait=60):
         before = load_record(Declaration, work.declaration) if work.declaration.is_file() else None
         if before is not None:
-            changed = [*_changes(before.design, design_of(study)), *_changed_sets(before.sft_sets, sft_sets)]
+            changed = [*changes(before.design, design_of(study)), *_changed_sets(before.sft_sets, sft_sets)]
             if not changed:
                 return before
             if not amend:
@@ -62,8 +62,8 @@ def declare(study: Study, work: Work, *, amend: bool = False) -> Declaration:
             created=now(),
             design_hash=design_hash(study),
             design=design_of(study),
-            primary=_declared(study, study.primary),
-            secondary=tuple(_declared(study, contrast) for contrast in study.secondary),
+            primary=as_declared(study, study.primary),
+            secondary=tuple(as_declared(study, contrast) for contrast in study.secondary),
             sft_sets=sft_sets,
             seeds={name: _seeds(study, name) for name in study.recipes},
             predictors=tuple(_predictors(study)),
@@ -91,21 +91,29 @@ def check_declaration(study: Study, work: Work) -> list[str]:
         return ["Nothing was declared beforehand (lm-eval-sts study plan)."]
     declared = load_record(Declaration, work.declaration)
     lines = []
-    if changed := _changes(declared.design, design_of(study)):
+    if changed := changes(declared.design, design_of(study)):
         lines.append(f"The study is not the declared one: {_listed(changed)}.")
-    for older in _older(work):
-        changed = _changes(older.design, declared.design) or _changed_sets(older.sft_sets, declared.sft_sets)
-        lines.append(f"What was declared on {older.created} was amended on {declared.created}: {_listed(changed)}.")
     if declared.already:
         lines.append(
             f"{len(declared.already)} predictions and outcomes were there before the declaration of "
             f"{declared.created}: {_listed(declared.already)}."
         )
+    return [*lines, *departures(study, work, declared)]
+
+
+def departures(study: Study, work: Work, declared: Declaration) -> Iterator[str]:
+    """What only a work folder tells: older declarations, what was made before, SFT sets that are others.
+
+    Raises:
+        RecordError: A record is not valid.
+    """
+    for older in _older(work):
+        changed = changes(older.design, declared.design) or _changed_sets(older.sft_sets, declared.sft_sets)
+        yield f"What was declared on {older.created} was amended on {declared.created}: {_listed(changed)}."
     early = [name for name, created in _scored(study, work) if _moment(created) < _moment(declared.created)]
     if new := [name for name in early if name not in declared.already]:
-        lines.append(f"Made before the declaration of {declared.created}, and not named in it: {_listed(new)}.")
-    lines += _other_sets(study, work, declared)
-    return lines
+        yield f"Made before the declaration of {declared.created}, and not named in it: {_listed(new)}."
+    yield from _other_sets(study, work, declared)
 
 
 def reference(study: Study, name: str) -> SftSetRef:
@@ -139,7 +147,8 @@ def _tested(study: Study) -> list[str]:
     return list(dict.fromkeys(name for each in names for name in each))
 
 
-def _declared(study: Study, contrast: Contrast) -> DeclaredContrast:
+def as_declared(study: Study, contrast: Contrast) -> DeclaredContrast:
+    """A contrast as it is declared, with its SFT sets by their short names."""
     given = contrast.model_dump(exclude={"sft_sets"})
     return DeclaredContrast(**given, sft_sets=tuple(study.chosen_sets(contrast.sft_sets)))
 
@@ -179,13 +188,13 @@ def _older(work: Work) -> list[Declaration]:
     return sorted(found, key=lambda each: each.created)
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> list[str]:
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> list[str]:
     """What differs between two designs, by key."""
     found = []
     for key in dict.fromkeys([*before, *after]):
         one, other, where = before.get(key), after.get(key), f"{at}{key}"
         if isinstance(one, dict) and isinstance(other, dict):
-            found += _changes(one, other, f"{where}.")
+            found += changes(one, other, f"{where}.")
         elif one != other:
             found.append(f"{where} was {_short(one, key in before)}, is {_short(other, key in after)}")
     return found

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lm_eval_sts.errors import SettingsError, choices
+from lm_eval_sts.errors import UNPACK, SettingsError, choices
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor, names
@@ -24,7 +24,7 @@ MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
 _NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 """As outcomes may be called."""
-_GIVEN: Final = frozenset({"tuned", "layers", "development"})
+_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
 """Kinds of evidence that a condition must give."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
@@ -312,6 +312,20 @@ class Contrast(_Part):
     sft_sets: Chosen | None = None
 
 
+class Cells(_Part):
+    """Some of the cells, SFT runs × domains, which the report looks at separately.
+
+    Attributes:
+        sft_sets: Groups and names; None: all.
+        domains: Names; None: all.
+        without: SFT set to domains that do not count for it.
+    """
+
+    sft_sets: Chosen | None = None
+    domains: tuple[str, ...] | None = None
+    without: dict[str, tuple[str, ...]] = {}
+
+
 class Study(_Part):
     """A study file.
 
@@ -331,6 +345,7 @@ class Study(_Part):
         outcomes: Folders of outcomes that were measured elsewhere, by the base model's short name.
         primary: The contrast that the study is for.
         secondary: Further ones that are declared beforehand.
+        parts: Cells that the report looks at separately, by title.
         path: The file; set when it is read.
         written: What the file says, before variables and places are put in; set when it is read.
     """
@@ -350,6 +365,7 @@ class Study(_Part):
     outcomes: dict[str, tuple[str, ...]] = {}
     primary: Contrast
     secondary: tuple[Contrast, ...] = ()
+    parts: dict[str, Cells] = {}
     path: Path = Path()
     written: dict[str, Any] = {}
 
@@ -370,6 +386,10 @@ class Study(_Part):
         bases += [(f"recipes.{n}", runs.bases) for n, r in self.recipes.items() for runs in r.runs]
         for where, given in [*bases, ("outcomes", tuple(self.outcomes))]:
             self._known(given or (), self.bases, where, "base model")
+        for name, base in self.bases.items():
+            tuned = any(name in (runs.bases or self.bases) for dose in self.recipes.values() for runs in dose.runs)
+            if tuned and (base.model.endswith(".gguf") or base.model_args.get("gguf_file")):
+                raise ValueError(f"bases.{name}: a GGUF file is not fine-tuned: {UNPACK} as model")
         for where, way in self._ways():
             chosen = way.predictors if isinstance(way.predictors, tuple) else ()
             self._known(chosen, ("default", "all", *names()), f"{where}.predictors", "predictor")
@@ -397,6 +417,8 @@ class Study(_Part):
         yield "primary", self.primary.sft_sets or ()
         for i, contrast in enumerate(self.secondary):
             yield f"secondary.{i}", contrast.sft_sets or ()
+        for title, cells in self.parts.items():
+            yield f"parts.{title}", [*(cells.sft_sets or ()), *cells.without]
 
     def _ways(self) -> Iterator[tuple[str, Predicting | Condition | Base]]:
         yield "predict", self.predict
@@ -465,6 +487,11 @@ class Study(_Part):
         """The work folder where none is given."""
         return self.path.parent / f"{self.name}.study"
 
+    @property
+    def kept(self) -> Path:
+        """The folder beside the file for what is kept of a study: its declaration, notes, and scores of conditions."""
+        return self.path.parent / self.name
+
 
 def predictors_of(given: str | Sequence[str]) -> list[str]:
     """Names of the predictors that are meant: ``default`` and ``all`` stand for several, by themselves or in a list."""
@@ -480,11 +507,15 @@ def _several(given: str) -> Sequence[str]:
     return [given]
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, *, variables: bool = True) -> Study:
     """Reads a study file.
 
     Relative paths that exist beside the file are taken from there; ``${NAME}`` stands for a variable of the
     environment.
+
+    Args:
+        path: The file.
+        variables: Whether they are put in; a report needs none of what they name.
 
     Raises:
         SettingsError: It cannot be read, or something in it is wrong; names the key.
@@ -496,7 +527,8 @@ def read_study(path: Path) -> Study:
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: a study file holds keys such as name, bases and sft_sets (docs/study.md)")
     try:
-        return Study(**{**_placed(data, path), "path": path.absolute(), "written": data})
+        placed = _placed(data, path) if variables else data
+        return Study(**{**placed, "path": path.absolute(), "written": data})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -508,7 +540,7 @@ def read_study(path: Path) -> Study:
 def design_of(study: Study) -> dict[str, Any]:
     """What a study file says is done, as JSON; variables and places as they are written there."""
     whole = study.written or study.model_dump(mode="json", exclude={"path", "written"})
-    found = {key: value for key, value in whole.items() if key not in ("title", "notes")}
+    found = {key: value for key, value in whole.items() if key not in ("title", "notes", "parts")}
     return cast(dict[str, Any], json.loads(json.dumps(found, default=str)))  # a YAML file may hold dates
 
 
