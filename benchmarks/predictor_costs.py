@@ -8,9 +8,9 @@ through one decoder block is 1 / blocks of a token through the model, so that pa
 for what they are. Seconds are processor time of one thread, less those of a run that reads nothing. Fine-tuning and
 measuring, which a prediction saves, are counted in the same way.
 
-``--tuned`` is a folder of tuned models by SFT set (``W/tuned/shipped``, after ``lm-eval-sts study run
-studies/micro.yaml --work W`` with ``keep_weights``); ``--more_saes`` are SAEs of other layers (``python -m microworld
-variants FOLDER sae-layer0 …``), without which the predictors of several layers are left out.
+``--tuned`` is a folder of tuned models by SFT set (``tuned/shipped`` of the work folder of ``lm-eval-sts study run
+studies/micro.yaml`` with ``keep_weights``); ``--more_saes`` are SAEs of other layers (``python -m microworld variants
+FOLDER sae-layer0 …``), without which the predictors of several layers are left out.
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ from typing import ClassVar, Final
 
 from lm_eval_sts.texts import printable
 
+UNPACK: Final = "save the model dequantised, in transformers' format, and give that folder (docs/study.md says how)"
+"""What to do with a GGUF file that cannot be used as it is."""
+
 _LONGEST: Final = 400
 """Most characters of a word in a message: longer than any path or address that somebody would look for there."""
 _NEAREST: Final = 5

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from lm_eval_sts.errors import ModelError
+from lm_eval_sts.errors import UNPACK, ModelError
 from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.records import ModelRef
 
@@ -83,6 +83,12 @@ def load_whole(kind: Any, path: str, **options: Any) -> Any:
     return model
 
 
+def from_gguf(model: nn.Module) -> bool:
+    """Whether a model was loaded from a GGUF file as such, so that transformers neither trains nor saves it."""
+    quantised = getattr(getattr(inner_model(model), "config", None), "quantization_config", None)
+    return getattr(quantised, "quant_method", None) == "gguf"
+
+
 def context_length(config: PreTrainedConfig) -> int | None:
     """Tokens of context that a model's config states, by the names that lm-eval knows; None where it states none."""
     text = config.get_text_config(decoder=True)
@@ -116,7 +122,12 @@ def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:
         model: The model, with its adapters.
         name: What it was loaded by.
         revision: Commit of the hub snapshot; ``unknown`` where there is none.
+
+    Raises:
+        ModelError: Its weights are packed as in a GGUF file, for kernels that compute otherwise.
     """
+    if from_gguf(model) and any(not tensor.is_floating_point() for tensor in inner_model(model).parameters()):
+        raise ModelError(f"the weights of {name} are packed as its GGUF file has them: {UNPACK}")
     of_tensors = hashlib.sha256()
     return ModelRef(
         name=name,
@@ -189,7 +200,7 @@ def _active(config: PreTrainedConfig, inert: frozenset[str], *, everything: bool
         common = {field.name for field in dataclasses.fields(PreTrainedConfig)}
         declared = {field.name for field in dataclasses.fields(kind)} - common | UNDECLARED
     found: dict[str, Any] = {}
-    for key, value in config.to_dict().items():
+    for key, value in _stated(config):
         part = getattr(config, key, None)
         if isinstance(part, PreTrainedConfig):
             found[key] = _active(part, inert, everything=everything)
@@ -214,8 +225,15 @@ def _config(model: nn.Module) -> str:
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "to_dict"):
         return ""
-    entries = {key: value for key, value in config.to_dict().items() if key not in _NAMES}
+    entries = {key: value for key, value in _stated(config) if key not in _NAMES}
     return json.dumps(entries, sort_keys=True, default=str)
+
+
+def _stated(config: PreTrainedConfig) -> Iterator[tuple[str, Any]]:
+    """A config's entries; that weights came from a GGUF file, whose name is one, says nothing of what they are."""
+    for key, value in config.to_dict().items():
+        if key != "quantization_config" or not isinstance(value, dict) or value.get("quant_method") != "gguf":
+            yield key, value
 
 
 def _prefix(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from lm_eval_sts.errors import ModelError, SettingsError, StsError, TrainingError, described
+from lm_eval_sts.errors import UNPACK, ModelError, SettingsError, StsError, TrainingError, described
 from lm_eval_sts.features.identity import load_whole
 from lm_eval_sts.finetuning.hardware import Devices
 from lm_eval_sts.finetuning.output_folder import COMPLETE
@@ -119,6 +119,8 @@ def load_config(model: str, revision: str | None) -> Any:
     from transformers import AutoConfig
     from transformers.utils.peft_utils import find_adapter_config_file
 
+    if _is_gguf(model):
+        raise ModelError(f"{model} is a GGUF file, which is not fine-tuned: {UNPACK} as --model")
     with _loading("config", model, revision):
         if find_adapter_config_file(model, revision=revision or "main") is not None:
             raise ModelError(
@@ -129,6 +131,12 @@ def load_config(model: str, revision: str | None) -> Any:
     if not getattr(config, "vocab_size", None):
         raise ModelError(f"the config of {model} states no vocabulary: give a causal language model as --model")
     return config
+
+
+def _is_gguf(model: str) -> bool:
+    """Whether it is a GGUF file, or a folder of no other model."""
+    place = Path(model)
+    return place.suffix == ".gguf" or (not (place / "config.json").exists() and any(place.glob("*.gguf")))
 
 
 def load_model(model: str, revision: str | None, recipe: Recipe) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from lm_eval_sts.errors import ModelError
+from lm_eval_sts.errors import UNPACK, ModelError
 from lm_eval_sts.evidence.model import Model, Source
 from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
-from lm_eval_sts.features.identity import commit_of, model_ref
+from lm_eval_sts.features.identity import commit_of, from_gguf, model_ref
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 
@@ -79,6 +79,8 @@ class LmEvalModel(Model):
             obstacle = "an adapter was put on it (peft): merge it, save the model, and give that folder as pretrained"
         elif getattr(lm, "delta", None):
             obstacle = "delta weights were put on it: save the sum, and give that folder as pretrained"
+        elif from_gguf(self.model):
+            obstacle = f"it comes from a GGUF file: {UNPACK}"
         elif getattr(self.model.config, "quantization_config", None) is not None:
             obstacle = "it is quantised: load it with dtype=bfloat16"
         if obstacle is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Self, cast
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from lm_eval_sts.errors import SettingsError, choices
+from lm_eval_sts.errors import UNPACK, SettingsError, choices
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.finetuning.recipes import make_recipe
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor, names
@@ -24,7 +24,7 @@ MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
 _NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 """As outcomes may be called."""
-_GIVEN: Final = frozenset({"tuned", "layers", "development"})
+_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
 """Kinds of evidence that a condition must give."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
@@ -386,6 +386,10 @@ class Study(_Part):
         bases += [(f"recipes.{n}", runs.bases) for n, r in self.recipes.items() for runs in r.runs]
         for where, given in [*bases, ("outcomes", tuple(self.outcomes))]:
             self._known(given or (), self.bases, where, "base model")
+        for name, base in self.bases.items():
+            tuned = any(name in (runs.bases or self.bases) for dose in self.recipes.values() for runs in dose.runs)
+            if tuned and (base.model.endswith(".gguf") or base.model_args.get("gguf_file")):
+                raise ValueError(f"bases.{name}: a GGUF file is not fine-tuned: {UNPACK} as model")
         for where, way in self._ways():
             chosen = way.predictors if isinstance(way.predictors, tuple) else ()
             self._known(chosen, ("default", "all", *names()), f"{where}.predictors", "predictor")

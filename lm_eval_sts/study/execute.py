@@ -20,7 +20,7 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
 from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
-from lm_eval_sts.study.design import SftSource, Study
+from lm_eval_sts.study.design import MAIN, SftSource, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ class Worker:
         """Outcomes of other SFT sets, and what the main predictions say of them."""
         others = self.study.learnt_from(job.condition, job.base, job.sft_set)
         measured = {name: path for name in others if (path := self.outcome_file(job.base, name)) is not None}
-        return {"development": [str(path) for path in measured.values()]}
+        main = [self.work.predictions(Job("predict", job.base, name, condition=MAIN)) for name in measured]
+        predicted = [str(path) for path in main if path.is_file()]
+        return {"development": [str(path) for path in measured.values()], "development_predictions": predicted}
 
     def outcome_file(self, base: str, setting: str) -> Path | None:
         """The outcome of an SFT run: measured elsewhere, or made of the finished runs of all its seeds."""
@@ -365,7 +367,7 @@ def _as_changes(study: Study) -> dict[str, Any]:
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings for a record: without those that only say where things are kept, and of places the last part."""
-    places = ("profiles_dir", "tuned", "development", "benchmark_path")
+    places = ("profiles_dir", "tuned", "development", "development_predictions", "benchmark_path")
     return {key: _last_part(value) for key, value in settings.items() if key not in places}
 
 

@@ -14,6 +14,8 @@ import torch
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedConfig,
@@ -21,6 +23,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.identity import INERT, UNDECLARED, config_hash, model_ref, weights_hash
 from tests.tiny_models import ARCHITECTURES, llama, save
 
@@ -119,6 +122,25 @@ def test_quantised_models(base):
     # A scaled weight has the same integers and another scale.
     found = [weights_hash(m) for m in (quantised(), quantised(), quantised(scale=3.0))]
     assert found[0] == found[1] and len({base, *found}) == 3
+
+
+def test_a_model_from_a_gguf_file_is_the_one_that_was_unpacked(base):
+    model = llama()
+    model.config.quantization_config = GgufConfig(gguf_file="a-name.gguf")
+    assert weights_hash(model) == base
+    assert config_hash(model) == config_hash(llama())
+    model.config.quantization_config = BitsAndBytesConfig(load_in_8bit=True)
+    assert weights_hash(model) != base
+
+
+def test_packed_weights_are_refused():
+    model = llama()
+    model.config.quantization_config = GgufConfig(gguf_file="a-name.gguf")
+    assert model_ref(model, "m", "unknown").weights_hash == weights_hash(model)
+    blocks = torch.zeros(4, dtype=torch.uint8)
+    model.model.layers[1].mlp.up_proj.weight = torch.nn.Parameter(blocks, requires_grad=False)
+    with pytest.raises(ModelError, match="the weights of m are packed as its GGUF file has them: save the model deq"):
+        model_ref(model, "m", "unknown")
 
 
 def test_a_module_without_config_and_odd_tensors():

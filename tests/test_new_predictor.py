@@ -1,4 +1,4 @@
-"""The code that CONTRIBUTING.md shows is whole, short, and does what it says."""
+"""The code that docs/tutorials/new-predictor.md shows is whole, short, and does what it says."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from lm_eval_sts.records import BenchmarkRef
 from tests.predictors.made import DOMAINS, SFT, N, make_evidence
 from tests.tiny_models import llama, tiny_tokenizer
 
-GUIDE = Path(__file__).parents[1] / "CONTRIBUTING.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "tutorials" / "new-predictor.md"
 
 
 def code_of(section: str) -> str:
     """The Python that stands in a section."""
-    _, _, rest = GUIDE.read_text(encoding="utf-8").partition(f"\n## {section}\n")
+    _, _, rest = GUIDE.read_text(encoding="utf-8").partition(f"# {section}\n")
     (code,) = re.findall(r"^```python\n(.*?)^```$", rest.partition("\n## ")[0], re.MULTILINE | re.DOTALL)
     return code
 
@@ -42,7 +42,7 @@ def run(code: str) -> dict[str, Any]:
 
 
 def test_a_new_predictor():
-    code = code_of("A new predictor")
+    code = code_of("Write a predictor")
     assert len(code.splitlines()) < 30
     (predictor,) = (thing for thing in run(code).values() if isinstance(thing, Predictor))
     found = predictor.score(make_evidence())
