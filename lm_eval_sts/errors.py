@@ -115,3 +115,7 @@ class JobError(StsError):
 
 class BusyError(StsError):
     """Another process is writing the same folder."""
+
+
+class NothingToReport(StsError):
+    """A study has no outcome that a prediction could be compared with yet."""

@@ -13,7 +13,7 @@ _DAGGERS: Final[Mapping[str, str]] = {"elsewhere": " †", "leave-one-out": " �
 FITTED: Final[Mapping[str, str]] = {
     "elsewhere": "† fitted on outcomes of SFT runs that the table does not hold.",
     "leave-one-out": "†† fitted on the other SFT runs of the table. Where domain means are taken out, leaving a run "
-    "out alone sets predictions against changes: read it in the other columns.",
+    "out alone sets predictions against changes: read it in the other columns, and beside each domain's mean below.",
     "seen": "††† fitted on outcomes of the SFT runs that it predicts: its values are no test.",
 }
 _VIEWS: Final[Mapping[View, str]] = {
