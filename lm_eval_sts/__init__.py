@@ -28,7 +28,11 @@ sys.meta_path.append(_Moved)
 
 
 def __getattr__(name: str) -> object:
-    """A name of the API."""
+    """A name of the API, or the installed version."""
+    if name == "__version__":
+        from lm_eval_sts.files import package_version
+
+        return package_version("lm-eval-sts")
     if name not in _API:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -39,4 +43,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """What a completion offers."""
-    return [*globals(), *_API]
+    return [*globals(), *_API, "__version__"]

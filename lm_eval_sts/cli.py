@@ -24,6 +24,7 @@ from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
 from lm_eval_sts.commands.show import show
+from lm_eval_sts.commands.study import study
 from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, Completion, SpreadCommand
 from lm_eval_sts.errors import SettingsError, StsError, described
 from lm_eval_sts.files import package_version
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(leaderboard, name="leaderboard")
+app.add_typer(study, name="study")
 
 
 def _print_versions(wanted: bool) -> None:

@@ -109,5 +109,9 @@ class RecordError(StsError):
     """A record on disk is missing, of another version, or not valid."""
 
 
+class JobError(StsError):
+    """A job of a study failed."""
+
+
 class BusyError(StsError):
     """Another process is writing the same folder."""

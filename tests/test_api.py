@@ -273,8 +273,9 @@ def test_the_example_runs_as_it_stands(tmp_path):
     assert "tfidf_cosine" in done.stdout and "pearson_ceiling" in done.stdout
 
 
-def test_the_readme_shows_the_example():
-    _, _, section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## From Python\n")
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_pages_show_the_example(page):
+    _, _, section = (ROOT / page).read_text(encoding="utf-8").partition("# From Python\n")
     shown = section.partition("```python\n")[2].partition("```\n")[0]
     assert shown == (ROOT / "examples" / "from_python.py").read_text(encoding="utf-8").partition('"""\n\n')[2] != ""
 

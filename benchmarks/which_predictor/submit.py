@@ -35,14 +35,18 @@ def predictions(folder: Path) -> Iterator[Prediction]:
     """The records of all settings, rounded."""
     for file in sorted(folder.glob("*.json")):
         for record in json.loads(file.read_text(encoding="utf-8")):
-            found = parse_record(Prediction, record, str(file))
-            domains = {
-                name: each.model_copy(
-                    update={"score": _rounded(each.score), "se": None if each.se is None else _rounded(each.se)}
-                )
-                for name, each in found.domains.items()
-            }
-            yield found.model_copy(update={"domains": domains})
+            yield rounded(parse_record(Prediction, record, str(file)))
+
+
+def rounded(prediction: Prediction) -> Prediction:
+    """A prediction with scores of seven digits."""
+    domains = {
+        name: each.model_copy(
+            update={"score": _rounded(each.score), "se": None if each.se is None else _rounded(each.se)}
+        )
+        for name, each in prediction.domains.items()
+    }
+    return prediction.model_copy(update={"domains": domains})
 
 
 def registered(root: Path, folder: str, category: str) -> dict[str, Outcome]:

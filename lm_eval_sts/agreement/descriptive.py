@@ -31,6 +31,11 @@ def precision_at(x: Array, y: Array, k: int = 3) -> float | None:
     return float(np.sum(_places(x, k) * _places(y, k)) / k)
 
 
+def root_mean_square(errors: Array) -> float:
+    """Root of the mean square of some errors."""
+    return float(np.sqrt(np.mean(errors**2)))
+
+
 def leave_one_out_fit(x: Array, y: Array) -> FitError | None:
     """Mean absolute error of a least-squares line, fitted for each domain on the others.
 

@@ -13,7 +13,7 @@ from lm_eval_sts.agreement.panel import Column, Panel, make_panel
 from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
 from lm_eval_sts.errors import RecordError, SettingsError, choices
-from lm_eval_sts.records import PREFIXES, VIEWS, Category, Change, Outcome, Target, View, grouped
+from lm_eval_sts.records import PREFIXES, VIEWS, Category, Change, Outcome, Prediction, Target, View, grouped
 
 ALL: Final = "all"
 PAPER8: Final = "paper8"
@@ -85,7 +85,14 @@ def pairing(pair: Match, chosen: tuple[str, ...], view: View) -> Pairing:
         delta=found.delta,
         se=found.se,
         signed=pair.prediction.target == "delta",
+        in_units=_in_units(pair.prediction, view),
     )
+
+
+def _in_units(prediction: Prediction, view: View) -> bool:
+    """Whether scores are changes of a view: of what was fitted on measured changes, whose view its settings tell."""
+    fitted = prediction.target == "delta" and bool(prediction.fitted_on)
+    return fitted and prediction.provenance.settings.get("development_view", "score") == view
 
 
 def panel_of(pairs: Sequence[Pairing], outcomes: Sequence[Outcome], target: Target) -> Panel:

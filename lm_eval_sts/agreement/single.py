@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_eval_sts.agreement.ceiling import MIN_RELIABILITY, ceiling, disattenuated
 from lm_eval_sts.agreement.correlation import MIN_DOMAINS, Array, kendall, pearson, spearman
-from lm_eval_sts.agreement.descriptive import influence, leave_one_out_fit, precision_at, sign_score
+from lm_eval_sts.agreement.descriptive import influence, leave_one_out_fit, precision_at, root_mean_square, sign_score
 from lm_eval_sts.agreement.intervals import MIN_FOR_INTERVAL, bounds_of, finite, measured_interval
 from lm_eval_sts.agreement.posterior import true_intervals
 from lm_eval_sts.records import (
@@ -44,6 +44,7 @@ class Pairing:
         delta: Measured signed changes, [domains].
         se: Their standard errors, [domains]; NaN where not known.
         signed: Whether the predictor declares a signed change.
+        in_units: Whether its scores are changes in the view's own unit.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Pairing:
     delta: Array
     se: Array
     signed: bool
+    in_units: bool = False
 
     def x(self, target: Target) -> Array:
         """What is correlated of the prediction: for magnitudes the size of a signed one."""
@@ -98,6 +100,7 @@ def setting_agreement(
         precision_at_3=precision_at(x, y),
         fit=fit and FitError(error=scale * fit.error, constant=scale * fit.constant),
         sign=sign_score(pair.predicted, pair.delta, scale) if pair.signed else None,
+        rmse=scale * root_mean_square(pair.predicted - pair.delta) if pair.in_units and target == "delta" else None,
         influence=influence(x, y, pair.domains),
         notes=tuple(_notes(pair, target, interval, found["pearson"])),
     )

@@ -133,15 +133,22 @@ def _print_ranking(console: Console, agreement: Agreement, *, everything: bool) 
     centred = {mean.predictor: mean for mean in agreement.double_centred.means} if agreement.double_centred else {}
     places = {place.predictor: place for place in agreement.raw.places}
     shown = agreement.raw.means if everything else agreement.raw.means[:_ROWS]
+    errors, unit = _errors(agreement), agreement.outcomes[0].unit
     table = make_table(
         words=("predictor",),
-        figures=("mean r, 95%", *(["centred"] if centred else []), "place"),
+        figures=(
+            "mean r, 95%",
+            *(["centred"] if centred else []),
+            *([f"RMSE, {unit}"] if errors else []),
+            "place",
+        ),
         last="",
     )
     for mean in shown:
         place, other = places.get(mean.predictor), centred.get(mean.predictor)
         cells = [mean.predictor, _estimate(mean)]
         cells += [_figure(other.correlation if other else None)] if centred else []
+        cells += [_figure(errors.get(mean.predictor))] if errors else []
         table.add_row(*cells, _place(place), _remark(mean, place, len(agreement.outcomes)))
     console.print()
     console.print(table)
@@ -149,13 +156,24 @@ def _print_ranking(console: Console, agreement: Agreement, *, everything: bool) 
         console.print(f"… and {len(agreement.raw.means) - len(shown)} more.")
     limit = mean_ceiling([one.pearson.ceiling for one in agreement.settings if one.pearson.ceiling is not None])
     expected = "" if limit is None else f" Expected for a perfect predictor (noise ceiling): {limit.value:.2f}."
-    console.print(f"{_reading(everything, bool(centred))}{expected}")
+    console.print(f"{_reading(everything, bool(centred), bool(errors))}{expected}")
     if everything and agreement.double_centred is not None:
         _print_centred(console, agreement.double_centred)
 
 
-def _reading(everything: bool, centred: bool) -> str:
+def _errors(agreement: Agreement) -> dict[str, float]:
+    """Root mean square errors over all SFT runs and domains, of predictors whose scores are changes."""
+    squares: dict[str, list[tuple[float, int]]] = {}
+    for one in agreement.settings:
+        if one.rmse is not None:
+            squares.setdefault(one.predictor, []).append((one.rmse**2, len(one.points)))
+    return {name: (sum(square * n for square, n in of) / sum(n for _, n in of)) ** 0.5 for name, of in squares.items()}
+
+
+def _reading(everything: bool, centred: bool, errors: bool) -> str:
     words = "mean r: by the mean of Fisher's z over SFT runs."
+    if errors:
+        words += " RMSE: of predictors that are fitted on measured changes."
     if centred:
         words += " centred: without what a domain has in common over SFT runs."
     if everything:
@@ -228,6 +246,8 @@ def _descriptive(one: SettingAgreement, unit: str) -> list[str]:
     lines.append(f"R² {_figure(one.r_squared)}, precision at 3 {_figure(one.precision_at_3)}")
     if one.fit is not None:
         lines.append(f"error of a fitted line {one.fit.error:.2f} {unit}, without a predictor {one.fit.constant:.2f}")
+    if one.rmse is not None:
+        lines.append(f"root mean square error {one.rmse:.2f} {unit}")
     if (sign := one.sign) is not None:
         accuracy = _figure(sign.accuracy_attenuated)
         lines.append(

@@ -179,5 +179,8 @@ def _remark(row: Standing, entry: Entry, settings: int) -> str:
     """What sets a row apart."""
     groups: dict[Group, str] = {"ranked": "", "oracle": "", "partial": "partial", "seen": "fitted on it"}
     kind = "" if entry.category == "predictor" else entry.category
+    fitted = "fitted" if entry.fitted_on and row.group != "seen" else ""
     some = f"{row.settings} of {settings} runs" if 0 < row.settings < settings else ""
-    return ", ".join(filter(None, ("leading" if row.leading else "", kind, groups[row.group], some, row.undefined)))
+    return ", ".join(
+        filter(None, ("leading" if row.leading else "", kind, fitted, groups[row.group], some, row.undefined))
+    )

@@ -29,6 +29,7 @@ _FAMILIES: Final = {
     "losses": ("Losses, and SFT examples in the context", "forward passes"),
     "null": ("Nulls, which any other has to beat", "nothing, or forward passes"),
     "trial_runs": ("Trial runs: train a little, and look", "a few training steps"),
+    "fitted": ("Fitted on other SFT sets' measured changes", "that of their parts, and measured outcomes"),
     "oracle": ("Oracles, which saw the tuned model and predict nothing", "fine-tuning"),
     "other": ("Of other packages", "see each"),
 }
@@ -50,6 +51,7 @@ _NEEDS: Final = {
     "answer_gradients": "gradients of right answers at the SAE's layer",
     "trial_runs": "trial runs of a few training steps (extra finetune)",
     "development": "measured outcomes of other SFT sets (setting development)",
+    "development_predictions": "the same with other predictors' scores there (setting development_predictions)",
     "tuned": "the tuned model (setting tuned)",
 }
 _EXAMPLE: Final = """  lm_eval … --metadata '{"sts": {"predictors": ["sts_icl", "probing_20"]}}'"""
@@ -102,6 +104,7 @@ def _list(console: Console, found: Sequence[PredictorLike], *, every: bool) -> N
 def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool) -> None:
     from rich.table import Table
 
+    from lm_eval_sts.predictors.base import is_fitted
     from lm_eval_sts.predictors.registry import SHOWN
 
     table = Table.grid(padding=(0, 2, 0, 0))
@@ -110,7 +113,8 @@ def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool)
     table.add_column()
     for predictor in rows:
         mark = "*" if predictor.name in SHOWN else ""
-        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], _summary(predictor))
+        told = f"{_summary(predictor)} (fitted)" if is_fitted(predictor) else _summary(predictor)
+        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], told)
         if every:
             needs = ", ".join(sorted(predictor.needs)) or "nothing"
             table.add_row("", "", "", f"{needs}; {_measured(predictor.name) or predictor.cost}")
@@ -120,9 +124,10 @@ def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool)
 def _describe(console: Console, predictor: PredictorLike) -> None:
     from rich.table import Table
 
-    from lm_eval_sts.predictors.base import category_of
+    from lm_eval_sts.predictors.base import category_of, is_fitted
     from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, about_of, family_of
 
+    fitted = ", fitted on measured changes of other SFT sets" if is_fitted(predictor) else ""
     name, shown = predictor.name, predictor.name in SHOWN
     when = "by default" if name in DEFAULT_PREDICTORS else "when named"
     facts = {
@@ -133,7 +138,7 @@ def _describe(console: Console, predictor: PredictorLike) -> None:
         "run": f"{when}, and shown in lm-eval's table" if shown else when,
         "source": predictor.source,
         "so far": _result(predictor),
-        "version": f"{predictor.version}, category {category_of(predictor)}",
+        "version": f"{predictor.version}, category {category_of(predictor)}{fitted}",
     }
     console.print(f"{name}: {_summary(predictor)}", style="bold")
     console.print(f"{_FAMILIES[family_of(name)][0]}\n")

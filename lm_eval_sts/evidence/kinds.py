@@ -32,6 +32,7 @@ _KINDS: Final = {
     "tuned": "tuned:TunedKind",
     "layers": "profiles:LayersKind",
     "development": "development:DevelopmentKind",
+    "development_predictions": "development:DevelopmentPredictionsKind",
 }
 """Name to class in a module of this folder, in the order of reading."""
 

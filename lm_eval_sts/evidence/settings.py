@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.finetuning.recipes import make_recipe
+from lm_eval_sts.records import View
 
 
 class ReadSettings(BaseModel):
@@ -72,8 +73,13 @@ class ReadSettings(BaseModel):
     tuned: str | None = None
     """Folder of the tuned model or adapter, for oracles."""
     development: tuple[str, ...] = ()
-    """Measured outcomes of other SFT sets, for predictors that remember them: files, folders, shipped names, or
+    """Measured outcomes of other SFT sets, for predictors that are fitted on them: files, folders, shipped names, or
     patterns of these."""
+    development_predictions: tuple[str, ...] = ()
+    """What other predictors said of these SFT sets, for predictors that combine them: files, or folders, of prediction
+    records, submissions or lm-eval's results."""
+    development_view: View = "score"
+    """The quantity whose measured changes they are fitted on."""
     probing_recipe: dict[str, Any] = {}
     """Recipe of the trial runs: ``name`` of a recipe (``default``), and what is to be changed in it."""
     probing_steps: tuple[Annotated[int, Field(gt=0)], ...] = Field(default=(1, 5, 20), min_length=1)

@@ -1,7 +1,7 @@
 """Which published SAE fits a model: a fixed rule over the directory that SAELens ships.
 
-Whether two names mean the same model (hub ids, TransformerLens aliases, cache folders) serves for warnings and for this
-look-up; nothing is computed from a name.
+Whether two names mean the same model (hub ids, names in SAELens' directory, cache folders) serves for warnings and for
+this look-up; nothing is computed from a name.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ _WIDTH = (
 )
 _L0 = re.compile(r"(?:^|[^a-z0-9])l0?[_-](\d+)(?:$|[^a-z0-9])")
 _CACHE_FOLDER = re.compile(r"models--(?:[^/\\]+--)?([^/\\]+)")
+# The short names of SAELens' directory and of its SAEs that are more than a hub id without its organisation.
+_HUB_IDS = {
+    "gpt2-small": "openai-community/gpt2",
+    "mistral-7b": "mistralai/Mistral-7B-v0.1",
+    "mistral-7b-instruct": "mistralai/Mistral-7B-Instruct-v0.1",
+}
 _INSTRUCT = ("it", "instruct", "chat")
 _BASE = ("pt", "base")
 
@@ -223,13 +229,6 @@ def _no_match(model_name: str, wanted: ModelName, entries: list[_Entry]) -> str:
     )
 
 
-@cache
-def _aliases() -> dict[str, str]:
-    from transformer_lens.supported_models import MODEL_ALIASES
-
-    return {alias.lower(): official for official, aliases in MODEL_ALIASES.items() for alias in aliases}
-
-
 def name_parts(text: str) -> list[str]:
     """Lower-case words and numbers of a name: ``gemma-scope-9b-it`` to ``gemma, scope, 9b, it``."""
     return [part for part in re.split(r"[^a-z0-9.]+", text.lower()) if part]
@@ -247,12 +246,12 @@ def parse_model_name(name: str) -> ModelName:
     """Takes a model's name apart.
 
     Args:
-        name: a hub id, a TransformerLens alias, a local folder or a folder of the hub cache.
+        name: a hub id, a name in SAELens' directory, a local folder or a folder of the hub cache.
     """
     folder = _CACHE_FOLDER.search(name)
     short = folder[1] if folder else name.rstrip("/\\")
-    official = _aliases().get(short.lower(), short)
-    parts = name_parts(official.replace("\\", "/").rpartition("/")[2])
+    hub_id = _HUB_IDS.get(short.lower(), short)
+    parts = name_parts(hub_id.replace("\\", "/").rpartition("/")[2])
     # Llama 3 is published both as Meta-Llama-3-8B and as Llama-3.1-8B.
     if parts[:2] == ["meta", "llama"]:
         parts = parts[1:]

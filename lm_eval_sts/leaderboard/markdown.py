@@ -32,6 +32,7 @@ Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`
   number of significantly worse ones. Bold: *leading*, which is not ruled out, no null, and significantly associated
   with the changes. Oracles have no place. See docs/agreement.md.
 - *≠* marks an entry that declares the other target; *tokens* are token equivalents an SFT run.
+- *fitted* marks a category of entries that were fitted on measured changes of other SFT runs.
 - *=* marks an entry that puts the domains into the same order as another (Spearman above .999 in more than half of the
   shared SFT runs): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
 
@@ -114,7 +115,8 @@ def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> I
         entry = entries[row.entry]
         marks = f"{' *≠*' if entry.target != raw.target else ''}{' *=*' if entry.same_order else ''}"
         sealed = f", sealed {entry.sealer.revealed} of {entry.sealer.seals}" if entry.sealer else ""
-        cells = [_place(row), f"{escaped(entry.name)}{marks}", f"{entry.category}{sealed}", _value(row)]
+        fitted = ", fitted" if entry.fitted_on else ""
+        cells = [_place(row), f"{escaped(entry.name)}{marks}", f"{entry.category}{fitted}{sealed}", _value(row)]
         cells.append(f"{row.ceiling.value:.2f}" if row.ceiling else _NONE)
         if centred:
             other = others.get((row.entry, row.group))

@@ -96,15 +96,20 @@ def save_run(run: Run, path: Path) -> None:
     Raises:
         RecordError: The file cannot be written.
     """
+    try:
+        write_atomically(path, dump_run(run))
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror or error}: choose another place") from error
+
+
+def dump_run(run: Run) -> bytes:
+    """A run as :func:`save_run` writes it."""
     from safetensors.numpy import save
 
     arrays = {f"{name}/{column}": a for name, table in run.questions.items() for column, a in table.arrays().items()}
     facts = run.facts.model_dump_json()
-    content = save(arrays, metadata={"run": facts, "content_hash": _content_hash(facts, arrays)})
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror or error}: choose another place") from error
+    content: bytes = save(arrays, metadata={"run": facts, "content_hash": _content_hash(facts, arrays)})
+    return content
 
 
 def load_run(path: Path) -> Run:

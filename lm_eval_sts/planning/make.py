@@ -59,6 +59,7 @@ class Options:
         revision: Hub revision of the model.
         include_path: Folder of further tasks.
         answer_tokens: How long written answers are; None: as the worked examples'.
+        limit: Most questions of a domain that are predicted.
     """
 
     task: str = "sts_mmlu_pro"
@@ -75,6 +76,7 @@ class Options:
     revision: str | None = None
     include_path: Path | None = None
     answer_tokens: int | None = None
+    limit: int | None = None
 
 
 def make_plan(model: str, sft_set: str | None = None, options: Options = Options()) -> Plan:  # noqa: B008  # immutable
@@ -88,16 +90,16 @@ def make_plan(model: str, sft_set: str | None = None, options: Options = Options
     Raises:
         StsError: There is no such model, SAE, benchmark, recipe or device, or local data cannot be used.
     """
-    recipe = make_recipe(options.recipe, **(options.recipe_changes or {}))
-    device = options.device if isinstance(options.device, Device) else find_device(options.device)
-    if options.gpus < 1:
-        raise SettingsError(f"gpus is {options.gpus} but must be 1 or more")
-    given = dict(options.settings or {})
-    given |= {} if sft_set is None else {"sft_set": sft_set}
-    given |= {} if options.predictors is None else {"predictors": list(options.predictors)}
-    read_settings(given)
     with _quiet():
-        return _make(model, given, options, recipe, device)
+        at, device = _inputs(model, sft_set, options)
+        predicting, sae = at.predicting()
+        return Plan(at.shape, sae, device, options.gpus, (predicting, at.finetuning(), at.measuring()), COMPARE)
+
+
+def plan_predicting(model: str, sft_set: str, options: Options) -> Stage:
+    """What predicting alone costs; arguments and errors are those of :func:`make_plan`."""
+    with _quiet():
+        return _inputs(model, sft_set, options)[0].predicting()[0]
 
 
 @contextmanager
@@ -113,14 +115,19 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _make(model: str, given: Mapping[str, Any], options: Options, recipe: Recipe, device: Device) -> Plan:
+def _inputs(model: str, sft_set: str | None, options: Options) -> tuple[_Inputs, Device]:
+    recipe = make_recipe(options.recipe, **(options.recipe_changes or {}))
+    device = options.device if isinstance(options.device, Device) else find_device(options.device)
+    if options.gpus < 1:
+        raise SettingsError(f"gpus is {options.gpus} but must be 1 or more")
+    given = dict(options.settings or {})
+    given |= {} if sft_set is None else {"sft_set": sft_set}
+    given |= {} if options.predictors is None else {"predictors": list(options.predictors)}
+    read_settings(given)
     whole = build_without_weights(resolve(model), options.revision, options.dtype)
     tokenizer = load_tokenizer(resolve(model), options.revision)
-    at = _Inputs(
-        model, given, options, recipe, device, whole, Model(whole, tokenizer, name=shipped_name(resolve(model)))
-    )
-    predicting, sae = at.predicting()
-    return Plan(at.shape, sae, device, options.gpus, (predicting, at.finetuning(), at.measuring()), COMPARE)
+    read = Model(whole, tokenizer, name=shipped_name(resolve(model)))
+    return _Inputs(model, given, options, recipe, device, whole, read), device
 
 
 class _Inputs:
@@ -146,7 +153,7 @@ class _Inputs:
         # lm-eval's tasks refuse an SFT set that cannot be loaded, and here it may not be at hand.
         others = {key: value for key, value in given.items() if key != "sft_set"}
         try:
-            self.benchmark = load_benchmark_domains(group, others, limit=None, seed=_SEED, include_path=path)
+            self.benchmark = load_benchmark_domains(group, others, limit=options.limit, seed=_SEED, include_path=path)
         except DatasetError as error:
             if given.get("benchmark_path"):
                 raise

@@ -326,6 +326,7 @@ def passes(reader: Reader, setup: Setup, queries: Queries, needs: Collection[str
     ways: dict[str, Callable[[], Sequence[Pass]]] = {
         TEXTS: lambda: [],
         "development": lambda: [],
+        "development_predictions": lambda: [],
         "profiles": lambda: [profiles(reader, texts, reader.sae, budget)],
         "unaligned": lambda: [unaligned(reader, queries.sft.queries, settings.unaligned_rows)],
         "losses": lambda: [likelihoods(reader, [options_of(answered(d)) for d in queries.domains], budget)],
@@ -377,4 +378,4 @@ def bounded(
         whole = Runs.together(ways[need])
         work = forward(reader.shape, whole, head=whole.tokens, copies=reader.copies)
         found.append(Pass(need, "scoring", work, whole.tokens, memory=found[0].memory if found else {}))
-    return found, sorted(set(needs) - {TEXTS, "development", "profiles", *ways})
+    return found, sorted(set(needs) - {TEXTS, "development", "development_predictions", "profiles", *ways})

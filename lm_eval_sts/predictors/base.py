@@ -212,5 +212,10 @@ def category_of(predictor: PredictorLike) -> Category:
     return category
 
 
+def is_fitted(predictor: PredictorLike) -> bool:
+    """Whether it learns from measured changes of other SFT sets."""
+    return bool({"development", "development_predictions"} & set(predictor.needs))
+
+
 def __getattr__(name: str) -> Any:
     missing(__name__, name)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, Question
+from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, Question, SftLosses
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.predictors.base import Measured, Predictor, mean_of
+from lm_eval_sts.predictors.fitting import domain_means
+from lm_eval_sts.predictors.lexical import words
+
+_WORDS: Final = 2000
+"""A share of different words depends on how many are counted."""
 
 
 def constant(evidence: Evidence) -> dict[str, Array]:
@@ -60,6 +65,27 @@ def base_accuracy(evidence: Evidence) -> dict[str, Array]:
     }
 
 
+def sft_length(evidence: Evidence) -> dict[str, Array]:
+    """Characters of a response of the SFT set, the same for every question."""
+    return _everywhere(evidence, float(np.mean([len(example.response) for example in evidence.texts.sft])))
+
+
+def sft_diversity(evidence: Evidence) -> dict[str, Array]:
+    """Share of different words among the first 2,000 of the SFT set's responses, the same for every question."""
+    first = [word for example in evidence.texts.sft for word in words(example.response)][:_WORDS]
+    return _everywhere(evidence, len(set(first)) / len(first) if first else np.nan)
+
+
+def sft_loss(evidence: Evidence) -> dict[str, Array]:
+    """Mean loss of a token of the SFT set's responses, the same for every question."""
+    losses: SftLosses = evidence["sft_losses"]
+    return _everywhere(evidence, float(-losses.log_likelihood.sum() / losses.tokens.sum()))
+
+
+def _everywhere(evidence: Evidence, value: float) -> dict[str, Array]:
+    return {domain: np.full(len(questions), value) for domain, questions in evidence.texts.domains.items()}
+
+
 def _lengths(evidence: Evidence, text: Callable[[Question], str]) -> dict[str, Array]:
     """Characters of each text; NaN throughout a domain of which one is not known."""
     lengths = {
@@ -72,15 +98,13 @@ def _lengths(evidence: Evidence, text: Callable[[Question], str]) -> dict[str, A
 def domain_mean(evidence: Evidence) -> dict[str, Measured]:
     """Each domain's mean change over the outcomes that measured it; the same for all its questions."""
     outcomes: Mapping[str, Mapping[str, float]] = evidence["development"]
-    measured = {}
-    for domain, asked in evidence.texts.domains.items():
-        changes = np.array([found[domain] for found in outcomes.values() if domain in found])
-        measured[domain] = _mean_change(changes, len(asked))
-    return measured
+    domains = evidence.texts.domains
+    changes = np.array([[found.get(domain, np.nan) for domain in domains] for found in outcomes.values()])
+    means = zip(domains.items(), domain_means(changes), changes.T, strict=True)
+    return {domain: _mean_change(mean, of[np.isfinite(of)], len(asked)) for (domain, asked), mean, of in means}
 
 
-def _mean_change(changes: Array, n_questions: int) -> Measured:
-    mean = changes.mean() if len(changes) else np.nan
+def _mean_change(mean: float, changes: Array, n_questions: int) -> Measured:
     se = changes.std(ddof=1) / np.sqrt(len(changes)) if len(changes) > 1 else np.nan
     return Measured(lambda weights: np.full(len(weights), mean), np.full(n_questions, mean), se=se)
 
@@ -119,8 +143,9 @@ What any other predictor has to beat. Where a benchmark's answers are letters, a
 for every domain. null_random stays the same when a setting is run again, and is independent over domains, seeds and
 SFT sets. Outcomes of the run's own SFT set do not count in null_domain_mean.
 
-Only null_random and null_domain_mean depend on the SFT set: nothing is left of the others once the domains' means over
-SFT sets are taken out."""
+null_sft_length, null_sft_diversity and null_sft_loss say the same of every domain: they tell SFT sets apart, and are
+there for predictors that are fitted on them. Of the others only null_random and null_domain_mean depend on the SFT set:
+nothing is left of the rest once the domains' means over SFT sets are taken out."""
 
 FAMILY = (
     _null(
@@ -161,6 +186,27 @@ FAMILY = (
         cost="forward: options after worked examples",
         summary="how often the base model is right",
         formula="share of questions whose right option is the likeliest",
+    ),
+    _null(
+        "null_sft_length",
+        sft_length,
+        summary="how long the SFT responses are",
+        formula="mean characters of the SFT set's responses, for every domain",
+    ),
+    _null(
+        "null_sft_diversity",
+        sft_diversity,
+        needed="words in the SFT responses",
+        summary="how varied the SFT responses are",
+        formula="share of different words in the first 2,000 of the SFT set's responses, for every domain",
+    ),
+    _null(
+        "null_sft_loss",
+        sft_loss,
+        needs="sft_losses",
+        cost="forward: SFT pairs",
+        summary="how new the SFT responses are",
+        formula="mean loss of a token of the SFT set's responses, for every domain",
     ),
     Predictor(
         name="null_domain_mean",

@@ -15,6 +15,7 @@ from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.predictors import (
     activations,
     embedding,
+    fitted,
     gradients,
     lexical,
     losses,
@@ -33,7 +34,7 @@ GROUP: Final = "lm_eval_sts.predictors"
 
 _FAMILIES: Final = (
     *(sts, activations, representation, lexical, embedding, gradients),
-    *(signed_sts, losses, null, trial_runs, oracle),
+    *(signed_sts, losses, null, trial_runs, fitted, oracle),
 )
 _OURS: Final[dict[str, Predictor]] = {predictor.name: predictor for family in _FAMILIES for predictor in family.FAMILY}
 _MODULES: Final = {p.name: family.__name__.rpartition(".")[2] for family in _FAMILIES for p in family.FAMILY}

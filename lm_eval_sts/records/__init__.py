@@ -88,10 +88,34 @@ from lm_eval_sts.records.prediction import (
     Selection as Selection,
     Setting as Setting,
 )
+from lm_eval_sts.records.report import (
+    Against as Against,
+    BesideRow as BesideRow,
+    ChangedColumn as ChangedColumn,
+    DeclarationCheck as DeclarationCheck,
+    Fitting as Fitting,
+    KeptPredictor as KeptPredictor,
+    KeptScores as KeptScores,
+    MeasuredGroup as MeasuredGroup,
+    MeasuredRun as MeasuredRun,
+    PlainRow as PlainRow,
+    ReportColumn as ReportColumn,
+    ReportCondition as ReportCondition,
+    ReportContrast as ReportContrast,
+    ReportPart as ReportPart,
+    ReportPredictor as ReportPredictor,
+    ReportRepeat as ReportRepeat,
+    ReportRow as ReportRow,
+    ReportTable as ReportTable,
+    StudyReport as StudyReport,
+)
 from lm_eval_sts.records.study import (
     Declaration as Declaration,
     DeclaredContrast as DeclaredContrast,
     FailedJob as FailedJob,
+    FinishedJob as FinishedJob,
+    MemoryKind as MemoryKind,
+    RunningJob as RunningJob,
     StudyPredictions as StudyPredictions,
 )
 from lm_eval_sts.records.submission import (

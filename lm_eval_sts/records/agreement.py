@@ -119,6 +119,9 @@ class SettingAgreement(Record):
     """Share of the three largest changes among the three largest predictions (descriptive); ties count in part."""
     fit: FitError | None
     sign: SignScore | None
+    rmse: Finite | None = None
+    """Root mean square error of the predictions, in ``unit``; only of signed changes, and for predictors whose scores
+    are such: those that were fitted on changes in this view."""
     influence: Influence
     notes: tuple[str, ...] = ()
     """Why something above is None."""

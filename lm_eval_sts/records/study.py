@@ -10,6 +10,9 @@ from lm_eval_sts.records.base import Document, Provenance, Record, SftSetRef
 from lm_eval_sts.records.outcome import View
 from lm_eval_sts.records.prediction import Prediction
 
+MemoryKind = Literal["cpu", "cuda"]
+"""Of the machine, or of the accelerator that a process sees."""
+
 
 class DeclaredContrast(Record):
     """Two predictors, one of which is expected to be better."""
@@ -32,6 +35,8 @@ class Declaration(Document):
     """UTC, ISO 8601."""
     design_hash: str
     """Of all that the study file says of what is done."""
+    design: dict[str, Any]
+    """What it says, without title and notes; variables and places as they are written there."""
     primary: DeclaredContrast
     secondary: tuple[DeclaredContrast, ...] = ()
     sft_sets: dict[str, SftSetRef]
@@ -58,6 +63,40 @@ class StudyPredictions(Document):
     """Wall-clock time of the job, the model's loading left out."""
     settings: dict[str, Any] = {}
     """What stood under ``sts``, without where things lay."""
+
+
+class FinishedJob(Document):
+    """What a job took: beside its record, so that later ones are known to fit."""
+
+    kind: Literal["finished job"] = "finished job"
+    job: str
+    inputs_hash: str
+    """Of what the study file says of it: a record of another design is not taken for this one's."""
+    seconds: float = Field(ge=0)
+    """Wall-clock time."""
+    memory: dict[MemoryKind, int] = {}
+    """Bytes that its process held at most, by kind of memory."""
+    device: str
+    workers: int = Field(default=1, gt=0)
+    """How many shared the machine."""
+    created: str
+
+
+class RunningJob(Document):
+    """A job that a process is doing; it goes when the job ends."""
+
+    kind: Literal["running job"] = "running job"
+    job: str
+    host: str
+    pid: int
+    device: str
+    needs: dict[MemoryKind, int] = {}
+    """Bytes that it is expected to hold at most."""
+    holds: dict[MemoryKind, int] = {}
+    """Bytes that it holds now."""
+    attempts: int = Field(default=1, gt=0)
+    """How many times it was begun and neither finished nor failed, with this time."""
+    created: str
 
 
 class FailedJob(Document):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,7 +24,7 @@ MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
 _NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 """As outcomes may be called."""
-_GIVEN: Final = frozenset({"tuned", "layers", "development"})
+_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
 """Kinds of evidence that a condition must give."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
@@ -311,6 +312,20 @@ class Contrast(_Part):
     sft_sets: Chosen | None = None
 
 
+class Cells(_Part):
+    """Some of the cells, SFT runs × domains, which the report looks at separately.
+
+    Attributes:
+        sft_sets: Groups and names; None: all.
+        domains: Names; None: all.
+        without: SFT set to domains that do not count for it.
+    """
+
+    sft_sets: Chosen | None = None
+    domains: tuple[str, ...] | None = None
+    without: dict[str, tuple[str, ...]] = {}
+
+
 class Study(_Part):
     """A study file.
 
@@ -330,6 +345,7 @@ class Study(_Part):
         outcomes: Folders of outcomes that were measured elsewhere, by the base model's short name.
         primary: The contrast that the study is for.
         secondary: Further ones that are declared beforehand.
+        parts: Cells that the report looks at separately, by title.
         path: The file; set when it is read.
         written: What the file says, before variables and places are put in; set when it is read.
     """
@@ -349,6 +365,7 @@ class Study(_Part):
     outcomes: dict[str, tuple[str, ...]] = {}
     primary: Contrast
     secondary: tuple[Contrast, ...] = ()
+    parts: dict[str, Cells] = {}
     path: Path = Path()
     written: dict[str, Any] = {}
 
@@ -400,6 +417,8 @@ class Study(_Part):
         yield "primary", self.primary.sft_sets or ()
         for i, contrast in enumerate(self.secondary):
             yield f"secondary.{i}", contrast.sft_sets or ()
+        for title, cells in self.parts.items():
+            yield f"parts.{title}", [*(cells.sft_sets or ()), *cells.without]
 
     def _ways(self) -> Iterator[tuple[str, Predicting | Condition | Base]]:
         yield "predict", self.predict
@@ -468,6 +487,11 @@ class Study(_Part):
         """The work folder where none is given."""
         return self.path.parent / f"{self.name}.study"
 
+    @property
+    def kept(self) -> Path:
+        """The folder beside the file for what is kept of a study: its declaration, notes, and scores of conditions."""
+        return self.path.parent / self.name
+
 
 def predictors_of(given: str | Sequence[str]) -> list[str]:
     """Names of the predictors that are meant: ``default`` and ``all`` stand for several, by themselves or in a list."""
@@ -483,11 +507,15 @@ def _several(given: str) -> Sequence[str]:
     return [given]
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, *, variables: bool = True) -> Study:
     """Reads a study file.
 
     Relative paths that exist beside the file are taken from there; ``${NAME}`` stands for a variable of the
     environment.
+
+    Args:
+        path: The file.
+        variables: Whether they are put in; a report needs none of what they name.
 
     Raises:
         SettingsError: It cannot be read, or something in it is wrong; names the key.
@@ -499,7 +527,8 @@ def read_study(path: Path) -> Study:
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: a study file holds keys such as name, bases and sft_sets (docs/study.md)")
     try:
-        return Study(**{**_placed(data, path), "path": path.absolute(), "written": data})
+        placed = _placed(data, path) if variables else data
+        return Study(**{**placed, "path": path.absolute(), "written": data})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
@@ -508,9 +537,16 @@ def read_study(path: Path) -> Study:
         raise SettingsError(f"{path}: {where}: {reason}") from error
 
 
+def design_of(study: Study) -> dict[str, Any]:
+    """What a study file says is done, as JSON; variables and places as they are written there."""
+    whole = study.written or study.model_dump(mode="json", exclude={"path", "written"})
+    found = {key: value for key, value in whole.items() if key not in ("title", "notes", "parts")}
+    return cast(dict[str, Any], json.loads(json.dumps(found, default=str)))  # a YAML file may hold dates
+
+
 def design_hash(study: Study) -> str:
     """Content hash of what a study file says is done, wherever it and its parts lie."""
-    return hash_json({key: value for key, value in study.written.items() if key not in ("title", "notes")})
+    return hash_json(design_of(study))
 
 
 def _placed(value: Any, file: Path) -> Any:

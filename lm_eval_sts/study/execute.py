@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
 from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
-from lm_eval_sts.study.design import SftSource, Study
+from lm_eval_sts.study.design import MAIN, SftSource, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.lm_eval_options import Conditions
+    from lm_eval_sts.outcomes.lm_eval_run import Tasks
     from lm_eval_sts.outcomes.runs import Run
 
 _WEIGHTS = ("*.safetensors", "*.bin", "checkpoint-*")
@@ -39,11 +42,15 @@ class Worker:
 
     study: Study
     work: Work
-    _managers: dict[str, Any] = field(default_factory=dict)
+    _tasks: Any = None
     _model: tuple[str, Any] | None = None
 
     def __post_init__(self) -> None:
         os.environ.update(self.study.environment)
+
+    @cached_property
+    def _jobs(self) -> list[Job]:
+        return jobs(self.study)
 
     def do(self, job: Job) -> None:
         """Does a job; what it needs must be there.
@@ -59,6 +66,8 @@ class Worker:
                 self._evaluate({}, job)
             else:
                 self._tune(job)
+            for path in self.work.outcome(job.base, job.setting or "*").parent.glob(f"{job.setting or '*'}.json"):
+                path.unlink()  # of runs that were there before
         self._remove_weights()
 
     def _predict(self, job: Job) -> None:
@@ -113,8 +122,16 @@ class Worker:
             }
         )
 
-    def settings(self, job: Job) -> dict[str, Any]:
-        """What stands under ``sts`` for a ``predict`` job."""
+    def settings(self, job: Job, *, beforehand: bool = False) -> dict[str, Any]:
+        """What stands under ``sts`` for a ``predict`` job.
+
+        Args:
+            job: The job.
+            beforehand: Without tuned weights and outcomes, which are not there yet.
+
+        Raises:
+            RecordError: Tuned weights that it needs are gone.
+        """
         study, condition = self.study, self.study.condition(job.condition)
         base, source = study.bases[job.base], study.sets[job.sft_set]
         found: dict[str, Any] = {
@@ -131,9 +148,9 @@ class Worker:
             found["more_saes"] = list(condition.more_saes)
         if study.main_recipe is not None and "probing_recipe" not in found:
             found["probing_recipe"] = _as_changes(study)
-        if condition.oracles:
-            found["tuned"] = str(self.work.tuned(self._first_tuning(job)))
-        if condition.learns:
+        if condition.oracles and not beforehand:
+            found["tuned"] = str(self._tuned_weights(self._first_tuning(job)))
+        if condition.learns and not beforehand:
             found |= self._learnt(job)
         return found
 
@@ -141,7 +158,9 @@ class Worker:
         """Outcomes of other SFT sets, and what the main predictions say of them."""
         others = self.study.learnt_from(job.condition, job.base, job.sft_set)
         measured = {name: path for name in others if (path := self.outcome_file(job.base, name)) is not None}
-        return {"development": [str(path) for path in measured.values()]}
+        main = [self.work.predictions(Job("predict", job.base, name, condition=MAIN)) for name in measured]
+        predicted = [str(path) for path in main if path.is_file()]
+        return {"development": [str(path) for path in measured.values()], "development_predictions": predicted}
 
     def outcome_file(self, base: str, setting: str) -> Path | None:
         """The outcome of an SFT run: measured elsewhere, or made of the finished runs of all its seeds."""
@@ -155,16 +174,25 @@ class Worker:
         return None if outcome is None else self.work.outcome(base, setting)
 
     def pair(self, base: str, setting: str) -> Outcome | None:
-        """Pairs the runs of an SFT run with the base model's; None while a seed is missing."""
+        """Pairs the runs of an SFT run's seeds, all that the study has now, with the base model's.
+
+        Returns:
+            The outcome; None while a seed is missing.
+
+        Raises:
+            RecordError: The runs cannot be compared.
+        """
         from lm_eval_sts.outcomes.lm_eval_results import read_run
         from lm_eval_sts.outcomes.pairing import pair
 
-        seeds = [j for j in jobs(self.study) if j.kind == "tune" and (j.base, j.setting) == (base, setting)]
+        seeds = [j for j in self._jobs if j.kind == "tune" and (j.base, j.setting) == (base, setting)]
         if not seeds or not all(self.work.done(job) for job in seeds):
             return None
-        path = self.work.outcome(base, setting)
+        path, names = self.work.outcome(base, setting), [job.name for job in seeds]
         if path.is_file():
-            return load_record(Outcome, path)
+            before = load_record(Outcome, path)
+            if before.provenance.settings["tuned"] == names:
+                return before
         manifests = [manifest for job in seeds if (manifest := read_tuned(self.work.tuned(job))) is not None]
         found = pair(
             read_run(self.work.run(Job("base", base))),
@@ -172,7 +200,7 @@ class Worker:
             name=setting,
             manifests=manifests,
             source=f"lm-eval-sts study run, {self.study.name}",
-            settings={"base": self._model_name(base), "tuned": [job.name for job in seeds]},  # not where they lay
+            settings={"base": self._model_name(base), "tuned": names},  # not where they lay
         )
         return save_outcome(found, path)
 
@@ -214,19 +242,31 @@ class Worker:
             {key: value for key, value in args.items() if value is not None},
             list(measure.tasks),
             self.work.run(job),
-            self._conditions(),
+            self.conditions(),
             batch_size=measure.batch_size,
             device=measure.device,
             use_cache=False,
             share_prefix=measure.share_prefix,
             write_samples=False,
-            task_manager=self._manager(measure.only_ours),
+            task_manager=self._manager(),
             choice=MetricChoice(measure.metric, measure.filter),
             base=None if base is None else base.facts.model,
             model_name=self._model_name(job.base),
         )
 
-    def _conditions(self) -> Conditions:
+    def measuring_tasks(self) -> Tasks:
+        """lm-eval's tasks that measure, loaded for a look at them.
+
+        Raises:
+            StsError: One is not known, or its questions cannot be loaded.
+        """
+        from lm_eval_sts.outcomes.lm_eval_run import load_tasks
+
+        assert self.study.measure is not None
+        return load_tasks(self._manager(), self.study.measure.tasks)
+
+    def conditions(self) -> Conditions:
+        """How questions are put where changes are measured."""
         from lm_eval_sts.outcomes.lm_eval_options import Conditions
 
         measure = self.study.measure
@@ -247,15 +287,16 @@ class Worker:
     def _include_path(self) -> Path | None:
         return None if self.study.include_path is None else Path(self.study.include_path)
 
-    def _manager(self, only_ours: bool) -> Any:
+    def _manager(self) -> Any:
+        """lm-eval's index of the tasks that measure."""
         from lm_eval_sts.harness.discovery import our_tasks
         from lm_eval_sts.outcomes.lm_eval_run import build_task_manager
 
-        key = "ours" if only_ours else "all"
-        if key not in self._managers:
+        if self._tasks is None:
+            ours = self.study.measure is not None and self.study.measure.only_ours
             path = self._include_path
-            self._managers[key] = our_tasks(include_path=path) if only_ours else build_task_manager(path, {})
-        return self._managers[key]
+            self._tasks = our_tasks(include_path=path) if ours else build_task_manager(path, {})
+        return self._tasks
 
     def _loaded(self, base: str) -> Any:
         from lm_eval_sts.harness.predicting import load_model
@@ -281,26 +322,46 @@ class Worker:
     def _first_tuning(self, job: Job) -> Job:
         return next(
             j
-            for j in jobs(self.study)
+            for j in self._jobs
             if j.kind == "tune" and (j.base, j.sft_set, j.recipe) == (job.base, job.sft_set, self.study.main_recipe)
         )
 
+    def _tuned_weights(self, job: Job) -> Path:
+        """The folder of a tuned model that an oracle is to see.
+
+        Raises:
+            RecordError: Its weights are gone.
+        """
+        folder = self.work.tuned(job)
+        if not _weights(folder):
+            raise RecordError(
+                f"the weights of {job.name} are gone (removed after measuring, or merged from elsewhere without them): "
+                f"to have it done again, remove {self.work.run(job)} and {folder}"
+            )
+        return folder
+
     def _remove_weights(self) -> None:
-        """Removes tuned weights that are measured, and that no job is still to read."""
+        """Removes tuned weights that are measured, and that no job is still to read.
+
+        Other workers may do the same at the same time.
+        """
         if self.study.finetune.keep_weights:
             return
-        everything = jobs(self.study)
-        waiting = {
-            self._first_tuning(job).name
-            for job in everything
-            if job.kind == "predict" and self.study.condition(job.condition).oracles and not self.work.done(job)
-        }
-        for job in everything:
-            folder = self.work.tuned(job) if job.kind == "tune" else None
-            if folder is None or job.name in waiting or not folder.is_dir() or not self.work.done(job):
+        seen = [j for j in self._jobs if j.kind == "predict" and self.study.condition(j.condition).oracles]
+        kept = {self._first_tuning(job).name for job in seen if not self.work.done(job)}
+        for job in self._jobs:
+            if job.kind != "tune" or job.name in kept:
                 continue
-            for path in [path for pattern in _WEIGHTS for path in folder.glob(pattern)]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if (found := _weights(self.work.tuned(job))) and self.work.done(job):
+                for path in found:
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return [path for pattern in _WEIGHTS for path in folder.glob(pattern)]
 
 
 def _as_changes(study: Study) -> dict[str, Any]:
@@ -311,7 +372,7 @@ def _as_changes(study: Study) -> dict[str, Any]:
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings for a record: without those that only say where things are kept, and of places the last part."""
-    places = ("profiles_dir", "tuned", "development", "benchmark_path")
+    places = ("profiles_dir", "tuned", "development", "development_predictions", "benchmark_path")
     return {key: _last_part(value) for key, value in settings.items() if key not in places}
 
 

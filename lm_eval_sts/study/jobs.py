@@ -6,6 +6,7 @@ run, or predicting for one SFT set. It is done when its record is there, whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -83,9 +84,17 @@ class Work:
         """Why a job failed."""
         return self.root / "failed" / f"{job.name.replace('/', '.')}.json"
 
+    def finished(self, job: Job) -> Path:
+        """What a job took."""
+        return self.root / "finished" / f"{job.name.replace('/', '.')}.json"
+
     def lock(self, job: Job) -> Path:
         """The folder whose lock a process holds while it does a job."""
         return self.root / "locks" / job.name.replace("/", ".")
+
+    def running(self, job: Job) -> Path:
+        """Which process does a job."""
+        return self.lock(job) / "running.json"
 
     @property
     def profiles(self) -> Path:
@@ -117,9 +126,19 @@ class Work:
 
 
 def jobs(study: Study) -> list[Job]:
-    """Every job of a study, those first that others need, then in the order of the file."""
+    """Every job of a study, those first that others need, then in the order of the file.
+
+    Raises:
+        SettingsError: Two have one name, or one needs what the study does not do.
+    """
     measured = [*_measuring(study)]
-    return [*measured, *_predicting(study, measured)]
+    found = [*measured, *_predicting(study, measured)]
+    known = Counter(job.name for job in found)
+    if twice := sorted(name for name, count in known.items() if count > 1):
+        raise SettingsError(
+            f"{study.path}: two jobs are called {twice[0]}: an SFT set has the name of another one with a recipe"
+        )
+    return found
 
 
 def named(study: Study, name: str) -> Job:

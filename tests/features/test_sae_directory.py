@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_sts.errors import SaeError
-from lm_eval_sts.features.sae_directory import find_sae
+from lm_eval_sts.features.sae_directory import find_sae, same_model
 from tests.messages import says
 
 
@@ -42,6 +42,34 @@ def test_known_models(model_name, n_layers, release, sae_id, layer):
     assert choice.layer == layer
     assert f"{release}/{choice.sae_id}" in choice.why
     assert "trained on" not in choice.why
+
+
+HUB_IDS = {
+    "gemma-2-27b": "google/gemma-2-27b",
+    "gemma-2-2b": "google/gemma-2-2b",
+    "gemma-2-9b": "google/gemma-2-9b",
+    "gemma-2-9b-it": "google/gemma-2-9b-it",
+    "gemma-2b": "google/gemma-2b",
+    "gemma-2b-it": "google/gemma-2b-it",
+    "gpt2-small": "openai-community/gpt2",
+    "mistral-7b": "mistralai/Mistral-7B-v0.1",
+    "pythia-70m-deduped": "EleutherAI/pythia-70m-deduped",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3-1.7b": "Qwen/Qwen3-1.7B",
+    "qwen3-14b": "Qwen/Qwen3-14B",
+    "qwen3-4b": "Qwen/Qwen3-4B",
+    "qwen3-8b": "Qwen/Qwen3-8B",
+}
+
+
+def test_the_short_names_of_the_directory_mean_these_hub_ids():
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    assert {of.model for of in get_pretrained_saes_directory().values() if "/" not in of.model} == set(HUB_IDS)
+    for one in HUB_IDS:
+        assert [hub_id for hub_id in HUB_IDS.values() if same_model(one, hub_id)] == [HUB_IDS[one]]
+    assert same_model("mistral-7b-instruct", "mistralai/Mistral-7B-Instruct-v0.1")
+    assert not same_model("mistral-7b", "mistralai/Mistral-7B-v0.3")
 
 
 def test_only_finished_residual_stream_saes_are_offered():

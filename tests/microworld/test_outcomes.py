@@ -9,12 +9,11 @@ from statistics import median
 
 import pytest
 
-from benchmarks.micro_outcomes import main
 from lm_eval_sts.agreement.reliability import reliability
 from lm_eval_sts.data import load_sft_set
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.records import save_record
-from lm_eval_sts.shipped import MICRO, load_outcome, outcome_names
+from lm_eval_sts.shipped import load_outcome, outcome_names
 from lm_eval_sts.study.design import read_study
 from lm_eval_sts.study.jobs import jobs
 from microworld.data import SHIPPED
@@ -100,8 +99,3 @@ def test_changes_are_measurable_and_go_both_ways():
     changes = [c for o in development for c in o.changes().values()]
     assert sum(c.delta > 2 * c.se for c in changes) > 30
     assert sum(c.delta < -2 * c.se for c in changes) > 150
-
-
-def test_the_documented_table_is_what_the_outcomes_say():
-    text = (Path(__file__).parents[2] / "docs" / "microworld.md").read_text()
-    assert "\n".join(main(MICRO)) in text
