@@ -109,11 +109,11 @@ class Worker:
         called = {place: _last_part(place) for place in provenance.settings.values() if isinstance(place, str)}
         called |= {setting.model.name: model.name, setting.sft_set.name: sft_set.name}
         if of.sae_name is not None and not self.study.condition(job.condition).sae:
-            called[str(of.sae)] = settings["sae"] = of.sae_name
+            called[of.sae or ""] = settings["sae"] = of.sae_name
             sae = sae and sae.model_copy(update={"name": of.sae_name})
         notes = list(provenance.notes)
         for place, name in called.items():
-            notes = [note.replace(place, name) for note in notes]
+            notes = [note.replace(place, name) for note in notes] if place else notes
         return prediction.model_copy(
             update={
                 "setting": setting.model_copy(update={"model": model, "sft_set": sft_set, "benchmark": benchmark}),

@@ -1,4 +1,4 @@
-"""studies/smollm.yaml, a study of a model of one's own, end to end: a real model of 135 million parameters on the CPU."""
+"""studies/smollm.yaml, end to end: a real model of 135 million parameters, on the CPU."""
 
 from __future__ import annotations
 
@@ -33,10 +33,14 @@ def places(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("smollm")
     write_kit(folder / "data")
     unpack_gguf.unpack(GGUF, folder / "model", "bfloat16")
-    options = "--layer 20 --d_sae 128 --tokens 2500 --row 64 --batch 256 --epochs 3".split()
+    options = {"layer": 20, "d_sae": 128, "tokens": 2500, "row": 64, "batch": 256, "epochs": 3}
     with pytest.MonkeyPatch.context() as patch:
         corpus = folder / "data" / "corpus.jsonl.gz"
-        patch.setattr(sys, "argv", ["", str(folder / "model"), str(corpus), str(folder / "sae"), *options])
+        patch.setattr(
+            sys,
+            "argv",
+            ["", str(folder / "model"), str(corpus), str(folder / "sae"), *(f"--{k}={v}" for k, v in options.items())],
+        )
         train_sae.main()
     return {"SMOLLM": str(folder / "model"), "SMOLLM_SAE": str(folder / "sae"), "DATA": str(folder / "data")}
 
