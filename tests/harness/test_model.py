@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GgufConfig
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.identity import model_ref
@@ -41,6 +41,16 @@ def test_who_wraps_the_model_does_not_matter(world, adapter):
     assert model.reference.same(model_ref(lm.model.get_base_model(), "other", "unknown"))
     plain = LmEvalModel(HFLM(pretrained=world.model, device="cpu"))
     assert not model.reference.same(plain.reference) and "weights " in model.reference.difference(plain.reference)
+
+
+def test_a_model_from_a_gguf_file_is_not_loaded_a_second_time(world):
+    from lm_eval.models.huggingface import HFLM
+
+    model = LmEvalModel(HFLM(pretrained=world.model, device="cpu"))
+    assert model.source("a trial run").path == str(world.model)
+    model.model.config.quantization_config = GgufConfig(gguf_file="a.gguf")
+    with says(ModelError, "a trial run loads", "it comes from a GGUF file: save the model dequantised"):
+        model.source("a trial run")
 
 
 def test_an_adapter_that_cannot_be_read_is_refused(world, tmp_path):
