@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, GgufConfig
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM, GgufConfig
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.identity import model_ref
 from lm_eval_sts.harness.model import LmEvalModel
+from lm_eval_sts.records import UNKNOWN, dump_record
 from tests.harness.world import evaluate
 from tests.messages import says
 
@@ -30,6 +33,23 @@ def test_a_model_with_an_adapter_is_read_and_named_with_it(world, adapter):
     )
     (record,) = results["configs"]["sts_mmlu_pro_law"]["metadata"]["sts_results"]["predictions"]
     assert record["setting"]["model"]["name"] == f"{world.model} with peft {adapter}"
+
+
+def test_an_adapter_from_the_hub_is_recorded_with_its_commit(world, adapter, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+    from lm_eval.models.huggingface import HFLM
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    repository, commit = tmp_path / "models--someone--adapter", "7" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(adapter, repository / "snapshots" / commit)
+    reference = LmEvalModel(HFLM(pretrained=world.model, peft="someone/adapter", device="cpu")).reference
+    assert (reference.name, reference.revision) == (f"{world.model} with peft someone/adapter", UNKNOWN)
+    assert reference.adapter_revision == dump_record(reference)["adapter_revision"] == commit
+    local = LmEvalModel(HFLM(pretrained=world.model, peft=adapter, device="cpu")).reference
+    assert local.same(reference) and "adapter_revision" not in dump_record(local)
 
 
 def test_who_wraps_the_model_does_not_matter(world, adapter):
