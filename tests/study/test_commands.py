@@ -166,6 +166,7 @@ PLACES = {
     "Finetuning": "finetune.",
     "Dose": "recipes.",
     "Contrast": "primary.",
+    "Cells": "parts.",
 }
 """Where each part of a study stands in its file; of the others all keys stand in one of these too."""
 
