@@ -9,14 +9,14 @@ import typer
 
 from lm_eval_sts.commands.board import build, serve, show
 from lm_eval_sts.commands.terminal import SpreadCommand
-from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lm_eval_sts.leaderboard.problems import Problem
     from lm_eval_sts.leaderboard.submitting import Description
-    from lm_eval_sts.records import Category, Cost
+    from lm_eval_sts.records import Cost
 
 _ROOT: Final = Path("leaderboard")
 
@@ -67,7 +67,7 @@ def submit(
     from lm_eval_sts.commands.compare import read_all_predictions
     from lm_eval_sts.leaderboard.layout import SUBMISSIONS
     from lm_eval_sts.leaderboard.registered import read_settings
-    from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put
+    from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put, read_costs
 
     found = read_all_predictions(results)
     there = list(dict.fromkeys(prediction.predictor for prediction in found))
@@ -97,7 +97,7 @@ def submit(
     for file in files:
         typer.echo(file)
     if output is None:
-        _judge(root, files, None)
+        judge(root, files, None)
 
 
 @leaderboard.command("validate")
@@ -111,7 +111,7 @@ def validate(
     ] = None,
 ) -> None:
     """Say everything that is wrong with submissions and seals; exit code 1 if anything is."""
-    _judge(root, paths or [], base)
+    judge(root, paths or [], base)
 
 
 @leaderboard.command("seal")
@@ -138,7 +138,7 @@ def reveal(
     revealed = [reveal_file(file, root) for file in files]
     for file in revealed:
         typer.echo(file)
-    _judge(root, revealed, None)
+    judge(root, revealed, None)
 
 
 @leaderboard.command("schema")
@@ -155,7 +155,7 @@ leaderboard.command("show")(show)
 leaderboard.command("serve")(serve)
 
 
-def _judge(root: Path, paths: Sequence[Path], base: str | None) -> None:
+def judge(root: Path, paths: Sequence[Path], base: str | None) -> None:
     """Validates and says what came out.
 
     Raises:
@@ -180,7 +180,7 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
         SettingsError: Something was not given, and no predictor of that name is installed.
     """
     from lm_eval_sts.leaderboard.submitting import Description
-    from lm_eval_sts.predictors.registry import names
+    from lm_eval_sts.predictors.registry import names, own_description
 
     own = own_description(name) if name in names() else {}
     said = {**own, **{key: value for key, value in options.items() if value is not None}}
@@ -188,39 +188,3 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
     if missing:
         raise SettingsError(f"no predictor {name!r} is installed that describes itself: give {', '.join(missing)}")
     return Description(**said, cost=cost)
-
-
-def own_description(name: str) -> dict[str, Any]:
-    """What an installed predictor says of itself."""
-    from lm_eval_sts.predictors.base import category_of
-    from lm_eval_sts.predictors.registry import description_of, get_predictor
-
-    predictor = get_predictor(name)
-    written = description_of(name)
-    category: Category = category_of(predictor)
-    return {
-        "category": category,
-        "title": name,
-        "description": f"{' '.join(written.split(chr(10) * 2)[0].split())} Cost: {predictor.cost}.".strip(),
-        "source": predictor.source,
-        "evidence": tuple(sorted(predictor.needs)),
-    }
-
-
-def read_costs(path: Path | None) -> dict[str, Cost]:
-    """Costs by predictor; the table's ``hardware`` is that of all which name none.
-
-    Raises:
-        RecordError: The file is no such table.
-    """
-    from lm_eval_sts.records import Cost, parse_record, read_json
-
-    if path is None:
-        return {}
-    data = read_json(path)
-    table = data.get("predictors") if isinstance(data, dict) else None
-    if not isinstance(table, dict):
-        raise RecordError(f'{path}: not a table of costs: {{"predictors": {{"sts_icl": {{"forward_tokens": …}}}}}}')
-    hardware = {"hardware": data.get("hardware")}
-    whole = {name: hardware | each if isinstance(each, dict) else each for name, each in table.items()}
-    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in whole.items()}
