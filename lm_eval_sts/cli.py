@@ -23,6 +23,7 @@ from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
+from lm_eval_sts.commands.schemas import schemas
 from lm_eval_sts.commands.show import show
 from lm_eval_sts.commands.study import study
 from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, Completion, SpreadCommand
@@ -84,6 +85,9 @@ app.command("measure")(measure)
 app.command("compare")(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
+
+
+app.command("schemas")(schemas)
 
 
 @app.command("export")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
+from lm_eval_sts.records.base import (
+    Document,
+    Finite,
+    ModelRef,
+    Provenance,
+    Record,
+    SftSetRef,
+    left_out_where_unknown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +34,8 @@ class SaeRef(Record):
     weights_hash: str
     chosen_because: str | None = None
     """Why this SAE, where the run chose it itself; None where the user named it."""
+    revision: str = left_out_where_unknown()
+    """Commit of the hub snapshot that it was loaded from, where there is one."""
 
 
 class BenchmarkRef(Record):

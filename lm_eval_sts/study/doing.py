@@ -16,6 +16,7 @@ from typing import Final
 from lm_eval_sts.errors import BusyError, SettingsError, StsError, described
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import MANIFEST
+from lm_eval_sts.outcomes.lm_eval_run import quiet
 from lm_eval_sts.records import FailedJob, FinishedJob, RunningJob, save_record
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.inputs import inputs_hash
@@ -135,7 +136,8 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
             meter = MachineMeter()
             device = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if meter.has_accelerator else "cpu"
             claim(standing, job, device)
-            return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
+            with quiet():
+                return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
     except BusyError as error:
         raise BusyError(f"another process does {job.name}: wait until it is done") from error
 
