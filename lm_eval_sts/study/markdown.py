@@ -88,13 +88,13 @@ def _declared(report: StudyReport) -> str:
     state = "The primary contrast" if first.declared else "**What was declared is not what is scored.** The contrast"
     lines = [f"{state}, declared {found.declared} ({str(found.content_hash)[:12]}): {asked(first)}. {result}"]
     if found.differences:
-        lines.append("**Not as declared:**\n" + listed(found.differences))
+        lines.append("**Not as declared:**\n\n" + listed(found.differences))
     if lacking := missing(report.tables[0]):
         lines.append(f"**Declared and not scored yet:** {lacking}.")
     if found.not_declared:
-        lines.append("**Not declared beforehand, and so exploratory:**\n" + listed(found.not_declared))
+        lines.append("**Not declared beforehand, and so exploratory:**\n\n" + listed(found.not_declared))
     if found.already:
-        lines.append("There when it was declared:\n" + listed(found.already))
+        lines.append("There when it was declared:\n\n" + listed(found.already))
     return "\n\n".join(lines)
 
 
