@@ -10,7 +10,7 @@ import typer
 
 from lm_eval_sts.commands.board import build, serve, show
 from lm_eval_sts.commands.terminal import SpreadCommand
-from lm_eval_sts.errors import HubError, RecordError, SettingsError
+from lm_eval_sts.errors import HubError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
