@@ -18,6 +18,7 @@ import typer
 from lm_eval_sts.commands.compare import compare
 from lm_eval_sts.commands.explain import explain
 from lm_eval_sts.commands.finetune import finetune
+from lm_eval_sts.commands.hub import hub
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(leaderboard, name="leaderboard")
 app.add_typer(study, name="study")
+app.add_typer(hub, name="hub")
 
 
 def _print_versions(wanted: bool) -> None:

@@ -65,11 +65,7 @@ class Options:
 
 
 def packed(tokenizer: PreTrainedTokenizerBase, corpus: Path, options: Options) -> np.ndarray:
-    """Texts in a seeded order, one after another: token ids [rows, row].
-
-    Rows of hardly any different tokens are left out: a text may be a run of a thousand zeros, which stands for nothing
-    and, as SmolLM2 reads it, has a hundred times the norm of others.
-    """
+    """Texts in a seeded order, one after another: token ids [rows, row]."""
     opened = gzip.open if corpus.suffix == ".gz" else open
     with opened(corpus, "rt", encoding="utf-8") as file:
         found = [json.loads(line) for line in file]
@@ -81,8 +77,7 @@ def packed(tokenizer: PreTrainedTokenizerBase, corpus: Path, options: Options) -
         if len(ids) >= rows * options.row:
             break
     rows = min(rows, len(ids) // options.row)
-    found = np.array(ids[: rows * options.row]).reshape(rows, options.row)
-    return found[[len(np.unique(row)) > options.row // 20 for row in found]]
+    return np.array(ids[: rows * options.row]).reshape(rows, options.row)
 
 
 def read_activations(model: PreTrainedModel, ids: np.ndarray, layer: int, work: Path) -> torch.Tensor:

@@ -13,7 +13,6 @@ from lm_eval_sts.commands.schemas import kinds
 from lm_eval_sts.records import CONTENT_HASH, Document, Outcome, Prediction, dump_record
 from lm_eval_sts.records.schemas import schema_of, slug, texts, version, write
 from lm_eval_sts.shipped import MICRO, PUBLISHED
-from tests.messages import says
 from tests.test_cli import call, fails
 from tests.test_record_integrity import documents
 from tests.test_records import make_prediction
@@ -101,6 +100,6 @@ def test_the_command(monkeypatch, capsys, tmp_path):
 
 def test_a_folder_that_cannot_be_written(monkeypatch, capsys, tmp_path):
     (tmp_path / "file").write_text("")
-    with says(OSError, "file"):
+    with pytest.raises(OSError):
         write(kinds(), tmp_path / "file")
     assert "file" in fails(monkeypatch, capsys, "schemas", tmp_path / "file")

@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from benchmarks.which_predictor.submit import ROOT, SUBMITTER, registered, rounded
-from lm_eval_sts.commands.leaderboard import own_description, read_costs
 from lm_eval_sts.leaderboard.layout import SUBMISSIONS, name_of
+from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
-from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, put
+from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, put, read_costs
 from lm_eval_sts.predictors.costs import COSTS_FILE
 from lm_eval_sts.predictors.fitted import FITS, from_records
+from lm_eval_sts.predictors.registry import own_description
 from lm_eval_sts.records import (
     BenchmarkRef,
     DomainScore,
@@ -32,9 +32,22 @@ from lm_eval_sts.records import (
     Setting,
     Submission,
 )
+from lm_eval_sts.study.submit import rounded
 from microworld.split import read_split
 
+ROOT: Final = Path(__file__).parents[2] / "leaderboard"
 FOLDER: Final = "micro"
+SUBMITTER: Final = "the lm-eval-sts developers"
+
+
+def registered(root: Path, category: str) -> dict[str, Outcome]:
+    """The settings that a predictor of this category is put forward for."""
+    known = {name: outcome for name, outcome in read_settings(root).items() if name.startswith(f"{FOLDER}/")}
+    if category != "training":
+        return known
+    split = read_split()
+    main = {f"{FOLDER}/{name}" for name in (*split.development, *split.test)}
+    return {name: outcome for name, outcome in known.items() if name in main}
 
 
 def parts(submission: Submission, settings: Mapping[str, Outcome]) -> dict[str, Prediction]:
@@ -75,7 +88,7 @@ def _prediction(submission: Submission, name: str, outcome: Outcome) -> Predicti
 
 def predictions(root: Path) -> list[Prediction]:
     """What every fitted predictor says of every SFT set of the main dose."""
-    settings, split = registered(root, FOLDER, "predictor"), read_split()
+    settings, split = registered(root, "predictor"), read_split()
     chosen = {name: settings[f"{FOLDER}/{name}"] for name in (*split.development, *split.test)}
     main = {f"{FOLDER}/{name}": outcome for name, outcome in chosen.items()}
     named = {part for fit in FITS.values() for part in fit.parts}
@@ -104,7 +117,7 @@ def main() -> None:
     for name in FITS:
         said = own_description(name)
         described = {name: Description(**said, cost=costs.get(name))}
-        settings = registered(args.root, FOLDER, said["category"])
+        settings = registered(args.root, said["category"])
         for made in make_submissions([p for p in found if p.predictor == name], settings, origin, described):
             put({args.root / name_of(SUBMISSIONS, made.predictor, made.version): made}, args.root)
     sys.stdout.write(f"{len(FITS)} predictors\n")

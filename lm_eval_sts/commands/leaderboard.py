@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -9,14 +10,14 @@ import typer
 
 from lm_eval_sts.commands.board import build, serve, show
 from lm_eval_sts.commands.terminal import SpreadCommand
-from lm_eval_sts.errors import RecordError, SettingsError
+from lm_eval_sts.errors import HubError, RecordError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lm_eval_sts.leaderboard.problems import Problem
     from lm_eval_sts.leaderboard.submitting import Description
-    from lm_eval_sts.records import Category, Cost
+    from lm_eval_sts.records import Cost
 
 _ROOT: Final = Path("leaderboard")
 
@@ -62,13 +63,19 @@ def submit(
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder outside of the leaderboard, to be sealed; not validated.")
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", help="Results repository on the Hugging Face hub: open a pull request there."),
+    ] = None,
 ) -> None:
     """Make submissions of predictions and check them as continuous integration will."""
     from lm_eval_sts.commands.compare import read_all_predictions
     from lm_eval_sts.leaderboard.layout import SUBMISSIONS
     from lm_eval_sts.leaderboard.registered import read_settings
-    from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put
+    from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put, read_costs
 
+    if push is not None and output is not None:
+        raise SettingsError("--push shows what --output is to keep until it is sealed: give one of them")
     found = read_all_predictions(results)
     there = list(dict.fromkeys(prediction.predictor for prediction in found))
     chosen = predictors or there
@@ -97,7 +104,9 @@ def submit(
     for file in files:
         typer.echo(file)
     if output is None:
-        _judge(root, files, None)
+        judge(root, files, None)
+    if push is not None:
+        _propose(root, files, push, name)
 
 
 @leaderboard.command("validate")
@@ -111,7 +120,7 @@ def validate(
     ] = None,
 ) -> None:
     """Say everything that is wrong with submissions and seals; exit code 1 if anything is."""
-    _judge(root, paths or [], base)
+    judge(root, paths or [], base)
 
 
 @leaderboard.command("seal")
@@ -138,7 +147,7 @@ def reveal(
     revealed = [reveal_file(file, root) for file in files]
     for file in revealed:
         typer.echo(file)
-    _judge(root, revealed, None)
+    judge(root, revealed, None)
 
 
 @leaderboard.command("schema")
@@ -150,12 +159,52 @@ def schema(root: Root = _ROOT) -> None:
     typer.echo(root / "schema")
 
 
+@leaderboard.command("space")
+def space(
+    output: Annotated[Path, typer.Argument(help="Folder of the Space; replaced where it holds an older page.")],
+    root: Root = _ROOT,
+    title: Annotated[str, typer.Option("--title", help="Of the Space.")] = "Transfer prediction leaderboard",
+) -> None:
+    """Write the board as a static Space of the Hugging Face hub, to be uploaded as it is."""
+    from functools import partial
+
+    from lm_eval_sts.leaderboard.space import write_space
+
+    write_space(root, output, title, partial(typer.echo, err=True))
+    typer.echo(output)
+    typer.echo(f"upload it: hf upload USER/NAME {shlex.quote(str(output))} . --repo-type space", err=True)
+
+
 leaderboard.command("build")(build)
 leaderboard.command("show")(show)
 leaderboard.command("serve")(serve)
 
 
-def _judge(root: Path, paths: Sequence[Path], base: str | None) -> None:
+def _propose(root: Path, files: Sequence[Path], repository: str, submitter: str) -> None:
+    """Opens a pull request with submissions; without a token, the commands that do.
+
+    Raises:
+        HubError: There is no token or no such repository, or the hub refuses.
+    """
+    from lm_eval_sts.hub.exchange import has_token, propose
+    from lm_eval_sts.leaderboard.layout import name_below
+
+    named = {name_below(root, file): file for file in files}
+    title = f"Submissions of {', '.join(file.parent.name for file in files)}"
+    if not has_token():
+        for name, file in named.items():
+            typer.echo(shlex.join(["hf", "upload", repository, str(file), name, "--repo-type=dataset", "--create-pr"]))
+        listed = shlex.join(map(str, files))
+        typer.echo(f"git add {listed} && git commit -m {shlex.quote(title)} && gh pr create --fill")
+        raise HubError(
+            "no token of the hub, so no pull request was opened: log in with `hf auth login` and run this again, or "
+            "run the commands above (hf: on the hub; gh: on GitHub)"
+        )
+    done = propose(named, repository, title, f"By {submitter}, made by lm-eval-sts leaderboard submit.")
+    typer.echo(done.url if done.changed else f"nothing new: {done.url} has these submissions")
+
+
+def judge(root: Path, paths: Sequence[Path], base: str | None) -> None:
     """Validates and says what came out.
 
     Raises:
@@ -180,7 +229,7 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
         SettingsError: Something was not given, and no predictor of that name is installed.
     """
     from lm_eval_sts.leaderboard.submitting import Description
-    from lm_eval_sts.predictors.registry import names
+    from lm_eval_sts.predictors.registry import names, own_description
 
     own = own_description(name) if name in names() else {}
     said = {**own, **{key: value for key, value in options.items() if value is not None}}
@@ -188,39 +237,3 @@ def _description(name: str, options: dict[str, Any], cost: Cost | None) -> Descr
     if missing:
         raise SettingsError(f"no predictor {name!r} is installed that describes itself: give {', '.join(missing)}")
     return Description(**said, cost=cost)
-
-
-def own_description(name: str) -> dict[str, Any]:
-    """What an installed predictor says of itself."""
-    from lm_eval_sts.predictors.base import category_of
-    from lm_eval_sts.predictors.registry import description_of, get_predictor
-
-    predictor = get_predictor(name)
-    written = description_of(name)
-    category: Category = category_of(predictor)
-    return {
-        "category": category,
-        "title": name,
-        "description": f"{' '.join(written.split(chr(10) * 2)[0].split())} Cost: {predictor.cost}.".strip(),
-        "source": predictor.source,
-        "evidence": tuple(sorted(predictor.needs)),
-    }
-
-
-def read_costs(path: Path | None) -> dict[str, Cost]:
-    """Costs by predictor; the table's ``hardware`` is that of all which name none.
-
-    Raises:
-        RecordError: The file is no such table.
-    """
-    from lm_eval_sts.records import Cost, parse_record, read_json
-
-    if path is None:
-        return {}
-    data = read_json(path)
-    table = data.get("predictors") if isinstance(data, dict) else None
-    if not isinstance(table, dict):
-        raise RecordError(f'{path}: not a table of costs: {{"predictors": {{"sts_icl": {{"forward_tokens": …}}}}}}')
-    hardware = {"hardware": data.get("hardware")}
-    whole = {name: hardware | each if isinstance(each, dict) else each for name, each in table.items()}
-    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in whole.items()}

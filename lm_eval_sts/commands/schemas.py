@@ -40,6 +40,7 @@ def kinds() -> list[type[Record]]:
     """Every record that stands alone."""
     from lm_eval_sts import records
     from lm_eval_sts.finetuning.tuned import TunedManifest
+    from lm_eval_sts.hub.contents import Contents, Pulled
     from lm_eval_sts.outcomes.runs import RunFacts
     from lm_eval_sts.study.costs import Costs
     from lm_eval_sts.study.packing import Pack
@@ -47,5 +48,5 @@ def kinds() -> list[type[Record]]:
     from lm_eval_sts.verdict.verdict import Verdict
 
     own = [value for value in vars(records).values() if isinstance(value, type) and issubclass(value, records.Record)]
-    more: list[type[Record]] = [TunedManifest, RunFacts, Costs, Pack, Calibration, Verdict]
+    more: list[type[Record]] = [TunedManifest, RunFacts, Costs, Pack, Contents, Pulled, Calibration, Verdict]
     return [*(each for each in own if "kind" in each.model_fields), *more]

@@ -306,4 +306,51 @@ def _pairs(given: list[str] | None) -> dict[str, str]:
     return found
 
 
-# ---- the board's submissions: their command comes here
+@study.command("submit", cls=SpreadCommand)
+def submit(
+    file: File,
+    name: Annotated[str | None, typer.Option("--name", help="Who submits the predictions.")] = None,
+    commit: Annotated[str | None, typer.Option("--commit", help="The git commit of the code that made them.")] = None,
+    code_url: Annotated[
+        str | None, typer.Option("--code_url", help="Where that code is, https://…; without it this repository.")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="Your page, https://….")] = None,
+    work: WorkFolder = None,
+    root: Annotated[Path, typer.Option("--root", help="The leaderboard's folder.")] = Path("leaderboard"),
+    board_folder: BoardFolder = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Register the outcomes, and submit nothing: they come first.")
+    ] = False,
+    predictors: Annotated[
+        list[str] | None, typer.Option("--predictors", help="Those to submit; without it all that there are.")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option("--costs", help="JSON of one SFT run's cost, as of leaderboard submit.")
+    ] = None,
+    notes: Annotated[list[str] | None, typer.Option("--notes", help="What a reader must know; one or more.")] = None,
+) -> None:
+    """Put the study's outcomes (--settings), then its predictions, on a leaderboard, checked as it will be there."""
+    from lm_eval_sts.commands.leaderboard import judge
+    from lm_eval_sts.leaderboard.submitting import Origin, put, read_costs
+    from lm_eval_sts.study.submit import register, submissions
+
+    read, folder = _read(file, work)
+    if settings:
+        for path in register(read, folder, root, _pairs(board_folder)):
+            typer.echo(path)
+        return
+    if name is None or commit is None:
+        raise SettingsError("a submission says who made it and with which code: give --name and --commit")
+    made = submissions(
+        read,
+        folder,
+        root,
+        Origin(name=name, code_url=code_url, commit=commit, url=url, notes=tuple(notes or ())),
+        folders=_pairs(board_folder),
+        predictors=tuple(predictors or ()),
+        costs=read_costs(costs),
+    )
+    put(made, root)
+    for path in made:
+        typer.echo(path)
+    judge(root, list(made), None)

@@ -145,8 +145,8 @@ def revision_of(spec: str) -> str:
     Args:
         spec: as of :func:`parse_spec`; loaded already.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     source = parse_spec(spec)
@@ -156,13 +156,9 @@ def revision_of(spec: str) -> str:
     overrides: Any = (lookup and lookup.config_overrides) or {}
     own = overrides.get(source.sae_id)  # for each SAE, or one for all
     revision = (own if isinstance(own, dict) else overrides).get("revision")
-    try:
-        found = snapshot_download(
-            lookup.repo_id if lookup else source.release, revision=revision, local_files_only=True
-        )
-    except (LocalEntryNotFoundError, HFValidationError):  # loaded by a converter from somewhere else
-        return UNKNOWN
-    return Path(found).name
+    folder = repo_folder_name(repo_id=lookup.repo_id if lookup else source.release, repo_type="model")
+    ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / str(revision or constants.DEFAULT_REVISION)
+    return ref.read_text().strip() if ref.is_file() else UNKNOWN
 
 
 def _explain(name: str, error: Exception, *, is_folder: bool) -> str:

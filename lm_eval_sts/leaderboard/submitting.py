@@ -20,6 +20,7 @@ from lm_eval_sts.records import (
     Submission,
     load_record,
     parse_record,
+    read_json,
     save_record,
 )
 from lm_eval_sts.texts import printable, without_paths
@@ -106,7 +107,8 @@ def make_submissions(
 def merge(old: Submission, new: Submission) -> Submission:
     """A submission with further settings, and with what else a newer one says.
 
-    Predictions that both have stay as they were first submitted.
+    Predictions that both have stay as they were first submitted, notes of both count (and one that tells of another
+    commit of the code), and a cost stays where the newer one knows none.
 
     Raises:
         RecordError: The newer one says something else of a setting that both have, or has another target or category.
@@ -119,7 +121,30 @@ def merge(old: Submission, new: Submission) -> Submission:
         raise RecordError(f"{name}: target or category are others than before: raise the version, or name it otherwise")
     fits = {each: part.fitted_for(each) for part in (old, new) for each in part.settings}
     settings = {**new.settings, **old.settings}
-    return _with_fits(new.model_copy(update={"settings": settings, "salt": new.salt or old.salt}), fits)
+    earlier = [f"SFT runs that were submitted earlier: commit {old.code.commit}"] if old.code != new.code else []
+    kept = {
+        "notes": tuple(dict.fromkeys([*old.notes, *earlier, *new.notes])),
+        "cost": new.cost or old.cost,
+        "salt": new.salt or old.salt,
+    }
+    return _with_fits(new.model_copy(update={**kept, "settings": settings}), fits)
+
+
+def read_costs(path: Path | None) -> dict[str, Cost]:
+    """Costs by predictor; the table's ``hardware`` is that of all which name none.
+
+    Raises:
+        RecordError: The file is no such table.
+    """
+    if path is None:
+        return {}
+    data = read_json(path)
+    table = data.get("predictors") if isinstance(data, dict) else None
+    if not isinstance(table, dict):
+        raise RecordError(f'{path}: not a table of costs: {{"predictors": {{"sts_icl": {{"forward_tokens": …}}}}}}')
+    hardware = {"hardware": data.get("hardware")}
+    whole = {name: hardware | each if isinstance(each, dict) else each for name, each in table.items()}
+    return {name: parse_record(Cost, each, f"{path}: {name}") for name, each in whole.items()}
 
 
 def put(submissions: Mapping[Path, Submission], folder: Path) -> None:

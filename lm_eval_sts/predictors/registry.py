@@ -9,7 +9,7 @@ import inspect
 import logging
 from functools import lru_cache
 from importlib import import_module, metadata
-from typing import Final
+from typing import Any, Final
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.predictors import (
@@ -85,6 +85,19 @@ def get_predictor(name: str) -> PredictorLike:
 def description_of(name: str) -> str:
     """What the module of a known predictor says: formulas, sources, assumptions; empty where it says nothing."""
     return inspect.getdoc(import_module(_module_of(name))) or ""
+
+
+def own_description(name: str) -> dict[str, Any]:
+    """What a predictor says of itself in a submission, in its fields."""
+    predictor = get_predictor(name)
+    first, *_ = description_of(name).split("\n\n")
+    return {
+        "category": category_of(predictor),
+        "title": name,
+        "description": f"{' '.join(first.split())} Cost: {predictor.cost}.".strip(),
+        "source": predictor.source,
+        "evidence": tuple(sorted(predictor.needs)),
+    }
 
 
 def about_of(name: str) -> str:

@@ -26,6 +26,9 @@ _NAME: Final = r"^[a-z0-9][a-z0-9._-]*$"
 """As outcomes may be called."""
 _GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
 """Kinds of evidence that a condition must give."""
+_OF_THE_STUDY: Final = ("sft_set", "sae", "more_saes", "predictors", "tuned", "development", "development_predictions",
+                        "profiles_dir")  # fmt: skip
+"""Settings that are made of other keys."""
 _VARIABLE: Final = re.compile(r"\$\{(\w+)\}")
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -570,7 +573,7 @@ def _variable(name: str, file: Path) -> str:
 
 
 def _check_settings(settings: Mapping[str, Any], where: str) -> None:
-    for key in ("sft_set", "sae", "predictors", "development", "tuned", "more_saes", "profiles_dir"):
+    for key in _OF_THE_STUDY:
         if key in settings:
             raise ValueError(f"{where}.settings: {key} is for the study to set: leave it out")
     for key in settings:

@@ -83,7 +83,11 @@ def from_board(study: Study, root: Path, folders: Mapping[str, str] | None = Non
     found = read_submissions(root, settings=registered)
     if found.problems:
         raise RecordError(f"the leaderboard's submissions have problems, the first: {found.problems[0]}")
-    chosen = _folders(study, registered, folders or {})
+    chosen = board_folders(study, registered, folders or {})
+    if not chosen:
+        raise SettingsError(
+            f"{study.path}: no outcome of its base models is registered: say where (--board_folder BASE=FOLDER)"
+        )
     outcomes = {
         base: {
             name: registered[f"{folder}/{name}"] for name in runs_of(study, base) if f"{folder}/{name}" in registered
@@ -99,7 +103,17 @@ def from_board(study: Study, root: Path, folders: Mapping[str, str] | None = Non
     return Evidence(entries, outcomes, sources=("the leaderboard",), problems=tuple(problems))
 
 
-def _folders(study: Study, registered: Mapping[str, Outcome], given: Mapping[str, str]) -> dict[str, str]:
+def board_folders(study: Study, registered: Mapping[str, Outcome], given: Mapping[str, str]) -> dict[str, str]:
+    """In which folder of registered settings those of each base model lie; base models without one are left out.
+
+    Args:
+        study: The study.
+        registered: The registered settings.
+        given: Base model's short name to folder, where it is known.
+
+    Raises:
+        SettingsError: A base model's settings lie in several folders, or the study has no such base model.
+    """
     for name in given:
         if name not in study.bases:
             raise SettingsError(f"{study.path}: there is no base model {name!r}: it has {', '.join(study.bases)}")
@@ -118,10 +132,6 @@ def _folders(study: Study, registered: Mapping[str, Outcome], given: Mapping[str
             )
         if folders:
             found[short] = folders[0]
-    if not found:
-        raise SettingsError(
-            f"{study.path}: no outcome of its base models is registered: say where (--board_folder BASE=FOLDER)"
-        )
     return {base: found[base] for base in study.bases if base in found}
 
 

@@ -31,7 +31,7 @@ from lm_eval_sts.study.state import Standing
 
 POLL: Final = 1.0
 """Seconds between two looks for a job."""
-GRACE: Final = 10.0
+GRACE: Final = 20.0
 """Seconds that a process has to end by itself."""
 
 

@@ -16,6 +16,7 @@ from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.jobs import Work, jobs
 from studies import train_sae, unpack_gguf
 from tests.study.real_kit import DOMAINS, write_kit
+from tests.test_cli import call
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "studies" / "smollm.yaml"
@@ -47,7 +48,7 @@ def places(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def done(places, tmp_path_factory) -> tuple[Study, Work]:
-    """All jobs of the study."""
+    """The study, run and reported."""
     work = Work(tmp_path_factory.mktemp("work"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in places.items():
@@ -55,13 +56,9 @@ def done(places, tmp_path_factory) -> tuple[Study, Work]:
         patch.setenv("BENCH", "")  # the study sets it, and it is to go with it
         file = tmp_path_factory.mktemp("file") / "smollm.yaml"
         file.write_text(FILE.read_text().replace("max_steps: 6", f"max_steps: {STEPS}"))
-        study = read_study(file)
-        worker = Worker(study, work)
-        for job in jobs(study):
-            worker.do(job)
-            assert work.done(job)
-        assert [study.setting(name, "main") for name in study.sets if worker.pair("smollm", name)] == list(study.sets)
-    return study, work
+        assert call(patch, "study", "run", file, "--work", work.root) == 0
+        assert call(patch, "study", "report", file, "--work", work.root) == 0
+        return read_study(file), work
 
 
 def test_every_predictor_predicts_every_domain(done):
@@ -78,6 +75,13 @@ def test_every_predictor_predicts_every_domain(done):
             if prediction.predictor == "sts_act":
                 assert prediction.sae.name == "SmolLM2-135M-Instruct/layer20"
                 assert len({each.score for each in prediction.domains.values()}) == len(DOMAINS)
+
+
+def test_the_report_compares_them(done):
+    _, work = done
+    report = json.loads((work.root / "report" / "report.json").read_text())
+    assert "loss_rehearsal_alone" in json.dumps(report)
+    assert "SmolLM2-135M-Instruct, two SFT sets" in (work.root / "report" / "report.md").read_text()
 
 
 def test_outcomes_are_of_the_model_that_was_predicted(done):

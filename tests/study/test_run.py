@@ -245,6 +245,16 @@ def test_what_is_not_done_in_time_is_ended(study, work):
     assert nothing_is_held(study, work) and not work.tuned(job_of(study, TUNE)).exists()
 
 
+def test_what_does_not_end_by_itself_is_killed_and_leaves_nothing_half(study, work, monkeypatch):
+    monkeypatch.setattr(running, "GRACE", 0.1)
+    behave(work, **{TUNE.replace("/", "__"): {"sleep": 600, "deaf": True}})
+    done_before(study, work, "base/shipped", 1.0)
+    monkeypatch.setattr(running._Parent, "_goes_on", lambda parent: TUNE not in begun(work))
+    ran = run(study, work.root, only=[TUNE], say=print)
+    assert ran.left == (TUNE,) and ran.failed == ()
+    assert nothing_is_held(study, work) and not work.tuned(job_of(study, TUNE)).exists()
+
+
 def test_only_what_is_asked_for_and_what_that_needs(study, work):
     ran = run(study, work.root, only=[f"tune/shipped/{LAWS}*"], say=print)
     assert set(begun(work)) == {"base/shipped", TUNE} == set(ran.done) and ran.exit_code == 0
