@@ -82,7 +82,8 @@ def _sections(report: StudyReport, files: ReportFiles) -> Iterator[tuple[str, st
 
 def _declared(report: StudyReport) -> str:
     found, first = report.declaration, report.contrasts[0]
-    result = f"**{verdict(first)}** ({difference(first)}, {len(first.sft_runs)} SFT runs, {first.n_domains} domains)."
+    counts = f", {len(first.sft_runs)} SFT runs, {first.n_domains} domains" if first.sft_runs else ""
+    result = f"**{verdict(first)}** ({difference(first)}{counts})."
     if found.declared is None:
         return f"**Nothing was declared beforehand: all that follows is exploratory.** The primary contrast: {result}"
     state = "The primary contrast" if first.declared else "**What was declared is not what is scored.** The contrast"
