@@ -4,7 +4,8 @@
     python -m benchmarks.verdict_calibration --check      fails where that is not what the evidence gives
 
 A kind of model is what shares outcomes: the shipped model of the micro world (its 24 test SFT sets, ordinary dose,
-which nothing was chosen on), and the instruction-tuned models of the STS paper's Figure 3, with its own predictions.
+which nothing was chosen on), Qwen2.5-Coder-1.5B-Instruct on MMLU-Pro's questions (its ten registered SFT sets, on which
+nothing was chosen either), and the instruction-tuned models of the STS paper's Figure 3, with its own predictions.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import Accepted, read_submissions
 from lm_eval_sts.records import UNKNOWN, ModelRef, Outcome, Target, dump_record, load_record, save_record
+from lm_eval_sts.study.design import read_study
 from lm_eval_sts.verdict.calibration import (
     CALIBRATION_FILE,
     Calibrated,
@@ -35,6 +37,8 @@ from lm_eval_sts.verdict.calibration import (
 from microworld.split import read_split
 
 BOARD: Final = Path(__file__).parents[1] / "leaderboard"
+STUDY: Final = Path(__file__).parents[1] / "studies" / "qwen-coder-cpu.yaml"
+"""How the real model's predictions were made."""
 COMMAND: Final = "python -m benchmarks.verdict_calibration"
 QUANTILES: Final = (0.5, 0.1, 0.9)
 _DIGITS: Final = 4
@@ -92,7 +96,12 @@ def correlation(panel: Panel) -> MeanCorrelation | None:
 
 
 def calibrated(
-    scores: Mapping[str, Mapping[str, float]], outcomes: Mapping[str, Outcome], target: Target, version: str
+    scores: Mapping[str, Mapping[str, float]],
+    outcomes: Mapping[str, Outcome],
+    target: Target,
+    version: str,
+    *,
+    left_out: bool = False,
 ) -> Calibrated | None:
     """What one predictor's scores meant; None where it has no correlation.
 
@@ -101,6 +110,7 @@ def calibrated(
         outcomes: By SFT run.
         target: What the predictor predicts.
         version: Of the predictor.
+        left_out: Whether it was fitted on the other SFT runs: then nothing is told of it without domain means.
     """
     names = [name for name in outcomes if name in scores]
     domains = sorted({domain for name in names for domain in scores[name] if domain in outcomes[name].domains})
@@ -131,7 +141,7 @@ def calibrated(
         target=target,
         runs=len(names),
         correlation=raw,
-        particular=correlation(double_centred(panel)),
+        particular=None if left_out else correlation(double_centred(panel)),
         thirds=tuple(spreads(runs)),
     )
 
@@ -146,7 +156,8 @@ def predictors(accepted: Sequence[Accepted], outcomes: Mapping[str, Outcome], *,
         scores = {name: submission.settings[name].scores for name in outcomes if name in submission.settings}
         if len(scores) < len(outcomes) or one.seen & set(outcomes):
             continue
-        made = calibrated(scores, outcomes, submission.target, submission.version)
+        left_out = any(set(submission.fitted_for(name)) & outcomes.keys() for name in outcomes)
+        made = calibrated(scores, outcomes, submission.target, submission.version, left_out=left_out)
         if made is not None:
             found[submission.predictor] = made
     return dict(sorted(found.items()))
@@ -157,9 +168,13 @@ def make() -> Calibration:
     registered = read_settings(BOARD)
     accepted = read_submissions(BOARD, settings=registered).submissions
     micro = {f"micro/{name}": registered[f"micro/{name}"] for name in read_split().test}
+    real = {name: outcome for name, outcome in registered.items() if name.startswith("qwen-coder/")}
     paper = {f"published/{name}": registered[f"published/{name}"] for name in _PAPER}
     defaults = ReadSettings(sae="micro/sae").model_dump(mode="json")
     (model,) = {outcome.model for outcome in micro.values()}
+    (qwen,) = {outcome.model for outcome in real.values()}
+    study = read_study(STUDY, variables=False)
+    budgets = {name: study.predict.settings[name] for name in ("sft_tokens", "domain_tokens")}
     return Calibration(
         command=COMMAND,
         kinds=(
@@ -175,6 +190,21 @@ def make() -> Calibration:
                 n_domains=28,
                 n_questions=100,
                 predictors=predictors(accepted, micro, paper=False),
+            ),
+            Kind(
+                name="Qwen2.5-Coder-1.5B-Instruct, Q4_K_M dequantised",
+                runs=f"{len(real)} SFT runs of Qwen2.5-Coder-1.5B-Instruct",
+                caveat="one seed each and a base accuracy near chance: a change has a standard error of about 2 "
+                "points, so that r is low for any predictor",
+                models=(qwen,),
+                measured_by="mcf",
+                sft_sets=tuple(outcome.sft_set.content_hash for outcome in real.values() if outcome.sft_set),
+                recipe="--learning_rate 2e-4 --max_steps 112 --batch_size 16 --warmup_ratio 0.05 --max_length 700 "
+                "--truncate",
+                settings={"sae": study.bases[study.main_base].sae_name, **{n: defaults[n] for n in _DECIDE}, **budgets},
+                n_domains=14,
+                n_questions=None,
+                predictors=predictors(accepted, real, paper=False),
             ),
             Kind(
                 name="instruction-tuned models of 7 to 9B parameters in the STS paper",
