@@ -60,12 +60,14 @@ class Grid:
         entries: Names.
         signed: Which of them declare a signed change, [entries].
         categories: What each is.
+        fits: Whether what an entry predicts for a setting was fitted on another one, [entries, settings, settings].
         columns: The settings.
     """
 
     entries: tuple[str, ...]
     signed: Mask
     categories: tuple[Category, ...]
+    fits: Mask
     columns: tuple[Column, ...]
 
     def has(self) -> Mask:
@@ -80,6 +82,10 @@ class Grid:
         """Whether an entry predicts every domain of every setting, and was fitted on none, [entries]."""
         whole = np.column_stack([np.all(column.present(), axis=1) for column in self.columns])
         return np.asarray(np.all(whole & ~self.seen(), axis=1))
+
+    def left_out(self) -> Mask:
+        """Whether an entry was fitted on these settings, leaving out the one that it predicts, [entries]."""
+        return np.asarray(np.any(self.fits, axis=(1, 2)))
 
     def panel(self, target: Target) -> Panel:
         """Predictions and changes under one target."""
@@ -105,6 +111,7 @@ class Grid:
             entries=tuple(self.entries[i] for i in entries),
             signed=self.signed[entries],
             categories=tuple(self.categories[i] for i in entries),
+            fits=self.fits[np.ix_(entries, settings, settings)],
             columns=tuple(_rows(self.columns[s], entries) for s in settings),
         )
 
@@ -134,11 +141,19 @@ def make_grid(
         entries=tuple(map(entry_name, entries)),
         signed=np.array([entry.submission.target == "delta" for entry in entries], dtype=bool),
         categories=tuple(entry.submission.category for entry in entries),
+        fits=np.array([_fits(entry, names) for entry in entries], dtype=bool).reshape(-1, len(names), len(names)),
         columns=tuple(
             _column(entries, name, settings[name], group, view, domains)
             for name, group in zip(names, panel_groups([settings[name] for name in names]), strict=True)
         ),
     )
+
+
+def _fits(entry: Accepted, names: Sequence[str]) -> list[list[bool]]:
+    """For each setting which of the others it was fitted on when it predicted it, [settings, settings]."""
+    submission = entry.submission
+    fitted = [set(submission.fitted_for(name)) - {name} if name in submission.settings else set() for name in names]
+    return [[other in of for other in names] for of in fitted]
 
 
 def _column(

@@ -32,7 +32,9 @@ Every figure is computed from raw predictions by `lm-eval-sts leaderboard build`
   number of significantly worse ones. Bold: *leading*, which is not ruled out, no null, and significantly associated
   with the changes. Oracles have no place. See docs/agreement.md.
 - *≠* marks an entry that declares the other target; *tokens* are token equivalents an SFT run.
-- *fitted* marks a category of entries that were fitted on measured changes of other SFT runs.
+- *fitted* marks a category of entries that were fitted on measured changes of other SFT runs. Those fitted on the
+  other SFT runs of a scope have no double-centred value there: with the domains' means taken out, leaving a run out by
+  itself sets predictions against its changes.
 - *=* marks an entry that puts the domains into the same order as another (Spearman above .999 in more than half of the
   shared SFT runs): a copy, or what comes to the same; *sealed n of m*: of m seals by the submitter n were revealed.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -27,6 +28,9 @@ from lm_eval_sts.records import Bounds, Ceiling, Group, Place, Record, Standing,
 SEED: Final = 0
 DIGITS: Final = 4
 """Decimals that are kept: what differs between machines is far below them."""
+
+LEFT_OUT: Final = "fitted on the other SFT runs"
+"""Why there is no double-centred value."""
 
 R = TypeVar("R", bound=Record)
 
@@ -86,14 +90,32 @@ def _table(grid: Grid, target: Target, values: Values) -> Table:
         if len(entries) == 0:
             continue
         part = grid.rows(entries, settings)
-        panel = part.panel(target) if values == "raw" else double_centred(part.panel(target))
+        panel = part.panel(target) if values == "raw" else _centred(part, target)
         found = mean_z(panel)
         placed: list[Place] = []
         if group == "ranked":
             placed = places(panel, found.mean, compare_all(panel, found), partial(permutation_p, panel, seed=SEED))
             wanted = needed(panel, found.mean, placed)
-        rows += _standings(panel, found, group, Ceilings(part, target) if values == "raw" else None, placed)
+        made = _standings(panel, found, group, Ceilings(part, target) if values == "raw" else None, placed)
+        rows += made if values == "raw" else map(partial(_explained, part), made)
     return Table(target=target, values=values, rows=tuple(_ordered(rows)), needed=wanted)
+
+
+def _centred(grid: Grid, target: Target) -> Panel:
+    """A double-centred panel, without entries that were fitted on the other settings of it.
+
+    Each run's own change is missing from what such an entry predicts for it, so that with the domains' means taken out
+    (which hold that change) its predictions run against the changes by themselves: a domain's mean over the other runs
+    has a correlation of −1.
+    """
+    panel = double_centred(grid.panel(target))
+    return replace(panel, predicted=np.where(grid.left_out()[:, None, None], np.nan, panel.predicted))
+
+
+def _explained(grid: Grid, standing: Standing) -> Standing:
+    """A standing that says why an entry is not in a double-centred panel."""
+    left_out = grid.left_out()[grid.entries.index(standing.entry)]
+    return standing.model_copy(update={"undefined": LEFT_OUT}) if left_out else standing
 
 
 def _blocks(grid: Grid) -> Iterator[tuple[Group, Indices, Indices]]:

@@ -107,8 +107,8 @@ def make_submissions(
 def merge(old: Submission, new: Submission) -> Submission:
     """A submission with further settings, and with what else a newer one says.
 
-    Predictions that both have stay as they were first submitted, notes of both count, and a cost stays where the newer
-    one knows none.
+    Predictions that both have stay as they were first submitted, notes of both count (and one that tells of another
+    commit of the code), and a cost stays where the newer one knows none.
 
     Raises:
         RecordError: The newer one says something else of a setting that both have, or has another target or category.
@@ -121,8 +121,9 @@ def merge(old: Submission, new: Submission) -> Submission:
         raise RecordError(f"{name}: target or category are others than before: raise the version, or name it otherwise")
     fits = {each: part.fitted_for(each) for part in (old, new) for each in part.settings}
     settings = {**new.settings, **old.settings}
+    earlier = [f"SFT runs that were submitted earlier: commit {old.code.commit}"] if old.code != new.code else []
     kept = {
-        "notes": tuple(dict.fromkeys([*old.notes, *new.notes])),
+        "notes": tuple(dict.fromkeys([*old.notes, *earlier, *new.notes])),
         "cost": new.cost or old.cost,
         "salt": new.salt or old.salt,
     }

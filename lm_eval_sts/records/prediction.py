@@ -15,6 +15,7 @@ from lm_eval_sts.records.base import (
     SftSetRef,
     left_out_where_unknown,
 )
+from lm_eval_sts.records.frames import table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,3 +180,9 @@ class Prediction(Document):
             for name, d in self.domains.items()
         ]
         return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the domains by their score, highest first."""
+        setting = self.setting
+        of = f"{self.predictor} ({self.target}): {setting.model.name}, {setting.sft_set.name}, {setting.benchmark.name}"
+        return table_html(self.to_frame().sort_values("score", ascending=False, kind="stable"), of)

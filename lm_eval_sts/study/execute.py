@@ -20,8 +20,9 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
 from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
-from lm_eval_sts.study.design import MAIN, SftSource, Study
+from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
+from lm_eval_sts.study.parts import SftSource
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.lm_eval_options import Conditions

@@ -24,8 +24,9 @@ from lm_eval_sts.records import (
     View,
 )
 from lm_eval_sts.study import analysis
-from lm_eval_sts.study.design import MAIN, Cells, Contrast, Study
+from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.evidence import Entry, Evidence, columns_of, complete, panel_of, views_of
+from lm_eval_sts.study.parts import Cells, Contrast
 from lm_eval_sts.study.sources import runs_of
 
 MIN_REPEAT: Final = 3

@@ -460,3 +460,26 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "scandir", refuses)
     with pytest.raises(RecordError, match="cannot read the folder .*submissions/good: Permission denied"):
         read_inputs(root)
+
+
+def test_what_was_fitted_on_the_other_runs_has_no_centred_value(tmp_path):
+    """A domain's mean over the other SFT runs, less its mean over all, is the run's own change turned round."""
+    root, names = boards.write(tmp_path), [f"toy/set-{i}" for i in range(5)]
+    mean = {
+        name: dict(zip(boards.SUBJECTS, np.delete(boards.TRUE[:5], i, axis=0).mean(axis=0).tolist(), strict=True))
+        for i, name in enumerate(names)
+    }
+    one = boards.submission("null_mean", mean, outcomes=boards.outcomes(), category="null")
+    settings = {
+        name: each.model_copy(update={"fitted_on": tuple(other for other in names if other != name)})
+        for name, each in one.settings.items()
+    }
+    save_record(one.model_copy(update={"settings": settings}), root / "submissions" / "null_mean" / "1.json")
+    found = compute(read_inputs(root))
+    raw, centred = (row(table(found, "delta", values), "null_mean") for values in ("raw", "double_centred"))
+    assert (raw.group, raw.value is None, raw.best is None) == ("ranked", False, False)
+    assert (centred.value, centred.best, centred.undefined) == (None, None, "fitted on the other SFT runs")
+    assert row(table(found, "delta", "double_centred"), "fitted", "partial").value is not None
+    others = [each for each in table(found, "delta", "double_centred").rows if each.entry != "null_mean/1"]
+    assert others == list(table(compute(read_inputs(boards.write(tmp_path / "alone"))), "delta", "double_centred").rows)
+    assert "undefined: fitted on the other SFT runs" in to_markdown(found.board)

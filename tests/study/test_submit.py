@@ -153,7 +153,9 @@ def test_what_a_file_holds_of_other_settings_stays(case):
     put(submissions(case.study, case.work.root, case.root, other), case.root)
     found = load_record(Submission, case.root / "submissions" / "tfidf_cosine" / "1.json")
     assert set(found.settings) == {f"small/{LAWS}", f"small/{LAWS}-strong", f"small/{MATHS}"}
-    assert found.notes == ("hello", "small: sft_tokens 200, limit 6", "again") and found.cost == cost["tfidf_cosine"]
+    earlier = "SFT runs that were submitted earlier: commit abcdef0"
+    assert found.notes == ("hello", "small: sft_tokens 200, limit 6", earlier, "again")
+    assert (found.cost, found.code.commit) == (cost["tfidf_cosine"], "abcdef1")
     record(case.work, MATHS, prediction(MATHS, scores=CHANGES))
     with pytest.raises(RecordError, match="others than before"):
         put(submissions(case.study, case.work.root, case.root, ORIGIN), case.root)
