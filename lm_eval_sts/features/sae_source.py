@@ -146,7 +146,7 @@ def revision_of(spec: str) -> str:
         spec: as of :func:`parse_spec`; loaded already.
     """
     from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.file_download import REGEX_COMMIT_HASH, repo_folder_name
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     source = parse_spec(spec)
@@ -155,9 +155,11 @@ def revision_of(spec: str) -> str:
     lookup = get_pretrained_saes_directory().get(source.release)
     overrides: Any = (lookup and lookup.config_overrides) or {}
     own = overrides.get(source.sae_id)  # for each SAE, or one for all
-    revision = (own if isinstance(own, dict) else overrides).get("revision")
+    revision = str((own if isinstance(own, dict) else overrides).get("revision") or constants.DEFAULT_REVISION)
+    if REGEX_COMMIT_HASH.fullmatch(revision):
+        return revision
     folder = repo_folder_name(repo_id=lookup.repo_id if lookup else source.release, repo_type="model")
-    ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / str(revision or constants.DEFAULT_REVISION)
+    ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / revision
     return ref.read_text().strip() if ref.is_file() else UNKNOWN
 
 

@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(403 if self.token else 401, {"error": "Forbidden"})
         name = f"{asked['type']}s/{asked['organization']}/{asked['name']}"
         if name in self.server.repositories:
-            return self.send(409, {"error": "You already created this repo"})
+            return self.send(409, {"error": "You already created this repo", "url": f"{self.server.url}/{name}"})
         self.server.make(name, private=asked.get("visibility") == "private" or bool(asked.get("private")))
         return self.send(200, {"url": f"{self.server.url}/{name}"})
 
