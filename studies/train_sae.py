@@ -169,7 +169,7 @@ def quality(output: Path, rows: torch.Tensor) -> dict[str, float]:
         "explained_variance": 1 - float(error / (read - read.mean(0)).pow(2).sum()),
         "l0": float((features > 0).sum(1).float().mean()),
         "silent_features": int((features <= 0).all(0).sum()),
-        "tokens": len(read),
+        "held_out_tokens": len(read),
     }
 
 

@@ -53,7 +53,7 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         self.outcomes: list[Outcome] = []
         self.results: AgreementResults | None = None
         super().__init__(config={"task": given["task"], "metadata": metadata, **_CONFIG})
-        self.VERSION = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
+        self.VERSION: str = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
         self.OUTPUT_TYPE = REQUEST_TYPE
         self.config.output_type = REQUEST_TYPE
 

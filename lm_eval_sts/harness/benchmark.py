@@ -94,7 +94,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         self._limit: int | None = None
         self._samples: list[int] | None = None
         super().__init__(config={**given, "output_type": "loglikelihood", "metadata": metadata})
-        self.VERSION = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
+        self.VERSION: str = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
         self.OUTPUT_TYPE = output_type
         self.config.output_type = output_type
 
