@@ -40,6 +40,8 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         results: What the run found; None until then.
     """
 
+    VERSION: Any
+
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         """Builds the task from its YAML.
 

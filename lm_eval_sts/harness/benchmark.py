@@ -59,6 +59,8 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         results: What the run found for this domain; None until the model was read.
     """
 
+    VERSION: Any
+
     def __init__(self, config: Mapping[str, Any] | None = None, *, output_type: str) -> None:
         """Builds the task from its YAML.
 

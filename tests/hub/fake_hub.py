@@ -165,8 +165,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(200, entries)
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
-        proposes = "create_pr" in self.query
-        if (repository := self.found(kind, name, write=not proposes)) is None:
+        if (repository := self.found(kind, name, write=True)) is None:
             return
         files = []
         for asked in json.loads(self.body)["files"]:
@@ -189,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def commit(self, kind: str, name: str, revision: str) -> None:
         proposes = "create_pr" in self.query
-        if (repository := self.found(kind, name, write=not proposes)) is None:
+        if (repository := self.found(kind, name, write=True)) is None:
             return None
         if self.server.before_commit:
             self.server.before_commit(repository)

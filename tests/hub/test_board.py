@@ -39,7 +39,9 @@ def submit(call, tmp_path):
 
 def test_a_submission_opens_a_pull_request(hub, submit):
     repository = hub.make(f"datasets/{REPO}")
-    done = submit("--push", REPO, token="hf_reads")
+    refused = submit("--push", REPO, token="hf_reads")
+    assert refused.code == 1 and "token may not write" in refused.err
+    done = submit("--push", REPO)
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == f"{hub.url}/datasets/{REPO}/discussions/1"
     (request,) = repository.requests
