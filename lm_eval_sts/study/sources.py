@@ -154,7 +154,7 @@ def _submitted(accepted: Accepted, folder: str, ours: set[str]) -> Entry:
     submission, prefix = accepted.submission, f"{folder}/"
     names = [name for name in submission.settings if name.startswith(prefix)]
     # An average over settings of other models says nothing of these.
-    cost = submission.cost if all(name.partition("/")[0] + "/" in ours for name in submission.settings) else None
+    cost = submission.cost if all(f"{folder}/" in ours for folder in submission.cost_folders) else None
     fitted = {}
     for name in names:
         seen = {other.removeprefix(prefix) for other in submission.fitted_for(name)}
