@@ -260,24 +260,11 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each predictor and outcome: Pearson's and Spearman's correlation with their 95% intervals."""
-        import pandas as pd
-
-        rows = []
-        for found in self.agreement.settings:
-            row: dict[str, Any] = {"predictor": found.predictor, "outcome": found.outcome, "domains": len(found.points)}
-            for name in ("pearson", "spearman"):
-                value = getattr(found, name)
-                row[name] = value.value
-                row[f"{name}_low"] = value.interval.low if value.interval else None
-                row[f"{name}_high"] = value.interval.high if value.interval else None
-                row[f"{name}_ceiling"] = value.ceiling.value if value.ceiling else None
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return self.agreement.to_frame()
 
     def _repr_html_(self) -> str:
         """For notebooks."""
-        html: str = self.to_frame().to_html(index=False, float_format="{:.2f}".format)
-        return html
+        return self.agreement._repr_html_()
 
     def plot(self, *scatter: str, panels: int = 6) -> Any:
         """An Altair chart: every predictor's correlation with its interval and place.

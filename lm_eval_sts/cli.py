@@ -18,11 +18,13 @@ import typer
 from lm_eval_sts.commands.compare import compare
 from lm_eval_sts.commands.explain import explain
 from lm_eval_sts.commands.finetune import finetune
+from lm_eval_sts.commands.hub import hub
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
+from lm_eval_sts.commands.schemas import schemas
 from lm_eval_sts.commands.show import show
 from lm_eval_sts.commands.study import study
 from lm_eval_sts.commands.terminal import CONTEXT, CommandGroup, Completion, SpreadCommand
@@ -40,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(leaderboard, name="leaderboard")
 app.add_typer(study, name="study")
+app.add_typer(hub, name="hub")
 
 
 def _print_versions(wanted: bool) -> None:
@@ -84,6 +87,9 @@ app.command("measure")(measure)
 app.command("compare")(compare)
 app.command("outcomes")(outcomes)
 app.command("predictors")(predictors)
+
+
+app.command("schemas")(schemas)
 
 
 @app.command("export")

@@ -113,5 +113,13 @@ class JobError(StsError):
     """A job of a study failed."""
 
 
+class HubError(StsError):
+    """The hub, or a repository on it, does not do what was asked, or holds what must not be there."""
+
+
 class BusyError(StsError):
     """Another process is writing the same folder."""
+
+
+class NothingToReport(StsError):
+    """A study has no outcome that a prediction could be compared with yet."""

@@ -4,7 +4,7 @@
     python -m studies.pages --check    fails where they are not what the evidence gives
 
 Tables stand between markers in docs/which-predictor.md, docs/microworld.md and README.md; the text around them is
-written by hand. A study none of whose outcomes is registered has no page yet.
+written by hand. A study none of whose outcomes and predictions stand on the board has no page yet.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from lm_eval_sts.errors import NothingToReport
 from lm_eval_sts.files import write_atomically
 from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.records import StudyReport
@@ -29,18 +30,22 @@ ROOT: Final = Path(__file__).parents[1]
 BOARD: Final = ROOT / "leaderboard"
 PAGES: Final = {"micro": "which-predictor-micro.md", "qwen-coder": "which-predictor-real.md"}
 _SHORT: Final = 10
-"""Rows of README's table, beside those that always stand in it."""
+"""First rows of each study that are shown side by side, beside those that always are."""
 _ALWAYS: Final = ("sts_act", "sts_icl", "tfidf_cosine", "embedding_cosine", "representation_raw_cosine", "null_random")
 
 
 def reports() -> Iterator[tuple[Study, StudyReport, ReportFiles]]:
-    """The studies that ship and have outcomes on the board, with their reports and where these go."""
+    """The studies that ship and stand on the board, with their reports and where these go."""
     models = {outcome.model.name for outcome in read_settings(BOARD).values()}
     for name, page in PAGES.items():
         study = read_study(ROOT / "studies" / f"{name}.yaml", variables=False)
         if models & {base.name or base.model for base in study.bases.values()}:
             files = ReportFiles.at_page(ROOT / "docs" / page, study.kept / "report.json")
-            yield study, make_report(study, board=BOARD), files
+            try:
+                found = make_report(study, board=BOARD)
+            except NothingToReport:
+                continue
+            yield study, found, files
 
 
 def tables(found: Mapping[str, StudyReport]) -> dict[Path, str]:
@@ -48,7 +53,7 @@ def tables(found: Mapping[str, StudyReport]) -> dict[Path, str]:
     every = list(found.values())
     shown = {*_ALWAYS, *(name for report in every for name in leaders(report.tables[0].columns[0].rows, _SHORT))}
     contents = {
-        ROOT / "docs" / "which-predictor.md": {"side-by-side": side_by_side(every)},
+        ROOT / "docs" / "which-predictor.md": {"side-by-side": side_by_side(every, shown)},
         ROOT / "docs" / "microworld.md": {"outcomes": outcomes_table(found["micro"])},
         ROOT / "README.md": {"which-predictor": in_short(every, shown)},
     }

@@ -5,7 +5,8 @@
 CORPUS is a .jsonl(.gz) whose lines are texts, or lists of texts that are joined by line breaks. The residual stream
 after the block is read once into OUTPUT.work and kept there, so a run that is killed goes on; then a TopK SAE is
 trained on it, and its quality on held-out tokens is written to OUTPUT.json. A sequence's first token is left out:
-without BOS it is the attention sink, with a hundred times the others' norm.
+without BOS it is the attention sink, with a hundred times the others' norm; so are the few others whose norm is more
+than ten times the median.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _ROWS_A_PART = 16
 _HELD_OUT = 0.04
+_PART = 8192
+_SINK = 10.0
+"""Norms above so many times the median are attention sinks'."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def quality(output: Path, rows: torch.Tensor) -> dict[str, float]:
         "explained_variance": 1 - float(error / (read - read.mean(0)).pow(2).sum()),
         "l0": float((features > 0).sum(1).float().mean()),
         "silent_features": int((features <= 0).all(0).sum()),
-        "tokens": len(read),
+        "held_out_tokens": len(read),
     }
 
 
@@ -195,9 +199,12 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16).eval()
     rows = read_activations(model, ids, options.layer, output.with_suffix(".work"))
     del model
+    norms = torch.cat([part.float().norm(dim=1) for part in rows.split(_PART)])
+    rows = rows[norms <= _SINK * norms.median()]
     held_out = int(_HELD_OUT * len(rows))
     train(rows[:-held_out], options, name, output)
-    found = {**asdict(options), **quality(output, rows[-held_out:])}
+    sinks = len(norms) - len(rows)
+    found = {**asdict(options), "sinks_left_out": sinks, **quality(output, rows[-held_out:])}
     write_atomically(output.with_suffix(".json"), (json.dumps(found, indent=1) + "\n").encode())
     _say(json.dumps(found))
 

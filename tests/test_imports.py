@@ -32,12 +32,13 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),
     "agreement": (BASICS, LEARNING | {"lm_eval"}),
     "leaderboard": (BASICS | {"agreement"}, LEARNING | {"lm_eval"}),
+    "hub": (BASICS | {"evidence", "finetuning", "outcomes", "verdict"}, LEARNING | {"lm_eval"}),
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
     "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
     "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),
-    "harness": (EVERYTHING - {"commands", "leaderboard", "study"}, set()),
+    "harness": (EVERYTHING - {"commands", "hub", "leaderboard", "study"}, set()),
 }
 
 

@@ -18,8 +18,10 @@ def test_the_notebook_runs_as_it_stands(tmp_path, monkeypatch):
     notebook = nbformat.read(ROOT / "examples" / "micro_world.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)
+    assert "find_spec" in cells[0].source and '%pip install --quiet "lm-eval-sts[board]"' in cells[0].source
     NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
-    *_, scores, agreement, chart = ([out.data for out in cell.outputs if "data" in out][-1] for cell in cells[2:])
+    *_, scores, agreement, chart = ([out.data for out in cell.outputs if "data" in out][-1] for cell in cells[3:])
     assert "philosophy_ethics" in scores["text/html"]
     assert "pearson_ceiling" in agreement["text/html"] and "tfidf_cosine" in agreement["text/html"]
+    assert not any(out.get("name") == "stderr" for out in cells[0].outputs), "what is installed is not installed again"
     assert "vegaEmbed" in chart["text/html"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -9,7 +10,7 @@ import typer
 
 from lm_eval_sts.commands.board import build, serve, show
 from lm_eval_sts.commands.terminal import SpreadCommand
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import HubError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,10 @@ def submit(
     output: Annotated[
         Path | None, typer.Option("--output", help="Folder outside of the leaderboard, to be sealed; not validated.")
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option("--push", help="Results repository on the Hugging Face hub: open a pull request there."),
+    ] = None,
 ) -> None:
     """Make submissions of predictions and check them as continuous integration will."""
     from lm_eval_sts.commands.compare import read_all_predictions
@@ -69,6 +74,8 @@ def submit(
     from lm_eval_sts.leaderboard.registered import read_settings
     from lm_eval_sts.leaderboard.submitting import Origin, make_submissions, put, read_costs
 
+    if push is not None and output is not None:
+        raise SettingsError("--push shows what --output is to keep until it is sealed: give one of them")
     found = read_all_predictions(results)
     there = list(dict.fromkeys(prediction.predictor for prediction in found))
     chosen = predictors or there
@@ -98,6 +105,8 @@ def submit(
         typer.echo(file)
     if output is None:
         judge(root, files, None)
+    if push is not None:
+        _propose(root, files, push, name)
 
 
 @leaderboard.command("validate")
@@ -150,9 +159,49 @@ def schema(root: Root = _ROOT) -> None:
     typer.echo(root / "schema")
 
 
+@leaderboard.command("space")
+def space(
+    output: Annotated[Path, typer.Argument(help="Folder of the Space; replaced where it holds an older page.")],
+    root: Root = _ROOT,
+    title: Annotated[str, typer.Option("--title", help="Of the Space.")] = "Transfer prediction leaderboard",
+) -> None:
+    """Write the board as a static Space of the Hugging Face hub, to be uploaded as it is."""
+    from functools import partial
+
+    from lm_eval_sts.leaderboard.space import write_space
+
+    write_space(root, output, title, partial(typer.echo, err=True))
+    typer.echo(output)
+    typer.echo(f"upload it: hf upload USER/NAME {shlex.quote(str(output))} . --repo-type space", err=True)
+
+
 leaderboard.command("build")(build)
 leaderboard.command("show")(show)
 leaderboard.command("serve")(serve)
+
+
+def _propose(root: Path, files: Sequence[Path], repository: str, submitter: str) -> None:
+    """Opens a pull request with submissions; without a token, the commands that do.
+
+    Raises:
+        HubError: There is no token or no such repository, or the hub refuses.
+    """
+    from lm_eval_sts.hub.exchange import has_token, propose
+    from lm_eval_sts.leaderboard.layout import name_below
+
+    named = {name_below(root, file): file for file in files}
+    title = f"Submissions of {', '.join(file.parent.name for file in files)}"
+    if not has_token():
+        for name, file in named.items():
+            typer.echo(shlex.join(["hf", "upload", repository, str(file), name, "--repo-type=dataset", "--create-pr"]))
+        listed = shlex.join(map(str, files))
+        typer.echo(f"git add {listed} && git commit -m {shlex.quote(title)} && gh pr create --fill")
+        raise HubError(
+            "no token of the hub, so no pull request was opened: log in with `hf auth login` and run this again, or "
+            "run the commands above (hf: on the hub; gh: on GitHub)"
+        )
+    done = propose(named, repository, title, f"By {submitter}, made by lm-eval-sts leaderboard submit.")
+    typer.echo(done.url if done.changed else f"nothing new: {done.url} has these submissions")
 
 
 def judge(root: Path, paths: Sequence[Path], base: str | None) -> None:

@@ -44,6 +44,7 @@ _NEEDS: Final = {
     "unaligned": "the SFT prompts once more, as the paper's code pairs them",
     "layers": "the same through further SAEs (setting more_saes)",
     "losses": "log-likelihoods of every question's options",
+    "right_options": "log-likelihoods of right options",
     "sft_losses": "log-likelihoods of the SFT responses",
     "rehearsal": "log-likelihoods of right options after SFT examples and worked examples",
     "rehearsal_alone": "log-likelihoods of right options after SFT examples in place of worked examples",

@@ -72,7 +72,7 @@ def show_plan(standing: Standing, declared: Declaration, costs: Costs, *, as_jso
     for kind, row in rows.items():
         table.add_row(_KINDS[kind], *(_figures(row)))
     print_table(PlainConsole(), table)
-    for line in _costs_in_words(rows, costs, keeps=standing.study.finetune.keep_weights):
+    for line in _costs_in_words(rows, costs, standing):
         typer.echo(line)
     first = declared.primary
     against = f"{first.candidate} against {first.reference} ({first.target}, {first.view})"
@@ -111,7 +111,9 @@ def _figures(row: dict[str, Any]) -> list[str]:
     return [f"{row['jobs']:,}", f"{left:,}", f"{row['tokens']:,}", *time, memory if left else ""]
 
 
-def _costs_in_words(rows: dict[str, dict[str, Any]], costs: Costs, *, keeps: bool) -> list[str]:
+def _costs_in_words(rows: dict[str, dict[str, Any]], costs: Costs, standing: Standing) -> list[str]:
+    import shutil
+
     from lm_eval_sts.planning.plan import size
 
     lines = []
@@ -121,8 +123,12 @@ def _costs_in_words(rows: dict[str, dict[str, Any]], costs: Costs, *, keeps: boo
             f"On {costs.device}: at most about {duration(sum(times))} by one worker, where all jobs start alone"
         )
     if (disk := rows.get("tune", {}).get("disk")) is not None:
-        each = size(rows["tune"]["largest_disk"])
-        lines.append(f"Tuned weights: {size(disk)} are kept" if keeps else f"Tuned weights: {each}, until measured")
+        keeps, largest = standing.study.finetune.keep_weights, rows["tune"]["largest_disk"]
+        lines.append(
+            f"Tuned weights: {size(disk)} are kept" if keeps else f"Tuned weights: {size(largest)}, until measured"
+        )
+        if (free := shutil.disk_usage(standing.work.root).free) < (disk if keeps else largest):
+            lines.append(f"note: of the disk that holds {standing.work.root}, {size(free)} are free, which is less")
     if costs.device:
         lines.append("Predicting is counted for one SFT set each, with the domains, which are read once for all")
     reasons = dict.fromkeys(costs.unknown.values())

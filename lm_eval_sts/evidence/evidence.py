@@ -83,6 +83,23 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class RightOptions:
+    """Of :class:`Losses` what concerns the right options alone, a tenth of the reading.
+
+    Attributes:
+        log_likelihood: Of each question's right option after the domain's own worked examples, nats, [questions].
+        gold_tokens: Tokens of its right option, [questions].
+    """
+
+    log_likelihood: Mapping[str, Array]
+    gold_tokens: Mapping[str, npt.NDArray[np.int64]]
+
+    def gold_log_likelihood(self, domain: str) -> Array:
+        """Log-likelihood of the right options, [questions]."""
+        return self.log_likelihood[domain]
+
+
+@dataclass(frozen=True)
 class SftLosses:
     """How well the frozen model knows the SFT set's responses, each after its own prompt.
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.evidence.reading import Reading
@@ -24,6 +24,7 @@ _KINDS: Final = {
     "unaligned": "profiles:UnalignedKind",
     "sft_losses": "losses:SftLossesKind",
     "losses": "losses:LossesKind",
+    "right_options": "losses:RightOptionsKind",
     "rehearsal": "losses:RehearsalKind",
     "rehearsal_alone": "losses:RehearsalAloneKind",
     "gradients": "gradients:GradientsKind",
@@ -47,11 +48,14 @@ class Kind(ABC):
         setup: Model, settings, SFT set and benchmark.
 
     Attributes:
+        includes: Kinds whose evidence its own serves as well: they are not read beside it.
         notes: What a reader of the records must know.
 
     Raises:
         StsError: Something that it needs is missing or does not fit.
     """
+
+    includes: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -78,7 +82,14 @@ def make_kinds(setup: Setup, needs: Collection[str]) -> dict[str, Kind]:
         SettingsError: There is no such kind.
         StsError: Something that a kind needs is missing or does not fit.
     """
-    return {name: kind_class(name)(setup) for name in _ordered(needs)}
+    return {name: kind_class(name)(setup) for name in without_included(needs)}
+
+
+def without_included(needs: Collection[str]) -> list[str]:
+    """Kinds that are read, in order: those that are needed and that no other of them includes."""
+    ordered = _ordered(needs)
+    included = {name for need in ordered for name in kind_class(need).includes}
+    return [name for name in ordered if name not in included]
 
 
 def check_kinds(settings: ReadSettings, needs: Collection[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lm_eval_sts.evidence.answers import answered_alone, answered_queries, read_continuations, training_pairs
 from lm_eval_sts.evidence.domain import Document, DomainQueries
-from lm_eval_sts.evidence.evidence import Array, Losses, SftLosses
+from lm_eval_sts.evidence.evidence import Array, Losses, RightOptions, SftLosses
 from lm_eval_sts.evidence.kinds import Kind
 from lm_eval_sts.evidence.model import Model
 from lm_eval_sts.evidence.reading import Reading
@@ -32,6 +32,8 @@ Planned = list[list[Continuation | None]]
 
 class LossesKind(Kind):
     """The log-likelihoods of every question's options: a :class:`Losses`; kept without regard to the SFT set."""
+
+    includes = frozenset({"right_options"})
 
     def plan(self, queries: Queries) -> list[Reading[Array]]:
         """Every option of every question."""
@@ -55,6 +57,28 @@ class LossesKind(Kind):
         """Log-likelihood of each question's options: [options] each."""
         stops = np.cumsum([len(query.options) for query in self._asked[name]])
         return tuple(np.split(self._read[name].load(), stops[:-1]))
+
+
+class RightOptionsKind(Kind):
+    """The log-likelihoods of the right options alone: a :class:`RightOptions`."""
+
+    def plan(self, queries: Queries) -> list[Reading[Array]]:
+        """The right option of every question."""
+        setup = self.setup
+        store = setup.store("losses", {**_key(setup), "read": "losses"})
+        self._right = {
+            domain.name: [query.answered for query in answered_queries(setup.model, domain)]
+            for domain in queries.domains
+        }
+        self._read = {name: read_continuations(setup, name, store, right) for name, right in self._right.items()}
+        return [*self._read.values()]
+
+    def evidence(self) -> RightOptions:
+        """The losses."""
+        return RightOptions(
+            {name: read.load() for name, read in self._read.items()},
+            {name: np.array([len(option.ids) for option in right]) for name, right in self._right.items()},
+        )
 
 
 class SftLossesKind(Kind):

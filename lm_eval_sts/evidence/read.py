@@ -81,11 +81,13 @@ def read(setup: Setup, domains: Sequence[Domain], needs: Collection[str], notes:
         of_answers = gradients.kept if isinstance(gradients, AnswerGradientsKind) else {}
         kept = profiles.kept.model_copy(update={"answer_gradients": of_answers})
     n_features = setup.settings.n_features
+    found = {name: kind.evidence() for name, kind in kinds.items()}
+    included = {name: found[of] for of, kind in kinds.items() for name in kind.includes}
     evidence = Evidence(
         texts=_texts(setup, queries),
         n_features=n_features if profiles is None else min(n_features, setup.sae.sae.d_sae),
         seed=setup.seed,
-        read={name: kind.evidence() for name, kind in kinds.items()},
+        read=included | found,
         embedding_model=setup.settings.embedding_model,
         about=About(setup.setting, setup.sae.record if profiles is not None else None, _provenance(setup, notes), kept),
     )

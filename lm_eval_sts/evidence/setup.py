@@ -78,6 +78,7 @@ class RunSae:
             architecture=self.sae.architecture,
             weights_hash=self.sae.content_hash,
             chosen_because=self.chosen_because,
+            revision=self.sae.revision,
         )
 
     def reader(self, model: Model, settings: ReadSettings) -> Reader:

@@ -16,7 +16,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from lm_eval_sts.errors import UNPACK, ModelError
 from lm_eval_sts.features.adapters import inner_model
-from lm_eval_sts.records import ModelRef
+from lm_eval_sts.records import UNKNOWN, ModelRef
 
 _SAMPLES = 4096
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -115,13 +115,27 @@ def commit_of(name: str, revision: str | None, *, file: str = "config.json", sub
     return str(commit) if (commit := extract_commit_hash(found, None)) else None
 
 
-def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:
+def commit_put_on(peft: str | None, delta: str | None, revision: str | None) -> str | None:
+    """The commit at which an adapter, or delta weights, are in the cache; None for a folder, or for neither.
+
+    Args:
+        peft: Folder or hub id of the adapter.
+        delta: The same of delta weights.
+        revision: Of the model, which lm-eval takes for what is put on it, too.
+    """
+    if peft:
+        return commit_of(peft, revision, file="adapter_config.json")
+    return commit_of(delta, revision) if delta else None
+
+
+def model_ref(model: nn.Module, name: str, revision: str, adapter_revision: str = UNKNOWN) -> ModelRef:
     """A loaded model for the record.
 
     Args:
         model: The model, with its adapters.
         name: What it was loaded by.
         revision: Commit of the hub snapshot; ``unknown`` where there is none.
+        adapter_revision: That of the adapter or delta weights that were put on it.
 
     Raises:
         ModelError: Its weights are packed as in a GGUF file, for kernels that compute otherwise.
@@ -136,6 +150,7 @@ def model_ref(model: nn.Module, name: str, revision: str) -> ModelRef:
         dtype=str(inner_model(model).dtype).removeprefix("torch."),
         tensors_hash=of_tensors.hexdigest(),
         config_hash=config_hash(model),
+        adapter_revision=adapter_revision,
     )
 
 

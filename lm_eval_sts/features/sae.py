@@ -18,7 +18,8 @@ from torch import Tensor
 from lm_eval_sts.errors import SaeError
 from lm_eval_sts.features.hooks import HookPoint, resolve_hook_point, uses_layer_norm
 from lm_eval_sts.features.sae_directory import same_model
-from lm_eval_sts.features.sae_source import load_named
+from lm_eval_sts.features.sae_source import load_named, revision_of
+from lm_eval_sts.records import UNKNOWN
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -37,6 +38,7 @@ class LoadedSae:
         hook_name: the hook point whose activations it encodes.
         center_input: whether :meth:`encode` removes the mean; see :meth:`for_model`.
         warnings: what the user should know about this SAE, one sentence each.
+        revision: commit of the hub snapshot that it was loaded from; ``unknown`` where there is none.
     """
 
     sae: SAE[Any]
@@ -44,6 +46,7 @@ class LoadedSae:
     hook_name: str
     center_input: bool = False
     warnings: tuple[str, ...] = ()
+    revision: str = UNKNOWN
 
     @property
     def d_in(self) -> int:
@@ -127,7 +130,7 @@ def load_sae(spec: str, *, hook_name: str | None = None) -> LoadedSae:
     Raises:
         SaeError: if it cannot be found, downloaded or used; the message says what to do.
     """
-    return wrap_sae(*load_named(spec), hook_name=hook_name)
+    return replace(wrap_sae(*load_named(spec), hook_name=hook_name), revision=revision_of(spec))
 
 
 def wrap_sae(sae: SAE[Any], name: str, *, hook_name: str | None = None) -> LoadedSae:

@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lm_eval_sts.errors import SaeError
+from lm_eval_sts.records import UNKNOWN
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -136,6 +137,30 @@ def load_named(spec: str) -> tuple[SAE[Any], str]:
         return SAE.load_from_disk(source, device="cpu", dtype="float32"), name
     except Exception as error:  # the loaders raise whatever their parsers and the network raise
         raise SaeError(_explain(name, error, is_folder=isinstance(source, Path))) from error
+
+
+def revision_of(spec: str) -> str:
+    """The commit of the hub snapshot in the cache from which SAELens has loaded an SAE; ``unknown`` for a folder.
+
+    Args:
+        spec: as of :func:`parse_spec`; loaded already.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import REGEX_COMMIT_HASH, repo_folder_name
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    source = parse_spec(spec)
+    if isinstance(source, Path):
+        return UNKNOWN
+    lookup = get_pretrained_saes_directory().get(source.release)
+    overrides: Any = (lookup and lookup.config_overrides) or {}
+    own = overrides.get(source.sae_id)  # for each SAE, or one for all
+    revision = str((own if isinstance(own, dict) else overrides).get("revision") or constants.DEFAULT_REVISION)
+    if REGEX_COMMIT_HASH.fullmatch(revision):
+        return revision
+    folder = repo_folder_name(repo_id=lookup.repo_id if lookup else source.release, repo_type="model")
+    ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / revision
+    return ref.read_text().strip() if ref.is_file() else UNKNOWN
 
 
 def _explain(name: str, error: Exception, *, is_folder: bool) -> str:

@@ -16,7 +16,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_sts.agreement.row import AgreementResults, check_outcomes, measured_in
 from lm_eval_sts.evidence.domain import Document
-from lm_eval_sts.harness.benchmark import REQUEST_TYPE, always, dumped_metadata
+from lm_eval_sts.harness.benchmark import REQUEST_TYPE, Known, dumped_metadata
 from lm_eval_sts.predictors.preflight import sft_set_of
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import UNKNOWN, BenchmarkRef, ModelRef, Outcome, PromptRef, Setting
@@ -53,6 +53,7 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
         self.outcomes: list[Outcome] = []
         self.results: AgreementResults | None = None
         super().__init__(config={"task": given["task"], "metadata": metadata, **_CONFIG})
+        self.VERSION: str = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
         self.OUTPUT_TYPE = REQUEST_TYPE
         self.config.output_type = REQUEST_TYPE
 
@@ -90,7 +91,7 @@ class AgreementTask(ConfigurableTask):  # type: ignore[misc]
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], Any]]:
         """The metrics' values, which are known already."""
-        return {name: always(value) for name, value in self.process_results({}, ()).items()}
+        return {name: Known(value) for name, value in self.process_results({}, ()).items()}
 
     def higher_is_better(self) -> dict[str, bool | None]:
         """Correlations and sign scores; the noise ceiling and the ends of intervals are no merit."""

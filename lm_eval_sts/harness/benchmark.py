@@ -6,12 +6,13 @@ lm-eval's own with ``like:`` and takes everything from there. The prompts are bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, Final
 
+from lm_eval import evaluator_utils
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
@@ -93,6 +94,7 @@ class BenchmarkTask(ConfigurableTask):  # type: ignore[misc]
         self._limit: int | None = None
         self._samples: list[int] | None = None
         super().__init__(config={**given, "output_type": "loglikelihood", "metadata": metadata})
+        self.VERSION: str = str(self.VERSION)  # as lm-eval gives a group's: loggers take a column of one type only
         self.OUTPUT_TYPE = output_type
         self.config.output_type = output_type
 
@@ -351,6 +353,38 @@ def dumped_metadata(
     return {**kept, "sts": settings.model_dump(mode="json"), **results}
 
 
-def always(value: float | str) -> Callable[[Sequence[float]], float | str]:
-    """An aggregation that is known already."""
-    return lambda items: value
+class Known:
+    """An aggregation that is known already, and its standard error.
+
+    Attributes:
+        value: What lm-eval's table shows.
+        error: What it shows beside that; "N/A" where there is none.
+    """
+
+    def __init__(self, value: float, error: float | None = None) -> None:
+        """Takes both as they are."""
+        self.value = value
+        self.error: float | str = "N/A" if error is None else error
+
+    def __call__(self, items: Sequence[float]) -> float:
+        """The value, whatever the questions' own."""
+        return self.value
+
+
+def _let_errors_be_known() -> None:
+    """Lets lm-eval show the standard error that an aggregation brings along.
+
+    lm-eval knows those of its own aggregations alone, and for any other writes "N/A". An error given as a metric of its
+    own would get an error in turn (``…_stderr_stderr``), and loggers would record it for every question.
+    """
+    computed = evaluator_utils.stderr_for_metric
+
+    def known_or_computed(metric: Any, bootstrap_iters: int) -> Any:
+        if isinstance(metric, Known):
+            return lambda items: metric.error
+        return computed(metric=metric, bootstrap_iters=bootstrap_iters)
+
+    evaluator_utils.stderr_for_metric = known_or_computed
+
+
+_let_errors_be_known()

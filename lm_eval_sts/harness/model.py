@@ -11,7 +11,7 @@ from lm_eval_sts.errors import UNPACK, ModelError
 from lm_eval_sts.evidence.model import Model, Source
 from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
-from lm_eval_sts.features.identity import commit_of, from_gguf, model_ref
+from lm_eval_sts.features.identity import commit_of, commit_put_on, from_gguf, model_ref
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
 
@@ -55,8 +55,10 @@ class LmEvalModel(Model):
     @cached_property
     def reference(self) -> ModelRef:
         """The model for the record, named with the adapter or the delta weights that were put on it."""
-        put_on = [f" with {what} {given}" for what in ("peft", "delta") if (given := getattr(self.lm, what, None))]
-        return model_ref(self.lm.model, self.name + "".join(put_on), self.revision)
+        given = {what: getattr(self.lm, what, None) for what in ("peft", "delta")}
+        name = self.name + "".join(f" with {what} {which}" for what, which in given.items() if which)
+        commit = commit_put_on(**given, revision=getattr(self.lm, "revision", None))
+        return model_ref(self.lm.model, name, self.revision, commit or UNKNOWN)
 
     @property
     def revision(self) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.outcomes.model_loading import choose_device
 from lm_eval_sts.records import Prediction, parse_record
+
+_REMEMBERED: Final = 100_000
+"""Most texts whose tokens are kept, at a few kB each."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,9 @@ def load_model(args: Mapping[str, Any], device: str | None, batch_size: int | st
     from lm_eval.models.huggingface import HFLM
 
     lm = HFLM(**args, device=choose_device(device), batch_size=batch_size)
-    encode = lru_cache(maxsize=None)(lm.tok_encode)
-    lm.tok_encode = lambda text, **options: list(encode(text, **options))
+    tokenise = lm.tok_encode
+    encode = lru_cache(maxsize=_REMEMBERED)(lambda text, **options: array("i", tokenise(text, **options)))
+    lm.tok_encode = lambda text, **options: encode(text, **options).tolist()
     return lm
 
 

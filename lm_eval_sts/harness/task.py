@@ -19,7 +19,7 @@ from lm_eval.api.model import LM
 from lm_eval_sts.errors import DatasetError, SettingsError, choices
 from lm_eval_sts.evidence.domain import Benchmark, Document
 from lm_eval_sts.evidence.rendering import PromptOptions
-from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, OwnValues, always, dumped_metadata
+from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, Known, OwnValues, dumped_metadata
 from lm_eval_sts.harness.command import speak_for_command
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.run import answer
@@ -80,20 +80,14 @@ class TransferTask(BenchmarkTask):
     def process_results(self, doc: Document, results: Sequence[Any]) -> OwnValues:
         """A question's own share of each score; nothing for questions beyond the token budget."""
         values: OwnValues | None = results[0]
-        if not values:
-            return {}
-        return {key: value for name, value in values.items() for key in (name, f"{name}_stderr")}
+        return values or {}
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], Any]]:
         """The run's scores: means over tokens and draws, so no mean of the questions' values."""
         results = self.results
         if results is None:
             return {}
-        table: dict[str, Callable[[Sequence[float]], Any]] = {}
-        for name, (score, error) in results.scores.items():
-            table[name] = always(score)
-            table[f"{name}_stderr"] = always("N/A" if error is None else error)
-        return table
+        return {name: Known(score, error) for name, (score, error) in results.scores.items()}
 
     def higher_is_better(self) -> dict[str, bool | None]:
         """None of the scores is better higher or lower: they say how much a domain will move."""

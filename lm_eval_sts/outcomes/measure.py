@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.errors import BusyError, RecordError
-from lm_eval_sts.features.identity import commit_of, model_ref
+from lm_eval_sts.features.identity import commit_of, commit_put_on, model_ref
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
 from lm_eval_sts.outcomes.comparable import check_planned
@@ -107,9 +107,13 @@ def evaluate_model(
         file=str(args.get("gguf_file") or "config.json"),
         subfolder=str(args.get("subfolder") or ""),
     )
-    # All files of one commit, and of the one that the record names.
-    lm = load_model({**args, "revision": commit} if commit else args, batch_size, device, share_prefix)
-    model = model_ref(lm.model, model_name or str(args["pretrained"]), commit or UNKNOWN)
+    # All files of one commit, and of the one that the record names; what is put on it from the hub has other commits,
+    # and lm-eval takes one revision for both.
+    put_on = [str(given) for what in ("peft", "delta") if (given := args.get(what)) and not Path(str(given)).is_dir()]
+    pinned = {**args, "revision": commit} if commit and not put_on else args
+    lm = load_model(pinned, batch_size, device, share_prefix)
+    adapter = commit_put_on(args.get("peft"), args.get("delta"), args.get("revision"))
+    model = model_ref(lm.model, model_name or str(args["pretrained"]), commit or UNKNOWN, adapter or UNKNOWN)
     if check is not None:
         check(model)
     depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions)

@@ -93,9 +93,20 @@ def pair(
             provenance=Provenance.now(
                 _PACKAGES,
                 seed=_SPLIT_SEED,
-                settings={"base": base.name, "tuned": [run.name for run in tuned], **(settings or {})},
+                settings={
+                    "base": base.name,
+                    "tuned": [run.name for run in tuned],
+                    **_adapters(tuned),
+                    **(settings or {}),
+                },
             ),
         )
+
+
+def _adapters(tuned: Sequence[Run]) -> dict[str, list[str]]:
+    """The tuned runs' adapters from the hub, each with its commit."""
+    facts = [run.facts for run in tuned if run.facts.model.adapter_revision != UNKNOWN]
+    return {"adapters": [f"{each.adapter}@{each.model.adapter_revision}" for each in facts]} if facts else {}
 
 
 # ---- views: which numbers of the questions are compared

@@ -11,7 +11,7 @@ import numpy as np
 
 from lm_eval_sts.evidence.answers import answered_queries, training_pairs
 from lm_eval_sts.evidence.domain import DomainQueries
-from lm_eval_sts.evidence.kinds import TEXTS
+from lm_eval_sts.evidence.kinds import TEXTS, without_included
 from lm_eval_sts.evidence.losses import options_of, rehearsals, shown
 from lm_eval_sts.evidence.reading import CHUNK
 from lm_eval_sts.evidence.settings import ReadSettings
@@ -305,11 +305,15 @@ def passes(reader: Reader, setup: Setup, queries: Queries, needs: Collection[str
     Raises:
         StsError: What is read cannot be made, as in a run.
     """
+    needs = without_included(needs)
     settings, budget = setup.settings, setup.settings.token_budget
     texts = [Texts.of(of) for of in queries.by_label().values()]
 
     def answered(domain: DomainQueries) -> list[Any]:
         return answered_queries(setup.model, domain)
+
+    def right(domain: DomainQueries) -> list[Continuation]:
+        return [query.answered for query in answered(domain)]
 
     def rehearsed(*, alone: bool) -> Pass:
         planned = rehearsals(setup, queries, [], alone=alone).values()
@@ -324,12 +328,12 @@ def passes(reader: Reader, setup: Setup, queries: Queries, needs: Collection[str
         return gradients(reader, [length for length, _ in pairs], sum(scored for _, scored in pairs), budget)
 
     ways: dict[str, Callable[[], Sequence[Pass]]] = {
-        TEXTS: lambda: [],
         "development": lambda: [],
         "development_predictions": lambda: [],
         "profiles": lambda: [profiles(reader, texts, reader.sae, budget)],
         "unaligned": lambda: [unaligned(reader, queries.sft.queries, settings.unaligned_rows)],
         "losses": lambda: [likelihoods(reader, [options_of(answered(d)) for d in queries.domains], budget)],
+        "right_options": lambda: [likelihoods(reader, [right(d) for d in queries.domains], budget, "right options")],
         "sft_losses": lambda: [likelihoods(reader, [training_pairs(setup, queries.sft.rows)], budget, "SFT responses")],
         "rehearsal": lambda: [rehearsed(alone=False)],
         "rehearsal_alone": lambda: [rehearsed(alone=True)],
@@ -359,6 +363,7 @@ def bounded(
         domains: The domains' queries, or how many domains there are.
         needs: Kinds of evidence.
     """
+    needs = without_included(needs)
     context = reader.shape.context or 8192
     if isinstance(domains, int):
         domains = [Texts.bound(settings.domain_tokens, settings.demo_draws, context)] * domains
@@ -366,10 +371,11 @@ def bounded(
     found = []
     if "profiles" in needs:
         found.append(profiles(reader, texts, reader.sae, settings.token_budget))
-    domains_own = [of.runs(1) for of in texts[1:]] * MOST_OPTIONS
+    domains_own = [of.runs(1) for of in texts[1:]]
     after_sft = [of.runs(side) for of in texts[1:] for side in range(1, len(of.sides))]
     ways = {
-        "losses": domains_own,
+        "losses": domains_own * MOST_OPTIONS,
+        "right_options": domains_own,
         "sft_losses": [texts[0].runs(1)],
         "rehearsal": after_sft,
         "rehearsal_alone": after_sft,

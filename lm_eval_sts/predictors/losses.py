@@ -19,24 +19,24 @@ from typing import Any
 import numpy as np
 from scipy.special import entr, softmax
 
-from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, SftLosses
+from lm_eval_sts.evidence.evidence import Array, Evidence, Losses, RightOptions, SftLosses
 from lm_eval_sts.predictors.base import Measure, Measured, Predictor, alone, by_domain, mean_of
 from lm_eval_sts.predictors.statistics import quotient, ratio
 
 
-def gold(losses: Losses, domain: str) -> Measured:
+def gold(losses: Losses | RightOptions, domain: str) -> Measured:
     """Mean loss of the right answers."""
     return mean_of(-losses.gold_log_likelihood(domain))
 
 
 def gap(evidence: Evidence) -> dict[str, Measured]:
     """Minus the distance between the mean losses of a token; a question's own value is that of its own tokens."""
-    losses: Losses = evidence["losses"]
+    losses: Losses | RightOptions = evidence["right_options"]
     sft: SftLosses = evidence["sft_losses"]
-    return {domain: _gap(losses, domain, -sft.log_likelihood.sum() / sft.tokens.sum()) for domain in losses.gold}
+    return {domain: _gap(losses, domain, -sft.log_likelihood.sum() / sft.tokens.sum()) for domain in losses.gold_tokens}
 
 
-def _gap(losses: Losses, domain: str, of_sft: float) -> Measured:
+def _gap(losses: Losses | RightOptions, domain: str, of_sft: float) -> Measured:
     of_domain = ratio(-losses.gold_log_likelihood(domain), losses.gold_tokens[domain])
 
     def statistic(weights: Array) -> Array:
@@ -56,7 +56,7 @@ def rehearsal(kind: str) -> Measure:
     """
 
     def measure(evidence: Evidence) -> dict[str, Measured]:
-        losses: Losses = evidence["losses"]
+        losses: Losses | RightOptions = evidence["right_options"]
         return {name: _mean_gain(after - losses.gold_log_likelihood(name)) for name, after in evidence[kind].items()}
 
     return measure
@@ -92,10 +92,11 @@ def margin(losses: Losses, domain: str) -> Measured:
 
 
 def _loss(name: str, measure: Measure, cost: str, source: str, *needs: str, **told: Any) -> Predictor:
-    return Predictor(name=name, measure=measure, needs=frozenset({"losses", *needs}), source=source, cost=cost, **told)
+    return Predictor(name=name, measure=measure, needs=frozenset(needs), source=source, cost=cost, **told)
 
 
 _OPTIONS = "forward: options after worked examples"
+_RIGHT = "forward: right options after worked examples"
 _BASELINE = "this package: a baseline"
 _FITS = "a question before which an SFT example fits"
 
@@ -112,27 +113,28 @@ left of them once the domains' means over SFT sets are taken out."""
 FAMILY = (
     _loss(
         "loss_gold",
-        by_domain("losses", gold),
-        _OPTIONS,
+        by_domain("right_options", gold),
+        _RIGHT,
         _BASELINE,
+        "right_options",
         summary="how badly the base model does",
         formula="mean over questions of −ℓ_i",
     ),
     _loss(
         "loss_gap",
         gap,
-        f"{_OPTIONS}; SFT pairs",
+        f"{_RIGHT}; SFT pairs",
         "Mansour et al., COLT 2009 (one hypothesis)",
-        "sft_losses",
+        *("right_options", "sft_losses"),
         summary="does it do as well on the SFT set?",
         formula="−|Σ_i −ℓ_i / Σ_i n_i − L_S|",
     ),
     _loss(
         "loss_rehearsal",
         rehearsal("rehearsal"),
-        f"{_OPTIONS}, also after SFT demonstrations",
+        f"{_RIGHT}, also after SFT demonstrations",
         "von Oswald et al., ICML 2023 (idea)",
-        "rehearsal",
+        *("right_options", "rehearsal"),
         target="delta",
         needed=_FITS,
         summary="do SFT examples in the context help?",
@@ -141,9 +143,9 @@ FAMILY = (
     _loss(
         "loss_rehearsal_alone",
         rehearsal("rehearsal_alone"),
-        f"{_OPTIONS}; right options after SFT demonstrations",
+        f"{_RIGHT}; the same after SFT demonstrations alone",
         "this package; idea of von Oswald et al., ICML 2023",
-        "rehearsal_alone",
+        *("right_options", "rehearsal_alone"),
         target="delta",
         needed=_FITS,
         summary="loss_rehearsal, no worked examples",
@@ -154,6 +156,7 @@ FAMILY = (
         by_domain("losses", entropy),
         _OPTIONS,
         _BASELINE,
+        "losses",
         summary="how undecided the base model is",
         formula="mean over questions of −Σ_o p_io ln p_io",
     ),
@@ -162,6 +165,7 @@ FAMILY = (
         by_domain("losses", margin),
         _OPTIONS,
         _BASELINE,
+        "losses",
         needed="a question with two options",
         summary="how near its answers are to flipping",
         formula="−mean over questions of |ℓ_i − the best wrong option's log-likelihood|",

@@ -39,7 +39,9 @@ _FAMILIES: Final = (
 _OURS: Final[dict[str, Predictor]] = {predictor.name: predictor for family in _FAMILIES for predictor in family.FAMILY}
 _MODULES: Final = {p.name: family.__name__.rpartition(".")[2] for family in _FAMILIES for p in family.FAMILY}
 
-_FORWARDS: Final = frozenset({"texts", "profiles", "losses", "sft_losses", "rehearsal", "rehearsal_alone"})
+_FORWARDS: Final = frozenset(
+    {"texts", "profiles", "losses", "right_options", "sft_losses", "rehearsal", "rehearsal_alone"}
+)
 """Kinds of evidence that forward passes of one model give."""
 
 DEFAULT_PREDICTORS: Final = tuple(p.name for p in _OURS.values() if p.needs <= _FORWARDS and p.check is None)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lm_eval_sts.records.base import Document, Finite, Provenance, Record
+from lm_eval_sts.records.frames import table_html
 from lm_eval_sts.records.outcome import View
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Target = Literal["magnitude", "delta"]
 """What predictions are compared with: the size of the measured change, or the signed change."""
 
 Statistic = Literal["pearson", "spearman", "kendall"]
+
+_WORDS: Final[dict[Target, str]] = {"magnitude": "size of the change", "delta": "signed change"}
 
 STATISTICS: Final[tuple[Statistic, ...]] = ("pearson", "spearman", "kendall")
 
@@ -260,3 +266,23 @@ class Agreement(Document):
     """After the mean of each domain over settings was taken out of predictions and changes; None for one setting."""
     warnings: tuple[str, ...]
     provenance: Provenance
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for each predictor and outcome: Pearson's and Spearman's correlation with their 95% intervals."""
+        import pandas as pd
+
+        rows = []
+        for found in self.settings:
+            row: dict[str, Any] = {"predictor": found.predictor, "outcome": found.outcome, "domains": len(found.points)}
+            for name in ("pearson", "spearman"):
+                value = getattr(found, name)
+                row[name] = value.value
+                row[f"{name}_low"] = value.interval.low if value.interval else None
+                row[f"{name}_high"] = value.interval.high if value.interval else None
+                row[f"{name}_ceiling"] = value.ceiling.value if value.ceiling else None
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return table_html(self.to_frame(), f"Compared with the {_WORDS[self.target]} ({self.view})")

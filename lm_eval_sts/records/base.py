@@ -39,6 +39,11 @@ logger = logging.getLogger(__name__)
 Finite = FiniteFloat
 
 
+def left_out_where_unknown() -> Any:
+    """A field that is unknown by default, and then not written: records from before it was there stay as they are."""
+    return Field(default=UNKNOWN, exclude_if=lambda value: value == UNKNOWN)
+
+
 class Record(BaseModel):
     """A strict, immutable record: an unknown field is an error."""
 
@@ -68,6 +73,8 @@ class ModelRef(Record):
     """Of weights, dtype, adapters and quantisation alone."""
     config_hash: str = UNKNOWN
     """Of the entries of its config that may change an activation."""
+    adapter_revision: str = left_out_where_unknown()
+    """Commit of the hub snapshot of the adapter, or of the delta weights, that ``name`` names."""
 
     def same(self, other: ModelRef) -> bool:
         """Whether both are one model: by content where that is known, else by name."""

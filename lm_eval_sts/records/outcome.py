@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
+from lm_eval_sts.records.frames import table_html
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Positive = Annotated[Finite, Field(gt=0)]
 Share = Annotated[Finite, Field(ge=0, lt=1)]
@@ -204,3 +208,21 @@ class Outcome(Document):
         """The domains' changes in one view; domains without it are left out."""
         found = {name: getattr(domain, view) for name, domain in self.domains.items()}
         return {name: change for name, change in found.items() if change is not None}
+
+    def to_frame(self, view: View = "score") -> pd.DataFrame:
+        """One row a domain: means before and after, change, standard error and p-value; without those that lack it."""
+        import pandas as pd
+
+        columns = ("n", "base", "tuned", "delta", "se", "p", "gained", "lost")
+        rows = [
+            {"domain": name, **{column: getattr(change, column) for column in columns}}
+            for name, change in self.changes(view).items()
+        ]
+        return pd.DataFrame(rows, columns=["domain", *columns])
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the domains by the change of their score, largest first."""
+        sft_set = self.sft_set.name if self.sft_set else "an SFT set that is not known"
+        of = f"{self.name}: {self.model.name}, {sft_set}, {self.measurement.tasks}"
+        frame = self.to_frame().sort_values("delta", ascending=False, key=abs, kind="stable")
+        return table_html(frame.dropna(axis="columns", how="all"), of)

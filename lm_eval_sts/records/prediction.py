@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lm_eval_sts.records.base import Document, Finite, ModelRef, Provenance, Record, SftSetRef
+from lm_eval_sts.records.base import (
+    Document,
+    Finite,
+    ModelRef,
+    Provenance,
+    Record,
+    SftSetRef,
+    left_out_where_unknown,
+)
+from lm_eval_sts.records.frames import table_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +35,8 @@ class SaeRef(Record):
     weights_hash: str
     chosen_because: str | None = None
     """Why this SAE, where the run chose it itself; None where the user named it."""
+    revision: str = left_out_where_unknown()
+    """Commit of the hub snapshot that it was loaded from, where there is one."""
 
 
 class BenchmarkRef(Record):
@@ -169,3 +180,9 @@ class Prediction(Document):
             for name, d in self.domains.items()
         ]
         return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the domains by their score, highest first."""
+        setting = self.setting
+        of = f"{self.predictor} ({self.target}): {setting.model.name}, {setting.sft_set.name}, {setting.benchmark.name}"
+        return table_html(self.to_frame().sort_values("score", ascending=False, kind="stable"), of)

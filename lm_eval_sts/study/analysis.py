@@ -40,9 +40,17 @@ class Contrast(NamedTuple):
 def panel_against(
     entries: Sequence[Entry], outcomes: Mapping[str, Outcome], runs: Sequence[str], against: Against
 ) -> Panel:
-    """Predictions and changes of some SFT runs, double-centred where asked for."""
+    """Predictions and changes of some SFT runs, double-centred where asked for.
+
+    What was fitted on the other ones of these SFT runs has no double-centred value, here as on the board: a domain's
+    mean holds each run's own change, so with it taken out, what knows the rest alone runs against that change.
+    """
     panel = panel_of(entries, outcomes, runs, against.view, against.target)
-    return double_centred(panel) if against.double_centred else panel
+    if not against.double_centred:
+        return panel
+    left_out = np.array([entry.fitting(runs) == "leave-one-out" for entry in entries], dtype=bool)
+    centred = double_centred(panel)
+    return replace(centred, predicted=np.where(left_out[:, None, None], np.nan, centred.predicted))
 
 
 def masked(panel: Panel, cells: Mask) -> Panel:

@@ -88,15 +88,18 @@ def _check_way(study: Study, name: str, base: str) -> None:
     given = {
         "tuned": condition.oracles,
         "development": bool(condition.learns),
+        "development_predictions": bool(condition.learns),
         "layers": bool(condition.more_saes),
     }
-    how = {"tuned": "oracles: true", "development": "learns: true", "layers": "more_saes"}
+    learns = "learns: true"
+    how = {"tuned": "oracles: true", "development": learns, "development_predictions": learns, "layers": "more_saes"}
+    later = {"tuned", "development", "development_predictions"}
     for predictor in predictors:
         for need in set(get_predictor(predictor).needs) & set(how):
             if not given[need]:
                 raise SettingsError(f"{predictor} needs what {how[need]} gives: put it into a condition with that")
     settings: dict[str, Any] = {
-        "predictors": [p for p in predictors if not {"tuned", "development"} & set(get_predictor(p).needs)],
+        "predictors": [each for each in predictors if not later & set(get_predictor(each).needs)],
         **study.predict.settings,
         **study.bases[base].settings,
         **condition.settings,

@@ -13,9 +13,10 @@ from lm_eval_sts.agreement.panel import mean_z
 from lm_eval_sts.records import Against, ChangedColumn, ReportCondition, ReportContrast, Target
 from lm_eval_sts.study import analysis
 from lm_eval_sts.study.declaration_check import is_declared
-from lm_eval_sts.study.design import MAIN, Contrast
+from lm_eval_sts.study.design import MAIN
 from lm_eval_sts.study.evidence import Entry, complete
 from lm_eval_sts.study.kept import changed_by
+from lm_eval_sts.study.parts import Contrast
 from lm_eval_sts.study.tables import MIN_REPEAT, Tables, against
 
 COMPARED: Final[tuple[tuple[Target, bool], ...]] = (("delta", True), ("magnitude", True), ("magnitude", False))

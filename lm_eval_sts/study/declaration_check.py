@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lm_eval_sts.records import CONTENT_HASH, Declaration, DeclarationCheck, DeclaredContrast, Outcome, dump_record
 from lm_eval_sts.study.declare import as_declared, changes
-from lm_eval_sts.study.design import Contrast, Study, design_of
+from lm_eval_sts.study.design import Study, design_of
+from lm_eval_sts.study.parts import Contrast
 from lm_eval_sts.study.sources import runs_of
 
 _SHOWN = 6

@@ -20,9 +20,10 @@ from lm_eval_sts.records import (
     save_record,
 )
 from lm_eval_sts.shipped import load_outcome, resolve, shipped_name, single_outcomes
-from lm_eval_sts.study.design import MAIN, Contrast, Study, design_hash, design_of
+from lm_eval_sts.study.design import MAIN, Study, design_hash, design_of
 from lm_eval_sts.study.doing import now
 from lm_eval_sts.study.jobs import Work, jobs
+from lm_eval_sts.study.parts import Contrast
 
 _PACKAGES: Final = ("lm-eval", "torch", "transformers", "sae-lens", "trl", "peft")
 _SHOWN: Final = 4

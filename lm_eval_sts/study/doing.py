@@ -16,6 +16,7 @@ from typing import Final
 from lm_eval_sts.errors import BusyError, SettingsError, StsError, described
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import MANIFEST
+from lm_eval_sts.outcomes.lm_eval_run import quiet
 from lm_eval_sts.records import FailedJob, FinishedJob, RunningJob, save_record
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.inputs import inputs_hash
@@ -77,8 +78,7 @@ def _do(worker: Worker, standing: Standing, job: Job, meter: Meter, device: str,
         with watched(meter, lambda held: holds(standing, job, held)) as peak:
             worker.do(job)
     except (Ended, KeyboardInterrupt):
-        if job.kind == "tune" and not (work.tuned(job) / MANIFEST).is_file():
-            shutil.rmtree(work.tuned(job), ignore_errors=True)
+        _clear(standing, job)
         raise
     except Exception as error:  # of whatever library: it is kept, and the others are done
         return fail(standing, job, _reason(error), traceback.format_exc())
@@ -135,7 +135,8 @@ def do_alone(standing: Standing, job: Job, worker: Worker | None = None) -> Fail
             meter = MachineMeter()
             device = os.environ.get("CUDA_VISIBLE_DEVICES", "0") if meter.has_accelerator else "cpu"
             claim(standing, job, device)
-            return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
+            with quiet():
+                return do(worker or Worker(standing.study, standing.work), standing, job, meter, device)
     except BusyError as error:
         raise BusyError(f"another process does {job.name}: wait until it is done") from error
 
@@ -156,9 +157,18 @@ def killed(standing: Standing, pid: int, status: int) -> FailedJob | None:
 
 
 def given_up(standing: Standing, pid: int) -> None:
-    """Forgets what a worker did that its parent has killed: that is no attempt of the job."""
+    """Clears up after a worker that its parent had to kill: that is no attempt of the job."""
     if (job := _left_by(standing, pid)) is not None:
-        standing.work.running(job).unlink(missing_ok=True)
+        with suppress(BusyError), locked(standing.work.lock(job)):
+            standing.work.running(job).unlink(missing_ok=True)
+            _clear(standing, job)
+
+
+def _clear(standing: Standing, job: Job) -> None:
+    """Removes a model that is half tuned."""
+    folder = standing.work.tuned(job)
+    if job.kind == "tune" and not (folder / MANIFEST).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _left_by(standing: Standing, pid: int) -> Job | None:

@@ -28,7 +28,7 @@ from lm_eval_sts.study.jobs import Job, Work, jobs
 
 _LIBRARIES: Final = 10**9
 """Bytes of a process that has loaded PyTorch and lm-eval, beside a model."""
-_PLACES: Final = ("profiles_dir", "tuned", "development", "sft_set")
+_PLACES: Final = ("profiles_dir", "sft_set")
 
 
 def estimate(study: Study, work: Work) -> Costs:

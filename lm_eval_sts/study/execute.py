@@ -20,8 +20,9 @@ from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.records import Outcome, Prediction, StudyPredictions, load_record, save_record
 from lm_eval_sts.shipped import resolve, save_outcome, shipped_name
-from lm_eval_sts.study.design import MAIN, SftSource, Study
+from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.jobs import Job, Work, jobs
+from lm_eval_sts.study.parts import SftSource
 
 if TYPE_CHECKING:
     from lm_eval_sts.outcomes.lm_eval_options import Conditions
@@ -105,15 +106,20 @@ class Worker:
         model = setting.model.model_copy(update={"name": self._model_name(job.base)})
         sft_set = setting.sft_set.model_copy(update={"name": source.record_name or setting.sft_set.name})
         benchmark = setting.benchmark.model_copy(update={"source": _last_part(setting.benchmark.source)})
-        settings = _without_places(provenance.settings) | {"sft_set": sft_set.name}
-        sae = prediction.sae
-        if sae is not None and not self.study.condition(job.condition).sae and of.sae_name is not None:
-            sae, settings["sae"] = sae.model_copy(update={"name": of.sae_name}), of.sae_name
+        sae, settings = prediction.sae, _without_places(provenance.settings) | {"sft_set": sft_set.name}
+        called = {place: _last_part(place) for place in provenance.settings.values() if isinstance(place, str)}
+        called |= {setting.model.name: model.name, setting.sft_set.name: sft_set.name}
+        if of.sae_name is not None and not self.study.condition(job.condition).sae:
+            called[of.sae or ""] = settings["sae"] = of.sae_name
+            sae = sae and sae.model_copy(update={"name": of.sae_name})
+        notes = list(provenance.notes)
+        for place, name in called.items():
+            notes = [note.replace(place, name) for note in notes] if place else notes
         return prediction.model_copy(
             update={
                 "setting": setting.model_copy(update={"model": model, "sft_set": sft_set, "benchmark": benchmark}),
                 "sae": sae,
-                "provenance": provenance.model_copy(update={"settings": settings}),
+                "provenance": provenance.model_copy(update={"settings": settings, "notes": tuple(notes)}),
             }
         )
 

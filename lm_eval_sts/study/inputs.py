@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.study.design import Study
+from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.jobs import Job
 
 _HOW: Final = {"batch_size", "device", "only_ours", "share_prefix"}
@@ -26,7 +26,8 @@ def inputs(study: Study, job: Job) -> dict[str, Any]:
         found["predictors"] = study.predictors(job.condition, job.base)
         found["settings"] = {**study.predict.settings, **study.bases[job.base].settings, **condition.settings}
         found["saes"] = [condition.sae or base["sae"], *condition.more_saes]
-        found["learnt_from"] = _learnt(study, job)
+        learnt = _learnt(study, job)
+        found["learnt_from"] = {"seeds": learnt, "predictors": study.predictors(MAIN, job.base)} if learnt else {}
         found["oracles"] = condition.oracles
         if condition.oracles and study.main_recipe is not None:
             found["recipe"] = study.recipes[study.main_recipe].made().model_dump(mode="json")

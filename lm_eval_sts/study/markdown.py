@@ -82,19 +82,20 @@ def _sections(report: StudyReport, files: ReportFiles) -> Iterator[tuple[str, st
 
 def _declared(report: StudyReport) -> str:
     found, first = report.declaration, report.contrasts[0]
-    result = f"**{verdict(first)}** ({difference(first)}, {len(first.sft_runs)} SFT runs, {first.n_domains} domains)."
+    counts = f", {len(first.sft_runs)} SFT runs, {first.n_domains} domains" if first.sft_runs else ""
+    result = f"**{verdict(first)}** ({difference(first)}{counts})."
     if found.declared is None:
         return f"**Nothing was declared beforehand: all that follows is exploratory.** The primary contrast: {result}"
     state = "The primary contrast" if first.declared else "**What was declared is not what is scored.** The contrast"
     lines = [f"{state}, declared {found.declared} ({str(found.content_hash)[:12]}): {asked(first)}. {result}"]
     if found.differences:
-        lines.append("**Not as declared:**\n" + listed(found.differences))
+        lines.append("**Not as declared:**\n\n" + listed(found.differences))
     if lacking := missing(report.tables[0]):
         lines.append(f"**Declared and not scored yet:** {lacking}.")
     if found.not_declared:
-        lines.append("**Not declared beforehand, and so exploratory:**\n" + listed(found.not_declared))
+        lines.append("**Not declared beforehand, and so exploratory:**\n\n" + listed(found.not_declared))
     if found.already:
-        lines.append("There when it was declared:\n" + listed(found.already))
+        lines.append("There when it was declared:\n\n" + listed(found.already))
     return "\n\n".join(lines)
 
 

@@ -19,12 +19,13 @@ from typing import Any, Final
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.files import locked, write_atomically
 from lm_eval_sts.finetuning.tuned import MANIFEST
+from lm_eval_sts.hub.portable import portable, portable_run
 from lm_eval_sts.outcomes.runs import STORED, Run, dump_run, load_run
 from lm_eval_sts.records import Declaration, Document, FinishedJob, Outcome, load_record
 from lm_eval_sts.study.design import Study
 from lm_eval_sts.study.inputs import inputs_hash
 from lm_eval_sts.study.jobs import Job, Work, jobs
-from lm_eval_sts.study.packing import PACK, Counts, Pack, counted, own_files, portable, portable_run, read_own
+from lm_eval_sts.study.packing import PACK, Counts, Pack, counted, own_files, read_own
 
 _LARGEST: Final = 2**30
 """Bytes of a record."""

@@ -9,12 +9,12 @@ import os
 import secrets
 import tarfile
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
 from lm_eval_sts.errors import RecordError
 from lm_eval_sts.finetuning.tuned import MANIFEST, TunedManifest
+from lm_eval_sts.hub.portable import portable, portable_run
 from lm_eval_sts.outcomes.runs import STORED, Run, dump_run, load_run
 from lm_eval_sts.records import (
     Declaration,
@@ -28,14 +28,11 @@ from lm_eval_sts.records import (
 from lm_eval_sts.study.design import Study, design_hash
 from lm_eval_sts.study.doing import now
 from lm_eval_sts.study.jobs import Job, Work, jobs
-from lm_eval_sts.texts import local_path, without_paths
 
 PACK: Final = "pack.json"
 
 Counts = dict[str, int]
 """How many records of each kind."""
-
-D = TypeVar("D", bound=Document)
 
 
 class Pack(Document):
@@ -160,28 +157,6 @@ def _packed(path: Path, record: Document | Run) -> bytes:
         return dump_run(portable_run(record))
     plain = portable(record)
     return path.read_bytes() if plain == record else _bytes(plain)
-
-
-def portable(record: D) -> D:
-    """A record in which no text names a place on this machine."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [plain(item) for item in value]
-        return without_paths(value) if isinstance(value, str) and local_path(value) else value
-
-    return type(record).model_validate_json(json.dumps(plain(json.loads(record.model_dump_json()))))
-
-
-def portable_run(run: Run) -> Run:
-    """A run whose facts name no place on this machine."""
-    facts = run.facts
-    args = {key: without_paths(value) if isinstance(value, str) else value for key, value in facts.model_args.items()}
-    adapter = facts.adapter and without_paths(facts.adapter)
-    plain = {"source": without_paths(facts.source), "model_args": args, "adapter": adapter}
-    return replace(run, facts=facts.model_copy(update=plain))
 
 
 def _bytes(record: Document) -> bytes:

@@ -46,7 +46,8 @@ def make_report(
         kept: Folder of the scores that are kept of conditions, and of the declaration; ``study.kept`` by default.
 
     Raises:
-        StsError: There is nothing to report yet, or a record is not valid.
+        NothingToReport: No SFT run of the primary contrast has an outcome and a prediction.
+        StsError: A record is not valid, or what a board has of the study is not clear.
     """
     kept = study.kept if kept is None else kept
     evidence = joined(evidence_of(study, work=work, board=board, board_folders=board_folders), from_kept(study, kept))
@@ -97,7 +98,7 @@ def report_of(
         told: What a work folder tells that is not as it was declared.
 
     Raises:
-        StsError: No SFT run of the primary contrast has an outcome and a prediction.
+        NothingToReport: No SFT run of the primary contrast has an outcome and a prediction.
     """
     tables = Tables(study, evidence, declaration)
     main = tables.tables()

@@ -12,11 +12,12 @@ from lm_eval_sts.study.words import against_in_words, cell, named, number, place
 _SIGN: Final = {"delta": "r with Δ", "magnitude": "r with |Δ|"}
 
 
-def side_by_side(reports: Sequence[StudyReport]) -> str:
+def side_by_side(reports: Sequence[StudyReport], shown: Collection[str] | None = None) -> str:
     """The primary column of each study's first table, with places, and the one of the other target.
 
     Args:
         reports: The studies; rows are in the order of the first.
+        shown: Predictors that are shown, where not all are.
     """
     columns = [(report, column) for report in reports for column in both_targets(report)]
     head, runs, best, order = ["predictor"], ["*SFT runs × domains*"], ["*perfect predictor, expected*"], ["*order*"]
@@ -28,8 +29,9 @@ def side_by_side(reports: Sequence[StudyReport]) -> str:
         best += [number(column.ceiling), *empty]
         alike = (other.rows for _, other in columns if _alike(other.against, column.against))
         order += [number(order_kept(next(alike), column.rows)), *empty]
-    names = dict.fromkeys(row.predictor for _, column in columns for row in column.rows if row.r is not None)
-    return table(head, [runs, best, order, *_body(list(names), columns, reports)])
+    every = dict.fromkeys(row.predictor for _, column in columns for row in column.rows if row.r is not None)
+    names = [name for name in every if shown is None or name in shown]
+    return table(head, [runs, best, order, *_body(names, columns, reports)])
 
 
 def in_short(reports: Sequence[StudyReport], shown: Collection[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lm_eval_sts.agreement.correlation import spearman
 from lm_eval_sts.agreement.panel import Mask, Panel
-from lm_eval_sts.errors import StsError
+from lm_eval_sts.errors import NothingToReport
 from lm_eval_sts.records import (
     Against,
     Declaration,
@@ -24,8 +24,9 @@ from lm_eval_sts.records import (
     View,
 )
 from lm_eval_sts.study import analysis
-from lm_eval_sts.study.design import MAIN, Cells, Contrast, Study
+from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.evidence import Entry, Evidence, columns_of, complete, panel_of, views_of
+from lm_eval_sts.study.parts import Cells, Contrast
 from lm_eval_sts.study.sources import runs_of
 
 MIN_REPEAT: Final = 3
@@ -88,7 +89,7 @@ class Tables:
         """That of the primary contrast, then the groups that are others.
 
         Raises:
-            StsError: The first has no SFT run.
+            NothingToReport: The first has no SFT run.
         """
         base, first = self.study.main_base, self.study.primary.sft_sets
         chosen = {self._title(first): self.runs(base, self.recipe, first)}
@@ -98,7 +99,7 @@ class Tables:
                 chosen[group] = runs
         found = [self._table(base, title, runs, i == 0) for i, (title, runs) in enumerate(chosen.items())]
         if found[0] is None:
-            raise StsError(
+            raise NothingToReport(
                 f"{self.study.path}: nothing to report yet: no SFT run of the primary contrast has an outcome and a "
                 "prediction: run the study (lm-eval-sts study run), or say where they stand (--board)"
             )

@@ -12,8 +12,8 @@ _MARKS: Final[Mapping[str, str]] = {"oracle": " (oracle)", "training": " (trains
 _DAGGERS: Final[Mapping[str, str]] = {"elsewhere": " †", "leave-one-out": " ††", "seen": " †††"}
 FITTED: Final[Mapping[str, str]] = {
     "elsewhere": "† fitted on outcomes of SFT runs that the table does not hold.",
-    "leave-one-out": "†† fitted on the other SFT runs of the table. Where domain means are taken out, leaving a run "
-    "out alone sets predictions against changes: read it in the other columns.",
+    "leave-one-out": "†† fitted on the other SFT runs of the table. It has no double-centred value: a domain's mean "
+    "holds each run's own change, so what knows the rest alone runs against that change by itself.",
     "seen": "††† fitted on outcomes of the SFT runs that it predicts: its values are no test.",
 }
 _VIEWS: Final[Mapping[View, str]] = {

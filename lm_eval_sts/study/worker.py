@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from lm_eval_sts.errors import BusyError, SettingsError, StsError
 from lm_eval_sts.files import locked
+from lm_eval_sts.outcomes.lm_eval_run import quiet
 from lm_eval_sts.progress import duration
 from lm_eval_sts.study.design import design_hash, read_study
 from lm_eval_sts.study.doing import Ended, claim, do
@@ -30,7 +31,7 @@ from lm_eval_sts.study.state import Standing
 
 POLL: Final = 1.0
 """Seconds between two looks for a job."""
-GRACE: Final = 10.0
+GRACE: Final = 20.0
 """Seconds that a process has to end by itself."""
 
 
@@ -73,12 +74,15 @@ class Taking:
             Seconds to wait for another one, 0 where one was done; None where there will be none, False where it failed.
         """
         later = busy = False
-        reading: set[str] = set()
-        for job in self.standing.ready():
+        ready = self.standing.ready()
+        reads = self._reads(ready)
+        # Who began too would read the same domains once more.
+        reading = {each for job in ready if reads[job.name] and self.standing.running(job) for each in reads[job.name]}
+        for job in ready:
             if not fits(self.standing, job, self.deadline):
                 busy = busy or self.standing.running(job)
                 continue
-            if job.base in reading:
+            if reading & reads[job.name]:
                 later = True
                 continue
             try:
@@ -88,9 +92,6 @@ class Taking:
                     done = self._begin(job)
             except BusyError:
                 busy = True
-                # The first prediction reads the domains of all: until it is done the others would read the same.
-                if job.kind == "predict" and not self._read(job.base):
-                    reading.add(job.base)
                 continue
             if done is None:
                 later = True
@@ -114,8 +115,14 @@ class Taking:
         self.say(f"{job.name} failed after {took}: {failed.reason}" if failed else f"{job.name} done in {took}")
         return failed is None
 
-    def _read(self, base: str) -> bool:
-        return any(j.kind == "predict" and j.base == base and self.standing.done(j) for j in self.standing.everything)
+    def _reads(self, ready: list[Job]) -> dict[str, set[tuple[str, str]]]:
+        """Domains that each job would be the first to read, by base model and way of predicting."""
+        predicted = [job for job in self.standing.everything if job.kind == "predict" and self.standing.done(job)]
+        known = {(job.base, way) for job in predicted for way in ("", job.condition)}
+        return {
+            job.name: {(job.base, ""), (job.base, job.condition)} - known if job.kind == "predict" else set()
+            for job in ready
+        }
 
 
 def fits(standing: Standing, job: Job, deadline: float | None) -> bool:
@@ -145,7 +152,8 @@ def main(options: dict[str, Any], meter: Meter | None = None) -> int:
         _use_threads(options["threads"])
         guard = Guard(standing, options["device"], meter or MachineMeter())
         worker = Worker(study, standing.work)
-        return 0 if Taking(standing, worker, guard, say, options["deadline"], options["workers"]).all() else 1
+        with quiet():
+            return 0 if Taking(standing, worker, guard, say, options["deadline"], options["workers"]).all() else 1
     except Ended:
         return 0
     except StsError as error:

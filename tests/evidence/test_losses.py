@@ -178,7 +178,7 @@ CHAT = {"apply_chat_template": True, **SYSTEM}
     ],
 )
 def test_where_the_sft_examples_stand(world, tmp_path, kinds, asked, monkeypatch, options, start):
-    sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "profiles_dir": str(tmp_path)}
+    sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_entropy"], "profiles_dir": str(tmp_path)}
     evaluate(world, TASKS[:1], sts=sts, **options)
     tokenizer = AutoTokenizer.from_pretrained(world.model)
     law, own = kinds[0]._planned["law"], asked[0]._asked["law"]
@@ -202,7 +202,7 @@ def test_where_the_sft_examples_stand(world, tmp_path, kinds, asked, monkeypatch
 
 
 def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, kinds, asked):
-    sts = {**ENOUGH, "predictors": ["loss_rehearsal"], "domain_demos": 2, "demo_draws": 1}
+    sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_entropy"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
     (draw,), own = kinds[0]._planned["law"], asked[0]._asked["law"]
     longest = max(len(c) for c in draw)
@@ -222,12 +222,12 @@ def test_examples_that_do_not_fit_are_left_out_from_the_front(world, tmp_path, k
         if after is not None and len(after.context) < len(before.context):
             assert before.context[-len(after.context) + 1 :] == after.context[1:], "BOS, then the end of the same"
     (note,) = [n for n in kinds[1].notes if "rehearsed questions did not fit" in n]
-    (record,) = predictions_of(shorter, tmp_path).values()
+    record = predictions_of(shorter, tmp_path)["loss_rehearsal"]
     assert note in record.provenance.notes
 
 
 def test_no_example_fits(world, tmp_path, kinds, asked):
-    sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold"], "domain_demos": 2, "demo_draws": 1}
+    sts = {**ENOUGH, "predictors": ["loss_rehearsal", "loss_gold", "loss_entropy"], "domain_demos": 2, "demo_draws": 1}
     evaluate(world, TASKS[:1], sts={**sts, "profiles_dir": str(tmp_path / "a")})
     alone = max(len(query.answered) for query in asked[0]._asked["law"])
     results = evaluate(
@@ -245,8 +245,13 @@ def test_no_example_fits(world, tmp_path, kinds, asked):
 
 def test_only_what_is_needed_is_read(world, tmp_path, read):
     sts = {**ENOUGH, "predictors": ["loss_rehearsal_alone"], "profiles_dir": str(tmp_path)}
-    evaluate(world, TASKS, sts=sts)
-    assert len(read) == 2 * len(SUBJECTS), "each domain's options, and right ones after SFT examples alone"
+    alone = evaluate(world, TASKS, sts=sts)["results"]
+    assert len(read) == 2 * len(SUBJECTS), "each domain's right options, before and after SFT examples alone"
+    both = evaluate(world, TASKS, sts={**sts, "predictors": ["loss_rehearsal_alone", "loss_entropy"]})["results"]
+    assert len(read) == 3 * len(SUBJECTS), "all options, which include the right ones"
+    for task in TASKS:
+        name = "loss_rehearsal_alone,none"
+        assert both[task][name] == pytest.approx(alone[task][name], abs=1e-5)
 
 
 def test_a_task_that_is_silent_about_answers(world, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,7 @@ def test_a_saelens_release(hub_cache):
     # The same SAE by its repository: the release adds its metadata.
     by_repository = load_sae("Juliushanhanhan/llama-3-8b-it-res/blocks.25.hook_resid_post")
     assert by_repository.id == sae.id
+    assert sae.revision == by_repository.revision == hashlib.sha1(b"Juliushanhanhan/llama-3-8b-it-res").hexdigest()
     assert load_sae(sae.id, hook_name="blocks.3.hook_mlp_out").hook_name == "blocks.3.hook_mlp_out"
 
 
@@ -197,6 +199,7 @@ def test_a_repository_that_is_no_release(hub_cache):
     write(hub_cache("someone/my-saes") / "layer_2" / "wide", w, architecture="topk", k=3)
     sae = load_sae("someone/my-saes/layer_2/wide")
     assert sae.id == "someone/my-saes/layer_2/wide"
+    assert sae.revision == hashlib.sha1(b"someone/my-saes").hexdigest()
     assert int((sae.encode(some()) > 0).sum(-1).max()) <= 3
 
 

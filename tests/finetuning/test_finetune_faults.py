@@ -151,6 +151,17 @@ def test_an_adapter_is_no_model(model, tmp_path):
         load(model)
 
 
+def test_a_gguf_file_is_not_fine_tuned(tmp_path, model):
+    file = tmp_path / "gguf" / "model.Q4_1.gguf"
+    file.parent.mkdir()
+    file.touch()
+    for given in (file, file.parent):
+        with says(ModelError, given, "is a GGUF file, which is not fine-tuned: save the model dequantised", "--model"):
+            load(given)
+    shutil.copy(file, model)
+    load(model)
+
+
 def _drop(folder, dropped):
     weights = load_file(folder / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if dropped not in name}

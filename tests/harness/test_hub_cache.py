@@ -114,6 +114,7 @@ def test_the_plain_command_finds_everything_itself(hub, tmp_path):
     assert icl.setting.benchmark.source == "TIGER-Lab/MMLU-Pro"
     assert icl.setting.prompt.chat_template_hash is not None and icl.setting.prompt.fewshot_as_multiturn
     assert icl.sae is not None and icl.sae.chosen_because is not None
+    assert icl.sae.revision == hashlib.sha1(b"Juliushanhanhan/llama-3-8b-it-res").hexdigest()
     assert all(d.score > 0 for d in icl.domains.values())
 
 

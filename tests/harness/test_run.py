@@ -55,6 +55,9 @@ def test_one_row_a_subject_and_finite_scores_with_errors(results):
         for subject in SUBJECTS:
             row = table[f"sts_mmlu_pro_{subject}"]
             assert np.isfinite(row[f"{name},none"]) and row[f"{name}_stderr,none"] >= 0
+            shown = {key.partition(",")[0] for key in row if key.endswith(",none")}
+            assert shown == {f"{each}{end}" for each in NAMES for end in ("", "_stderr")}
+            assert not any(key.endswith("_stderr") for s in samples_read(results, subject) for key in s)
     assert "sts_mmlu_pro" in results["group_subtasks"]
 
 

@@ -111,6 +111,6 @@ def evaluate(
         task_manager=manager,
         metadata=metadata,
         device="cpu",
-        bootstrap_iters=0,
+        bootstrap_iters=1,
         **options,
     )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_sts.leaderboard.schema import FILES, schema_text, write_schemas
+from lm_eval_sts.leaderboard.schema import FILES, write_schemas
 from lm_eval_sts.records import Seal, Submission
+from lm_eval_sts.records.schemas import schema_text
 
 PUBLISHED = Path(__file__).parents[2] / "leaderboard" / "schema"
 

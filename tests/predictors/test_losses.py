@@ -21,6 +21,7 @@ LOSSES = Losses(
 )
 READ = {
     "losses": LOSSES,
+    "right_options": LOSSES,
     "sft_losses": SftLosses(np.log([1 / 4, 1 / 64]), np.array([1, 1])),
     "rehearsal": {"law": np.log([[1 / 2, 1 / 8], [1 / 4, NAN]]), "math": np.array([[NAN], [NAN]])},
     "rehearsal_alone": {"law": np.log([[1, 1 / 16], [1 / 4, 1 / 4]]), "math": np.log([[1 / 8], [1 / 2]])},
@@ -86,7 +87,7 @@ def test_errors_are_those_of_a_mean():
         {"law": np.zeros(200, dtype=np.int64)},
         {"law": np.ones(200, dtype=np.int64)},
     )
-    evidence = changed(text_evidence([("a", "b")], {"law": ["q"] * 200}), losses=losses)
+    evidence = changed(text_evidence([("a", "b")], {"law": ["q"] * 200}), right_options=losses)
     found = get_predictor("loss_gold").score(evidence).domains["law"]
     assert found.se == pytest.approx(gold.std() / 200**0.5, rel=0.08)
 

@@ -89,6 +89,8 @@ class FakeWorker:
         if job.kind == "tune":
             self.work.tuned(job).mkdir(parents=True, exist_ok=True)
             (self.work.tuned(job) / "half").touch()
+        if how.get("deaf"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(how.get("sleep", 0))
         if how.get("fail"):
             raise ValueError(how["fail"])

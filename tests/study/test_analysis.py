@@ -56,6 +56,24 @@ def test_sizes_of_signed_predictions_count(outcomes):
     assert (panel.measured >= 0).all()
 
 
+def test_what_was_fitted_on_the_other_runs_has_no_double_centred_value(outcomes):
+    """Each domain's mean over the rest would have r = −1."""
+    changes = {run: outcome.changes("score") for run, outcome in outcomes.items()}
+    rest = {run: {d: sum(changes[o][d].delta for o in RUNS if o != run) for d in changes[run]} for run in RUNS}
+    fitted = {run: frozenset(RUNS) - {run} for run in RUNS}
+    mean = Entry("rest", "delta", "null", rest, fitted)
+    other = entry(outcomes, "a", 11, 1.0)
+    raw, centred = (
+        {row.predictor: row.r for row in analysis.rows(analysis.panel_against([mean, other], outcomes, RUNS, one))}
+        for one in (Against(view="score", target="delta", double_centred=centre) for centre in (False, True))
+    )
+    assert raw["rest"] is not None and centred["rest"] is None and centred["a"] is not None
+    unmarked = analysis.panel_against(
+        [replace(mean, fitted_on={})], outcomes, RUNS, Against(view="score", target="delta", double_centred=True)
+    )
+    assert analysis.rows(unmarked)[0].r == pytest.approx(-1, abs=1e-5)
+
+
 def test_masked_cells_do_not_count(outcomes):
     panel = panel_of([entry(outcomes, "a", 4, 1.0)], outcomes, RUNS, "score", "delta")
     cells = np.ones(panel.measured.shape, dtype=bool)

@@ -13,8 +13,10 @@ from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.records import Declaration, load_record
 from lm_eval_sts.study import design
 from lm_eval_sts.study.costs import read_costs
+from lm_eval_sts.study.doing import fail
 from lm_eval_sts.study.jobs import Work
-from tests.study.studies import LAWS, MATHS, PROJECT, behave, changed, use_fakes, write
+from lm_eval_sts.study.state import Standing
+from tests.study.studies import LAWS, MATHS, PROJECT, behave, changed, finish, use_fakes, write
 from tests.test_cli import call, fails
 
 PREDICT = f"predict/shipped/main/{LAWS}"
@@ -37,7 +39,7 @@ def test_run_says_what_is_left(study, monkeypatch, capsys):
         and "2 done, 1 failed, 0 waiting on failed ones, 0 left" in shown.out
     )
     assert f"{PREDICT} done in" in shown.err
-    assert call(monkeypatch, "study", "run", study.path) == 1
+    assert call(monkeypatch, "study", "run", study.path) == 1  # nothing that could be done
     assert f"waiting: tune/shipped/{LAWS}.seed0 on base/shipped" in capsys.readouterr().out
     behave(work)
     assert call(monkeypatch, "study", "run", study.path, "--retry", "--until", "1h", "--devices", "cpu") == 0
@@ -48,9 +50,9 @@ def test_jobs_and_their_states(study, monkeypatch, capsys, tmp_path):
     assert call(monkeypatch, "study", "jobs", study.path, "--json", "--only", PREDICT) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["job"] == PREDICT and row["state"] == "ready" and row["seconds"] is row["reason"] is None
-    behave(Work(study.folder), base__shipped={"fail": "no luck"})
-    assert call(monkeypatch, "study", "run", study.path, "--only", "base/shipped", PREDICT) == 1
-    capsys.readouterr()
+    standing = Standing(study, Work(study.folder))
+    fail(standing, standing.by_name["base/shipped"], "no luck")
+    finish(standing.work, standing.by_name[PREDICT])
     assert call(monkeypatch, "study", "jobs", study.path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "1 failed, 2 waiting, 1 done, 1 ready"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
 from lm_eval_sts.study.design import design_hash, read_study
 from lm_eval_sts.study.jobs import jobs
-from tests.study.studies import LAWS, PROJECT, changed, write
+from tests.study.studies import LAWS, MATHS, PROJECT, changed, write
 
 SETS = ("sft_sets", "test")
 
@@ -33,6 +34,18 @@ SETS = ("sft_sets", "test")
         (changed("conditions", "main", to={}), ("cannot be called main",)),
         (changed("conditions", "n10", to={"bases": ["other"]}), ("conditions.n10", "no base model 'other'")),
         (changed("conditions", "n10", to={"sft_sets": ["law"]}), ("conditions.n10", "no SFT set or group 'law'")),
+        (changed("conditions", "fit", to={"learns": ["law"]}), ("conditions.fit.learns", "no SFT set or group 'law'")),
+        (changed("bases", "shipped", "sft_sets", to=["law"]), ("bases.shipped", "no SFT set or group 'law'")),
+        (changed("bases", "shipped", "predictors", to=["sts_ikl"]), ("bases.shipped.predictors", "'sts_ikl'")),
+        (changed("bases", "shipped", "model", to="a/b.gguf"), ("bases.shipped: a GGUF file is not fine-tuned",)),
+        (
+            changed("bases", "shipped", "model_args", to={"gguf_file": "b.gguf"}),
+            ("bases.shipped: a GGUF file is not fine-tuned: save the model dequantised", "docs/study.md"),
+        ),
+        (
+            changed("recipes", "main", "more_seeds", to=[{"seeds": [1], "sft_sets": ["law"]}]),
+            ("recipes.main", "no SFT set or group 'law'"),
+        ),
         (changed("measure", to=...), ("recipes are given and no way of measuring",)),
         (changed("recipes", to={}), ("nothing to compare predictions with",)),
         (changed("recipes", "main", "max_step", to=5), ("recipes.main", "max_step")),
@@ -53,6 +66,28 @@ def test_what_is_wrong_is_named(tmp_path, content, parts):
         write(tmp_path, content)
     assert str(tmp_path / "small.yaml") in str(told.value)
     assert all(part in str(told.value) for part in parts), told.value
+
+
+def test_what_a_base_model_or_a_seed_is_for(tmp_path):
+    content = changed("bases", "other", to={"model": "x", "sft_sets": [MATHS], "predictors": ["default", "probing_5"]})
+    content["recipes"]["main"] |= {"seeds": [4], "more_seeds": [{"seeds": [4, 7], "sft_sets": [[MATHS]]}]}
+    content["recipes"]["main"]["more_seeds"] += [{"seeds": [9], "bases": ["other"], "sft_sets": [LAWS]}]
+    study = write(tmp_path, content)
+    assert study.seeds("main", "shipped", LAWS) == [4]
+    assert study.seeds("main", "shipped", MATHS) == study.seeds("main", "other", MATHS) == [4, 7]
+    assert study.seeds("main", "other", LAWS) == []
+    assert study.predictors("main", "other") == [*DEFAULT_PREDICTORS, "probing_5"]
+    assert study.predictors("main", "shipped") == ["sts_icl", "tfidf_cosine"]
+    named = [job.name for job in jobs(study)]
+    assert [name for name in named if "/other/" in name] == [
+        *(f"tune/other/{MATHS}.seed4", f"tune/other/{MATHS}.seed7", f"predict/other/main/{MATHS}")
+    ]
+
+
+def test_gguf_files_may_be_predicted(tmp_path):
+    content = changed("bases", "shipped", "model_args", to={"gguf_file": "b.gguf"})
+    content |= {"recipes": {}, "outcomes": {"shipped": ["micro/*"]}}
+    assert write(tmp_path, content).bases["shipped"].arguments["gguf_file"] == "b.gguf"
 
 
 def test_variables_and_places(tmp_path, monkeypatch):
@@ -99,6 +134,11 @@ def test_two_jobs_of_one_name(tmp_path):
 
 
 def test_the_shipped_studies_are_read(monkeypatch, tmp_path):
-    for name in ("REAL", "QWEN_CODER", "QWEN_CODER_SAE"):
+    for name in ("REAL", "QWEN_CODER", "QWEN_CODER_SAE", "SMOLLM", "SMOLLM_SAE", "DATA"):
         monkeypatch.setenv(name, str(tmp_path))
-    assert {read_study(file).name for file in (PROJECT / "studies").glob("*.yaml")} >= {"quick", "micro", "qwen-coder"}
+    assert {read_study(file).name for file in (PROJECT / "studies").glob("*.yaml")} >= {
+        "quick",
+        "micro",
+        "qwen-coder",
+        "smollm",
+    }

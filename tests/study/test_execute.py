@@ -86,11 +86,11 @@ def test_what_is_killed_goes_on_to_the_same_records(undisturbed, tmp_path):
     until(lambda: seen.extend(i for i in doing().items() if i[0].startswith("predict/")) or seen, "predicting begins")
     killed, pid = seen[0]
     os.kill(pid, signal.SIGKILL)
-    out, error = parent.communicate(timeout=300)
+    out, error = parent.communicate(timeout=600)
     assert parent.returncode == 1, error
     assert f"failed: {killed}: its process ended by signal 9" in out.decode()
     parent = start("--retry")
-    out, error = parent.communicate(timeout=300)
+    out, error = parent.communicate(timeout=600)
     assert parent.returncode == 0 and "5 done, 0 failed" in out.decode(), error
     assert records(work) == records(expected)
     assert len(records(work)) == 9 and check_declaration(study, work) == []

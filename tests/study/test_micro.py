@@ -146,7 +146,7 @@ def test_domain_means_are_those_of_the_development_outcomes(tmp_path):
         tmp_path,
         outcomes={"shipped": ["micro/*"]},
         predict={"tasks": f"sts_micro_{DOMAINS[0]}"},
-        conditions={"oracles": None},
+        conditions={"oracles": None, "fitted": {"predictors": ["null_domain_mean"], "learns": ["development"]}},
     )
     assert not any(job.kind == "tune" and job.base == "shipped" for job in jobs(worker.study))
     for sft_set in (SFT_SET, "max-home-short"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,15 @@ def test_fitted_predictors_say_on_what(study, board):
     assert next(e for e in board.main("shipped") if e.name == "sts_icl").fitting(test) is None
     seen = entry(fitted_on={"add-home-short": frozenset({"add-home-short"})})
     assert seen.fitting(["add-home-short"]) == "seen"
+
+
+def test_a_cost_counts_where_most_of_a_submission_is_of_the_study(study, tmp_path):
+    (tmp_path / "settings").symlink_to(ROOT / "leaderboard" / "settings")
+    shutil.copytree(ROOT / "leaderboard" / "submissions" / "tfidf_cosine", tmp_path / "submissions" / "tfidf_cosine")
+    deeper = study.model_copy(update={"bases": {"deeper": study.bases["deeper"]}})
+    whole = {e.name: e.seconds for e in from_board(study, tmp_path).main("shipped")}
+    part = {e.name: e.seconds for e in from_board(deeper, tmp_path).main("deeper")}
+    assert whole["tfidf_cosine"] > 0 and math.isnan(part["tfidf_cosine"])
 
 
 def test_a_base_model_that_the_board_does_not_know_needs_its_folder(study, tmp_path):
