@@ -125,9 +125,19 @@ def merge(old: Submission, new: Submission) -> Submission:
     kept = {
         "notes": tuple(dict.fromkeys([*old.notes, *earlier, *new.notes])),
         "cost": new.cost or old.cost,
+        "cost_of": _cost_of(old, new),
         "salt": new.salt or old.salt,
     }
     return _with_fits(new.model_copy(update={**kept, "settings": settings}), fits)
+
+
+def _cost_of(old: Submission, new: Submission) -> tuple[str, ...]:
+    """The folders that the cost of two merged submissions is of; empty where it is of all."""
+    known = new if new.cost is not None else old
+    everything = {name.partition("/")[0] for name in (*old.settings, *new.settings)}
+    same = old.cost == new.cost
+    folders = old.cost_folders | new.cost_folders if same else known.cost_folders
+    return () if known.cost is None or folders >= everything else tuple(sorted(folders))
 
 
 def read_costs(path: Path | None) -> dict[str, Cost]:

@@ -126,10 +126,17 @@ class Submission(Record):
     code: Code
     cost: Cost | None
     """None where it is not known."""
+    cost_of: Annotated[tuple[Slug, ...], Field(max_length=1000)] = ()
+    """Folders of registered settings that the cost is of; empty: all of them."""
     settings: Annotated[dict[SettingName, SubmittedSetting], Field(min_length=1, max_length=10_000)]
     notes: Annotated[tuple[Line, ...], Field(max_length=50)] = ()
     salt: Sha256 | None = None
     """Opens the seal of this predictor and version; None where there is none."""
+
+    @property
+    def cost_folders(self) -> frozenset[str]:
+        """Folders of registered settings that the cost is of."""
+        return frozenset(self.cost_of or (name.partition("/")[0] for name in self.settings))
 
     def fitted_for(self, setting: str) -> tuple[str, ...]:
         """What the predictor was fitted on when it predicted one of its settings."""

@@ -153,9 +153,8 @@ def _submitted(accepted: Accepted, folder: str, ours: set[str]) -> Entry:
     """A submission's scores for the settings of one folder."""
     submission, prefix = accepted.submission, f"{folder}/"
     names = [name for name in submission.settings if name.startswith(prefix)]
-    # An average over settings of mostly other models says nothing of these.
-    here = sum(name.partition("/")[0] + "/" in ours for name in submission.settings)
-    cost = submission.cost if 2 * here >= len(submission.settings) else None
+    # An average over settings of other models says nothing of these.
+    cost = submission.cost if all(f"{folder}/" in ours for folder in submission.cost_folders) else None
     fitted = {}
     for name in names:
         seen = {other.removeprefix(prefix) for other in submission.fitted_for(name)}

@@ -14,7 +14,7 @@ from lm_eval_sts.leaderboard.registered import read_settings
 from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.leaderboard.submitting import Description, Origin, make_submissions, merge, put
 from lm_eval_sts.leaderboard.validate import validate
-from lm_eval_sts.records import Submission, load_record
+from lm_eval_sts.records import Cost, Submission, load_record
 from tests.agreement import made
 from tests.leaderboard.made import CONTENT, DOMAINS, OTHER, WEIGHTS, leaderboard
 from tests.messages import says
@@ -176,7 +176,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from threading import BrokenBarrierError
 from lm_eval_sts.leaderboard import submitting
-from lm_eval_sts.records import Submission, load_record
+from lm_eval_sts.records import Cost, Submission, load_record
 
 def run(barrier, source, target):
     def slowly(kind, path):
@@ -359,3 +359,19 @@ def test_costs_that_are_none(root, tmp_path, monkeypatch, capsys):
         command = ("leaderboard", "submit", results, *OPTIONS, "--root", root, "--costs", costs)
         assert said in fails(monkeypatch, capsys, *command)
     assert not (root / "submissions").exists()
+
+
+def test_a_cost_says_what_it_is_of(root):
+    """Where a later submission for another folder knows none, the earlier one's is not taken for it."""
+    (one,) = submissions(root, made.prediction(SCORES, **KNOWN))
+    cost = Cost(forward_tokens=1, backward_tokens=0)
+    priced = one.model_copy(update={"cost": cost})
+    other = one.model_copy(update={"settings": {"b/x": one.settings["a/one"]}})
+    assert (priced.cost_of, priced.cost_folders) == ((), {"a"})
+    merged = merge(priced, other)
+    assert (merged.cost, merged.cost_of, merged.cost_folders) == (cost, ("a",), {"a"})
+    assert merge(merged, other).cost_of == ("a",)
+    assert merge(merged, other.model_copy(update={"cost": cost})).cost_of == ()
+    dear = other.model_copy(update={"cost": Cost(forward_tokens=2, backward_tokens=0)})
+    assert (merge(priced, dear).cost, merge(priced, dear).cost_of) == (dear.cost, ("b",))
+    assert merge(one, other).cost_of == ()

@@ -68,11 +68,9 @@ def test_the_bounds_of_the_micro_world_hold_for_sft_runs_left_out():
 
 def test_the_page_says_what_ships():
     page = (BOARD.parent / "docs" / "verdict.md").read_text()
-    micro, real = (
-        page.partition(f"| {kind} | r with")[2].partition("\n\n")[0] for kind in ("micro world", "Qwen2.5-Coder")
-    )
+    tables = [page.partition(f"| {of} | r with")[2].partition("\n\n")[0] for of in ("micro world", "Qwen2.5-Coder")]
     for table, kind, least in zip(
-        (micro, real),
+        tables,
         shipped_calibration().kinds[:2],
         ({"sts_icl", "loss_rehearsal_alone", "tfidf_cosine"}, {"tfidf_cosine", "embedding_cosine", "null_domain_mean"}),
         strict=True,
