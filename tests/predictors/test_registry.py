@@ -48,6 +48,7 @@ def test_the_default_is_all_that_needs_no_more_than_forward_passes():
         *("representation_sae_covariance", "tfidf_cosine", "ngram_overlap", "loss_gold", "loss_gap"),
         *("loss_rehearsal", "loss_rehearsal_alone", "loss_entropy", "loss_margin", "null_constant", "null_random"),
         *("null_question_length", "null_answer_length", "null_n_questions", "null_base_accuracy"),
+        *("null_sft_length", "null_sft_diversity", "null_sft_loss"),
     }
 
 
