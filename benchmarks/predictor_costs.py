@@ -41,6 +41,8 @@ from microworld.split import read_split
 
 OUTPUT: Final = Path(__file__).parents[1] / "lm_eval_sts" / "predictors" / "costs.json"
 STUDY: Final = Path(__file__).parents[1] / "studies" / "micro.yaml"
+SUBMISSIONS: Final = Path(__file__).parents[1] / "leaderboard" / "submissions"
+"""What fitted predictors learn of their parts."""
 SFT_SET: Final = "add-home-short"
 _BLOCK: Final = "LlamaDecoderLayer"
 _BLOCKS: Final = 4
@@ -116,9 +118,11 @@ def cost(study: Study, lm: Any, predictors: list[str], tuned: Path, more_saes: S
             "probing_recipe": study.recipes["main"].changes,
             "tuned": str(tuned / f"{SFT_SET}.seed0"),
             "development": [f"micro/{name}" for name in read_split().development],
+            "development_predictions": [str(SUBMISSIONS)],
         }
-        if any(name.startswith("probing_") for name in predictors):
-            settings["probing_steps"] = [int(name.removeprefix("probing_")) for name in predictors]
+        if any("trial_runs" in get_predictor(name).needs for name in predictors):
+            (step,) = {int(name.removeprefix("probing_")) if name.startswith("probing_") else 20 for name in predictors}
+            settings["probing_steps"] = [step]
         with counted() as spent:
             predict(lm, study.predict.tasks, settings)
             return spent()
