@@ -145,7 +145,9 @@ def test_what_is_killed_again_and_again_is_given_up(study, work):
 
 
 def as_process(study, work: Work, **options) -> subprocess.Popen[bytes]:
-    code = "import sys, json\nfrom tests.study.studies import run_fakes\n"
+    code = "import signal, sys, json\nfrom tests.study.studies import run_fakes\n"
+    # A shell that runs the tests in its background has SIGINT ignored, and children inherit that.
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "file, work, options = sys.argv[1:]\nsys.exit(run_fakes(file, work, **json.loads(options)))"
     command = [sys.executable, "-c", code, str(study.path), str(work.root), json.dumps(options)]
     return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
