@@ -11,7 +11,8 @@ import pytest
 from lm_eval_sts.commands.study import seconds
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.records import Declaration, load_record
-from lm_eval_sts.study import design
+from lm_eval_sts.study import design, estimating
+from lm_eval_sts.study import parts as parts_of
 from lm_eval_sts.study.costs import read_costs
 from lm_eval_sts.study.doing import fail
 from lm_eval_sts.study.jobs import Work
@@ -89,7 +90,6 @@ def test_plan(tmp_path, monkeypatch, capsys):
 
 
 def test_what_a_plan_does_not_know_is_said(tmp_path, monkeypatch, capsys):
-    from lm_eval_sts.study import estimating
 
     monkeypatch.setenv("COLUMNS", "200")
     study = write(tmp_path)
@@ -175,13 +175,15 @@ def test_the_page_has_every_key():
     page = Path(PROJECT / "docs" / "study.md").read_text()
     told = {key for key in re.findall(r"^\| `([^`]+)` \|", page, re.M) if "/" not in key}
     parts = {
-        name: part for name, part in vars(design).items() if isinstance(part, type) and issubclass(part, design._Part)
+        name: part
+        for name, part in {**vars(parts_of), **vars(design)}.items()
+        if isinstance(part, type) and issubclass(part, parts_of.Part)
     }
     shared = {f"measure.{key}" for key in parts["Asking"].model_fields}  # they stand under predict
     keys = {f"{place}{key}" for name, place in PLACES.items() for key in parts[name].model_fields}
     assert told == keys - shared - {"path", "written"}
     # A part that is new stands in none of these places.
-    assert set(parts) - set(PLACES) == {"_Part", "Asking", "Seeds"}
+    assert set(parts) - set(PLACES) == {"Part", "Asking", "Seeds"}
 
 
 def test_the_page_names_every_command():
