@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,13 @@ def wheel(distributions: Path) -> Path:
     """The project's wheel."""
     (path,) = distributions.glob("*.whl")
     return path
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A run in this process joins lm-eval's log, and the tests after it must not hear less for that."""
+    log = logging.getLogger("lm_eval_sts")
+    level, handlers, propagate = log.level, list(log.handlers), log.propagate
+    yield
+    log.setLevel(level)
+    log.handlers[:], log.propagate = handlers, propagate
