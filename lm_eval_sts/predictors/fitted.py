@@ -225,11 +225,13 @@ def _predictor(name: str, **told: Any) -> Predictor:
     )
 
 
-def _low_rank(seen: str) -> Fit:
+def low_rank(seen: str) -> Fit:
+    """Completes the row of an SFT set from one predictor's scores."""
     return Fit((seen,), completed, ((0, 1.0), *product(RANKS[1:], reversed(NOISES))))
 
 
-def _linear(*cells: str, levels: Sequence[str] = ()) -> Fit:
+def on_scores(*cells: str, levels: Sequence[str] = ()) -> Fit:
+    """Regresses on the domain's mean change, on predictors' scores, and on means of scores over domains."""
     parts = tuple(dict.fromkeys((*cells, *levels)))
     method = linear([parts.index(name) for name in levels], [parts.index(name) for name in cells])
     return Fit(parts, method, tuple(reversed(PENALTIES)))
@@ -239,12 +241,12 @@ _STATIC: Final = ("tfidf_cosine", "ngram_overlap", "loss_gap", "null_base_accura
 _OF_THE_SET: Final = ("null_sft_length", "null_sft_diversity", "null_sft_loss")
 
 FITS: Final[Mapping[str, Fit]] = {
-    "low_rank_rehearsal": _low_rank("loss_rehearsal_alone"),
-    "low_rank_probing": _low_rank("probing_20"),
-    "descriptors": _linear(*_STATIC, levels=_OF_THE_SET),
-    "descriptors_probing": _linear("probing_20", *_STATIC, levels=("probing_20", *_OF_THE_SET)),
-    "combined_rehearsal": _linear("tfidf_cosine", "loss_rehearsal_alone"),
-    "combined_probing": _linear("tfidf_cosine", "probing_20"),
+    "low_rank_rehearsal": low_rank("loss_rehearsal_alone"),
+    "low_rank_probing": low_rank("probing_20"),
+    "descriptors": on_scores(*_STATIC, levels=_OF_THE_SET),
+    "descriptors_probing": on_scores("probing_20", *_STATIC, levels=("probing_20", *_OF_THE_SET)),
+    "combined_rehearsal": on_scores("tfidf_cosine", "loss_rehearsal_alone"),
+    "combined_probing": on_scores("tfidf_cosine", "probing_20"),
 }
 """How each is fitted, by name."""
 

@@ -1,0 +1,127 @@
+"""How predictors that are fitted on other SFT sets do: correlations, and errors in points (accuracy) or nats.
+
+    python -m benchmarks.which_predictor.fitted_scores
+
+Micro world: the board's submissions, on the 24 test sets (fitted on the 24 development sets) and on the development
+sets (each fitted on the other 23). Real model: its board entries hold no losses and no trial runs, of which the shipped
+fits need one, so the same two methods are tried with what is there, each of the ten sets predicted from the other nine;
+these were tried on the very sets that they are scored on, so they are no test. A mean over the other sets runs against
+the set that was left out once domains' means are taken out: double-centred values of development and real sets are too
+low, and are marked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from benchmarks.which_predictor.fitted import ROOT
+from lm_eval_sts.agreement.panel import Column, Panel, double_centred, make_panel, mean_interval, mean_z
+from lm_eval_sts.evidence.development import developments, obstacle
+from lm_eval_sts.evidence.recorded import of_submission
+from lm_eval_sts.leaderboard.registered import read_settings
+from lm_eval_sts.leaderboard.submissions import read_submissions
+from lm_eval_sts.predictors.fitted import FITS, Fit, low_rank, on_scores
+from lm_eval_sts.records import Outcome, Submission, View
+from microworld.split import read_split
+
+BESIDE: Final = ("null_domain_mean", "null_base_accuracy", "loss_rehearsal_alone", "probing_20", "tfidf_cosine")
+REAL: Final = "qwen-coder"
+TRIED: Final[Mapping[str, Fit]] = {
+    "combined, words": on_scores("tfidf_cosine"),
+    "combined, hidden states": on_scores("representation_raw_cosine"),
+    "combined, sts_icl": on_scores("sts_icl"),
+    "low rank, words": low_rank("tfidf_cosine"),
+    "low rank, hidden states": low_rank("representation_raw_cosine"),
+    "low rank, sts_icl": low_rank("sts_icl"),
+    "low rank, sts_act": low_rank("sts_act"),
+}
+"""Fits with what the real model's board entries hold."""
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Predictor to setting to domain to score."""
+
+
+def panel_of(scores: Scores, outcomes: Mapping[str, Outcome], view: View) -> Panel:
+    """Scores and changes of some settings."""
+    columns = []
+    for name, outcome in outcomes.items():
+        changes = outcome.changes(view)
+        predicted = [[of.get(name, {}).get(domain, np.nan) for domain in changes] for of in scores.values()]
+        measured = np.array([change.delta for change in changes.values()])
+        columns.append(Column(name, "tasks", "model", tuple(changes), np.array(predicted), measured))
+    return make_panel(list(scores), columns)
+
+
+def lines(
+    scores: Scores, outcomes: Mapping[str, Outcome], view: View, changes: set[str], *, apart: bool
+) -> Iterator[str]:
+    """A table.
+
+    Args:
+        scores: Of the predictors.
+        outcomes: What they are held against.
+        view: The quantity whose change counts.
+        changes: Predictors whose scores are changes in this view.
+        apart: Whether fitted ones were fitted on other SFT sets than these.
+    """
+    panel = panel_of(scores, outcomes, view)
+    raw, centred = ((mean_z(each), mean_interval(mean_z(each))) for each in (panel, double_centred(panel)))
+    unit, scale = ("points", 100.0) if view == "score" else ("nats", 1.0)
+    yield f"| predictor | raw | double-centred | RMSE, {unit} |"
+    yield "|---|---|---|---|"
+    for i, name in enumerate(panel.predictors):
+        cells = []
+        for found, interval in (raw, centred):
+            values = np.tanh([found.mean[i], interval.low[i], interval.high[i]])
+            cells.append("–" if np.isnan(values[0]) else "{:.2f} [{:.2f}, {:.2f}]".format(*values))
+        cells[1] += "" if apart or name not in changes or cells[1] == "–" else " (too low)"
+        error = scale * float(np.sqrt(np.nanmean((panel.predicted[i] - panel.measured) ** 2)))
+        yield f"| {name} | {cells[0]} | {cells[1]} | {f'{error:.3g}' if name in changes else '–'} |"
+    noise = [change.se or np.nan for of in outcomes.values() for change in of.changes(view).values()]
+    size = scale * float(np.sqrt(np.mean(panel.measured**2)))
+    least = scale * float(np.sqrt(np.mean(np.square(noise))))
+    yield f"No change everywhere: {size:.3g}; a perfect predictor: {least:.2g}."
+
+
+def real(submissions: Sequence[Submission], outcomes: Mapping[str, Outcome], view: View) -> Scores:
+    """Every set of the real model predicted from the others."""
+    recorded = [each for submission in submissions for each in of_submission(submission)]
+    found: dict[str, dict[str, Mapping[str, float]]] = {name: {} for name in ("domain mean", *TRIED, "base accuracy")}
+    for name, outcome in outcomes.items():
+        own = [each for each in recorded if each.sft_set.name == name]
+        usable = [o for o in outcomes.values() if obstacle(own[0].model, own[0].sft_set, o) is None]
+        domains = list(outcome.changes(view))
+        known = developments(usable, recorded, domains, view)
+        scores = {each.predictor: each.scores for each in own}
+        found["domain mean"][name] = {d: float(np.mean([of.changes[d] for of in known])) for d in domains}
+        found["base accuracy"][name] = {d: outcome.domains[d].score.base or 0.0 for d in domains}
+        for tried, fit in TRIED.items():
+            found[tried][name] = fit.predict(known, scores, domains).changes
+    return found
+
+
+def main() -> None:
+    """Prints the tables."""
+    outcomes, split = read_settings(ROOT), read_split()
+    submissions = [each.submission for each in read_submissions(ROOT).submissions if each.submission.version == "1"]
+    by_name = {submission.predictor: submission for submission in submissions}
+    chosen = {
+        name: {setting: each.scores for setting, each in by_name[name].settings.items()} for name in (*FITS, *BESIDE)
+    }
+    for half, apart in (("test", True), ("development", False)):
+        sets = {name: outcomes[name] for name in (f"micro/{each}" for each in getattr(split, half))}
+        table = lines(chosen, sets, "score", {*FITS, "null_domain_mean"}, apart=apart)
+        sys.stdout.write(f"\nMicro world, {half} sets, accuracy\n\n" + "\n".join(table) + "\n")
+    sets = {name: outcome for name, outcome in outcomes.items() if name.startswith(f"{REAL}/")}
+    views: tuple[View, ...] = ("score", "choice_log_likelihood")
+    for view in views:
+        table = lines(real(submissions, sets, view), sets, view, {"domain mean", *TRIED}, apart=False)
+        sys.stdout.write(f"\nReal model, {view}\n\n" + "\n".join(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()
