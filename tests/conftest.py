@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,10 +59,9 @@ def wheel(distributions: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def log_as_it_was() -> Iterator[None]:
-    """A run in this process joins lm-eval's log, and the tests after it must not hear less for that."""
+def log_of_its_own() -> None:
+    """A run in this process, or in a fixture of a module, joins lm-eval's log: no test hears less for that."""
     log = logging.getLogger("lm_eval_sts")
-    level, handlers, propagate = log.level, list(log.handlers), log.propagate
-    yield
-    log.setLevel(level)
-    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(logging.NOTSET)
+    log.handlers.clear()
+    log.propagate = True
