@@ -14,6 +14,7 @@ from microworld.packing import PADDING, Rows
 
 if TYPE_CHECKING:
     from sae_lens import SAE
+    from sae_lens.saes.sae import SAEMetadata
     from transformers import PreTrainedModel
 
 MODEL_NAME: Final = "micro/model"
@@ -21,15 +22,29 @@ _BUFFER_ROWS: Final = 256
 
 
 @dataclass(frozen=True)
-class SaeConfig:
-    """Shape and recipe of the SAE."""
+class TopK:
+    """Shape and recipe of a TopK SAE.
 
-    layer: int = 2
+    Attributes:
+        d_sae: Features.
+        k: Active features a token.
+        tokens: Tokens that it is trained on, one that is seen twice counted twice.
+        batch_tokens: Tokens of a step.
+        learning_rate: Peak of it.
+    """
+
     d_sae: int = 1024
     k: int = 16
     tokens: int = 600_000
     batch_tokens: int = 1024
     learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class SaeConfig(TopK):
+    """Shape and recipe of the micro model's SAE."""
+
+    layer: int = 2
 
     @property
     def hook_name(self) -> str:
@@ -110,12 +125,8 @@ def train_sae(
         folder: Where ``cfg.json`` and ``sae_weights.safetensors`` go.
         on_batch: Called with the number of tokens of each batch.
     """
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
-    from sae_lens.training.sae_trainer import SAETrainer
 
-    torch.manual_seed(seed)
     metadata = SAEMetadata(
         model_name=MODEL_NAME,
         hook_name=config.hook_name,
@@ -124,9 +135,30 @@ def train_sae(
         context_size=rows.tokens.shape[1],
         dataset_path="micro/data",
     )
+    fit_topk(_batches(model, rows, config, seed, on_batch), config, model.config.hidden_size, metadata, seed, folder)
+
+
+def fit_topk(
+    batches: Iterator[torch.Tensor], config: TopK, d_in: int, metadata: SAEMetadata, seed: int, folder: Path
+) -> None:
+    """Trains a TopK SAE on batches of activations with SAELens's trainer; saves it in SAELens's format.
+
+    Args:
+        batches: Without end, [batch_tokens, d_in] each.
+        config: Shape and recipe.
+        d_in: Width of the activations.
+        metadata: What they are of.
+        seed: Seeds the initial weights.
+        folder: Where ``cfg.json`` and ``sae_weights.safetensors`` go.
+    """
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    torch.manual_seed(seed)
     sae = TopKTrainingSAE(
         TopKTrainingSAEConfig(
-            d_in=model.config.hidden_size,
+            d_in=d_in,
             d_sae=config.d_sae,
             k=config.k,
             dtype="float32",
@@ -150,14 +182,18 @@ def train_sae(
             n_batches_for_norm_estimate=min(50, steps),
         ),
         sae=sae,
-        data_provider=_batches(model, rows, config, seed, on_batch),
+        data_provider=batches,
     )
     trainer.fit().save_inference_model(str(folder))
 
 
 def sae_quality(sae: SAE, model: PreTrainedModel, rows: Rows, layer: int) -> SaeQuality:
     """Measures an SAE on rows that it was not trained on."""
-    read = activations(model, rows, layer, np.arange(len(rows.tokens)))
+    return quality_on(sae, activations(model, rows, layer, np.arange(len(rows.tokens))))
+
+
+def quality_on(sae: SAE, read: torch.Tensor) -> SaeQuality:
+    """Measures an SAE on activations that it was not trained on, [tokens, d_in]."""
     with torch.no_grad():
         features = sae.encode(read)
         error = (sae.decode(features) - read).pow(2).sum()

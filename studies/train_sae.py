@@ -26,6 +26,7 @@ import torch
 
 from lm_eval_sts.features.hooks import read_activation, resolve_hook_point
 from lm_eval_sts.files import write_atomically
+from microworld.sae import TopK, fit_topk, quality_on
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,14 +104,9 @@ def read_activations(model: PreTrainedModel, ids: np.ndarray, layer: int, work: 
 
 
 def train(rows: torch.Tensor, options: Options, model_name: str, output: Path) -> None:
-    """Trains a TopK SAE with SAELens's trainer and saves it in SAELens's format."""
-    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
-    from sae_lens.config import SAETrainerConfig
+    """Trains a TopK SAE on activations [tokens, d_model]."""
     from sae_lens.saes.sae import SAEMetadata
-    from sae_lens.training.sae_trainer import SAETrainer
 
-    torch.manual_seed(options.seed)
-    steps = options.epochs * len(rows) // options.batch
     metadata = SAEMetadata(
         model_name=model_name,
         hook_name=f"blocks.{options.layer}.hook_resid_post",
@@ -118,33 +114,9 @@ def train(rows: torch.Tensor, options: Options, model_name: str, output: Path) -
         prepend_bos=False,
         context_size=options.row,
     )
-    sae = TopKTrainingSAE(
-        TopKTrainingSAEConfig(
-            d_in=rows.shape[1],
-            d_sae=options.d_sae,
-            k=options.k,
-            dtype="float32",
-            device="cpu",
-            apply_b_dec_to_input=True,
-            normalize_activations="expected_average_only_in",
-            metadata=metadata,
-        )
-    )
-    trainer = SAETrainer(
-        cfg=SAETrainerConfig(
-            total_training_samples=steps * options.batch,
-            train_batch_size_samples=options.batch,
-            lr=options.learning_rate,
-            lr_end=0.0,
-            lr_warm_up_steps=steps // 20,
-            lr_decay_steps=steps // 4,
-            dead_feature_window=max(20, steps // 8),
-            n_batches_for_norm_estimate=min(50, steps),
-        ),
-        sae=sae,
-        data_provider=_batches(rows, options),
-    )
-    trainer.fit().save_inference_model(str(output))
+    seen = options.epochs * len(rows)
+    config = TopK(options.d_sae, options.k, seen, options.batch, options.learning_rate)
+    fit_topk(_batches(rows, options), config, rows.shape[1], metadata, options.seed, output)
 
 
 def _batches(rows: torch.Tensor, options: Options) -> Iterator[torch.Tensor]:
@@ -156,23 +128,6 @@ def _batches(rows: torch.Tensor, options: Options) -> Iterator[torch.Tensor]:
                 yield rows[chosen].float()
 
 
-def quality(output: Path, rows: torch.Tensor) -> dict[str, float]:
-    """Explained variance, mean active features, and features that fire on none of the held-out tokens."""
-    from sae_lens import SAE
-
-    sae = SAE.load_from_disk(str(output))
-    read = rows.float()
-    with torch.no_grad():
-        features = sae.encode(read)
-        error = (sae.decode(features) - read).pow(2).sum()
-    return {
-        "explained_variance": 1 - float(error / (read - read.mean(0)).pow(2).sum()),
-        "l0": float((features > 0).sum(1).float().mean()),
-        "silent_features": int((features <= 0).all(0).sum()),
-        "held_out_tokens": len(read),
-    }
-
-
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -180,6 +135,7 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """The command line."""
+    from sae_lens import SAE
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,8 +159,8 @@ def main() -> None:
     rows = rows[norms <= _SINK * norms.median()]
     held_out = int(_HELD_OUT * len(rows))
     train(rows[:-held_out], options, name, output)
-    sinks = len(norms) - len(rows)
-    found = {**asdict(options), "sinks_left_out": sinks, **quality(output, rows[-held_out:])}
+    quality = quality_on(SAE.load_from_disk(str(output)), rows[-held_out:].float())
+    found = {**asdict(options), "sinks_left_out": len(norms) - len(rows), "quality": asdict(quality)}
     write_atomically(output.with_suffix(".json"), (json.dumps(found, indent=1) + "\n").encode())
     _say(json.dumps(found))
 

@@ -136,11 +136,12 @@ def _print_scope(console: Console, scope: ScopeBoard, found: Table, entries: dic
         column.no_wrap = True
     for row in found.rows:
         entry = entries[row.entry]
+        cost = entry.cost_in(scope.settings)
         table.add_row(
             row.entry + ("" if entry.target == found.target else " ≠") + (" =" if entry.same_order else ""),
             _place(row),
             _value(row),
-            *((_ceiling(row), f"{entry.cost.token_equivalents:.3g}" if entry.cost else _NONE) if wide else ()),
+            *((_ceiling(row), f"{cost.token_equivalents:.3g}" if cost else _NONE) if wide else ()),
             _remark(row, entry, len(scope.settings)),
         )
     console.print(table)

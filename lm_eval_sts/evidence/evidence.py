@@ -84,7 +84,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class RightOptions:
-    """Of :class:`Losses` what concerns the right options alone, a tenth of the reading.
+    """Of :class:`Losses` what concerns the right options alone: less to read where options differ in more than a token.
 
     Attributes:
         log_likelihood: Of each question's right option after the domain's own worked examples, nats, [questions].

@@ -29,6 +29,7 @@ def _entry(accepted: Accepted, by: Mapping[tuple[str, str], Sealer], alike: tupl
         category=submission.category,
         target=submission.target,
         cost=submission.cost,
+        cost_of=submission.cost_of,
         submitter=_shown(submission.submitter.name),
         n_settings=len(submission.settings),
         sealed=tuple(sorted(accepted.sealed)),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from lm_eval_sts.leaderboard.entries import verdict
-from lm_eval_sts.records import Board, BoardProblem, Entry, Group, ScopeBoard, Sealer, Standing, Table
+from lm_eval_sts.records import Board, BoardProblem, Cost, Entry, Group, ScopeBoard, Sealer, Standing, Table
 
 MOST_ROWS: Final = 60
 """Rows of a table; the page and board.json have all."""
@@ -100,10 +100,10 @@ def _scope(scope: ScopeBoard, entries: Mapping[str, Entry]) -> Iterator[str]:
             for each in (table, centred.get(table.target)):
                 if each and (said := verdict(each, entries, len(scope.settings), escaped)):
                     yield f"{'Raw' if each.values == 'raw' else 'Double-centred'}: {'. '.join(said)}.\n"
-            yield from _table(table, centred.get(table.target), entries)
+            yield from _table(table, centred.get(table.target), entries, scope.settings)
 
 
-def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> Iterator[str]:
+def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry], settings: Sequence[str]) -> Iterator[str]:
     others = {(row.entry, row.group): row for row in centred.rows} if centred else {}
     headings = ["place", "predictor", "category", "r", "perfect"]
     headings += ["double-centred", "place"] if centred else []
@@ -123,7 +123,7 @@ def _table(raw: Table, centred: Table | None, entries: Mapping[str, Entry]) -> I
         if centred:
             other = others.get((row.entry, row.group))
             cells += [_value(other), _place(other)] if other else [_NONE, _NONE]
-        cells += [str(row.settings), str(row.domains), _tokens(entry)]
+        cells += [str(row.settings), str(row.domains), _tokens(entry.cost_in(settings))]
         lines.append(f"| {' | '.join(cells)} |")
     if len(raw.rows) > MOST_ROWS:
         lines.append(f"\n{len(raw.rows) - MOST_ROWS} more rows are in board.json and on the page.")
@@ -143,5 +143,5 @@ def _value(row: Standing) -> str:
     return f"{row.value:.2f}" + (f" [{row.interval.low:.2f}, {row.interval.high:.2f}]" if row.interval else "")
 
 
-def _tokens(entry: Entry) -> str:
-    return "not stated" if entry.cost is None else f"{entry.cost.token_equivalents:.3g}"
+def _tokens(cost: Cost | None) -> str:
+    return "not stated" if cost is None else f"{cost.token_equivalents:.3g}"

@@ -57,6 +57,7 @@ def entries(computed: Computed) -> list[dict[str, Any]]:
             "seals": [entry.sealer.revealed, entry.sealer.seals] if entry.sealer else None,
             "same": entry.same_order,
             "fitted": len(entry.fitted_on) > 0,
+            "cost_of": entry.cost_of,
             "cost": entry.cost.token_equivalents if entry.cost else None,
             "seconds": entry.cost.seconds if entry.cost else None,
             "page": predictor_page(entry.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -83,6 +84,8 @@ class Entry(Record):
     target: Target
     """What its scores are declared to predict."""
     cost: Cost | None
+    cost_of: tuple[str, ...] = ()
+    """Folders of registered settings that the cost is of; empty: all."""
     submitter: str
     """With the script of its letters where these may look like Latin ones."""
     n_settings: int
@@ -96,6 +99,11 @@ class Entry(Record):
     """Settings and domains whose measured changes it was fitted on, for any of its settings."""
     content: Sha256
     """Of the submission's canonical JSON."""
+
+    def cost_in(self, settings: Iterable[str]) -> Cost | None:
+        """What an SFT run of these settings costs; None where it is not known of all of them."""
+        folders = {name.partition("/")[0] for name in settings}
+        return self.cost if not self.cost_of or folders <= set(self.cost_of) else None
 
 
 class Standing(Record):

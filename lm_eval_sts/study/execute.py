@@ -222,7 +222,7 @@ class Worker:
             response_delimiter=study.finetune.response_delimiter,
             long_examples=study.finetune.long_examples,
             device_batch_size=study.finetune.device_batch_size,
-            save_steps=None if study.measure is None else 0,
+            save_steps=0,
         )
         args = {"peft": str(tuned)} if recipe.method == "lora" else {"pretrained": str(tuned), "revision": None}
         self._evaluate(args, job, read_run(self.work.run(Job("base", job.base))))

@@ -43,7 +43,10 @@ def submissions(measured: dict[str, Outcome]) -> list[Submission]:
     return [
         made("good", noisy(0.01, 1)),
         made("good-too", noisy(0.015, 2), cost=Cost(forward_tokens=5e5, backward_tokens=2e5), salt=SALT),
-        made("middling", {**noisy(0.05, 3), "toy/other": dict.fromkeys(SUBJECTS, 0.0) | {"law": 1.0}}),
+        made(
+            "middling", {**noisy(0.05, 3), "toy/other": dict.fromkeys(SUBJECTS, 0.0) | {"law": 1.0}},
+            cost_of=("elsewhere",),
+        ),
         made("sizes", {k: {d: abs(x) for d, x in v.items()} for k, v in noisy(0.02, 4).items()}, target="magnitude"),
         made("poor", noisy(0.4, 5), cost=None),
         made("null_constant", constant, category="null", cost=free, target="magnitude"),

@@ -183,6 +183,18 @@ def test_a_partial_entry_has_the_value_of_what_it_has(computed: Computed) -> Non
         assert ours.value == pytest.approx(ranking.means[0].correlation, abs=1e-4)
 
 
+def test_a_cost_counts_where_it_is_of_the_settings(computed: Computed) -> None:
+    found = {entry.name: entry for entry in computed.board.entries}
+    dear, elsewhere = found["good-too/1"], found["middling/1"]
+    assert dear.cost_in(["toy/set-0", "other/x"]) == dear.cost is not None
+    assert elsewhere.cost is not None and elsewhere.cost_in(["toy/set-0"]) is None
+    assert elsewhere.cost_in(["elsewhere/a"]) == elsewhere.cost
+    assert elsewhere.cost_in(["elsewhere/a", "toy/set-0"]) is None
+    rows = [line for line in to_markdown(computed.board).splitlines() if line.count("|") > 5]
+    told = {name: {row.split("|")[-2].strip() for row in rows if name in row} for name in ("middling", "good-too")}
+    assert told["middling"] == {"not stated"} and "not stated" not in told["good-too"]
+
+
 def test_settings_in_no_scope_get_one(computed: Computed) -> None:
     (made,) = [scope for scope in computed.board.scopes if scope.automatic]
     assert (made.name, made.settings) == ("quiz-org-model-b", ("toy/other",))

@@ -390,8 +390,10 @@ def test_frontier_hover_and_link(opened: Opened) -> None:
     page = opened(RAW)
     points = page.locator("#frontier .mark-symbol.role-mark path")
     points.first.wait_for()
-    # All but: no cost (poor), fitted on these settings; the unseen part of that one is there.
-    assert points.count() == 11
+    # All but: no cost (poor), one that is of other settings (middling), fitted on these settings; the unseen part of
+    # that one is there.
+    assert points.count() == 10
+    assert page.locator("#uncosted").inner_text().endswith(": 2.")
     tip = page.locator("#vg-tooltip-element")
     nasty = page.locator("#frontier path[aria-label*='nasty/1']")
     nasty.hover()

@@ -100,7 +100,7 @@
     const file = await stsBoard.data(slice.id);
     if (slice !== chosen() || target.value !== wanted[0] || values.value !== wanted[1]) return; // chosen anew in the meantime
     scope = slice;
-    rows = tableOf(file, ...wanted);
+    rows = tableOf(file, ...wanted).map((row) => ({ ...row, ...spent(entries[row.entry]) }));
     said = (file.verdicts && file.verdicts[wanted.join('/')]) || [];
     const others = new Map(tableOf(file, wanted[0], OTHER[wanted[1]]).map((row) => [`${row.entry}/${row.group}`, row.value]));
     for (const row of rows) row.other = others.get(`${row.entry}/${row.group}`) ?? null;
@@ -206,24 +206,30 @@
     stsBoard.pair(at('pair'), scope, target.value, found, current);
   }
 
+  /** What an SFT run of the slice costs an entry; nothing where that is not known of all of them. */
+  function spent(entry) {
+    const known = !entry.cost_of.length || scope.settings.every((name) => entry.cost_of.includes(name.split('/')[0]));
+    return known ? { cost: entry.cost, seconds: entry.seconds } : { cost: null, seconds: null };
+  }
+
   function frontier(found) {
-    const points = found.filter((row) => row.value !== null && entries[row.entry].cost !== null && row.group !== 'seen');
-    const without = found.filter((row) => row.value !== null && entries[row.entry].cost === null).length;
+    const points = found.filter((row) => row.value !== null && row.cost !== null && row.group !== 'seen');
+    const without = found.filter((row) => row.value !== null && row.cost === null).length;
     at('uncosted').textContent = without ? `Not drawn, for want of a stated cost: ${without}.` : '';
     at('frontier').hidden = points.length === 0;
     if (!points.length) {
       at('uncosted').textContent = 'No entry shown has both a value and a known cost.';
       return;
     }
-    const paid = points.map((row) => entries[row.entry].cost).filter((cost) => cost > 0);
+    const paid = points.map((row) => row.cost).filter((cost) => cost > 0);
     const free = (paid.length ? Math.min(...paid) : 1) / 3; // a logarithmic axis has no 0
     const data = points.map((row) => {
       const entry = entries[row.entry];
       return {
-        name: entry.name, title: stsBoard.table.described(entry), category: entry.category, cost: entry.cost, page: stsBoard.up + entry.page,
-        drawn: entry.cost || free, value: row.value, low: row.low ?? row.value, high: row.high ?? row.value,
+        name: entry.name, title: stsBoard.table.described(entry), category: entry.category, cost: row.cost, page: stsBoard.up + entry.page,
+        drawn: row.cost || free, value: row.value, low: row.low ?? row.value, high: row.high ?? row.value,
         shown: `${figure(row.value)} ${range(row.low, row.high)}`, expected: figure(row.ceiling),
-        place: row.best ? `${placed(row)} of ${row.of}` : NONE, tokens: count(entry.cost),
+        place: row.best ? `${placed(row)} of ${row.of}` : NONE, tokens: count(row.cost),
       };
     });
     stsBoard.chart(at('frontier'), 'frontier', data, (spec, size) => {
@@ -256,7 +262,7 @@
       return [
         entry.name, entry.title, entry.category, entry.target, entry.submitter, scope.title, scope.world, target.value, values.value, row.group,
         row.best, row.worst, row.best ? row.of : null, row.best ? row.best === 1 : null, row.leading, row.value, row.low, row.high, row.undefined,
-        row.other, row.ceiling, row.settings, row.domains, entry.cost, entry.seconds,
+        row.other, row.ceiling, row.settings, row.domains, row.cost, row.seconds,
       ];
     });
     stsBoard.download(`sts-leaderboard-${scope ? scope.id.replaceAll('/', '-') : 'nothing'}.csv`, stsBoard.csv([heading, ...lines]));

@@ -27,8 +27,8 @@ stsBoard.pair = (() => {
       ['Declares', both.map((entry) => (entry.target === 'delta' ? 'signed change Δ' : 'size |Δ|'))],
       ['Place', rows.map((row) => (row.best ? `${stsBoard.table.placed(row)} of ${row.of}` : NONE))],
       ['Correlation', rows.map((row) => `${figure(row.value)} ${range(row.low, row.high)}`)],
-      ['Tokens', both.map((entry) => count(entry.cost))],
-      ['Seconds', both.map((entry) => count(entry.seconds))],
+      ['Tokens', rows.map((row) => count(row.cost))],
+      ['Seconds', rows.map((row) => count(row.seconds))],
       ['Submitter', both.map((entry) => entry.submitter)],
     ];
     return make('table', { class: 'facing' },

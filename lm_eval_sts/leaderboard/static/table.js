@@ -207,8 +207,8 @@ stsBoard.table = (() => {
     value: { id: 'correlation', label: 'Correlation', numeric: true, className: 'number', value: (row) => row.value, cell: correlation },
     bars: { id: 'low', label: '95% interval', numeric: true, head: axis, hint: 'Sorts by the lower end', value: (row) => row.low, cell: interval },
     ceiling: { id: 'ceiling', label: 'Noise ceiling', numeric: true, optional: true, className: 'number', hint: 'Expected for a predictor that knows every true change', value: (row) => row.ceiling, cell: (row) => figure(row.ceiling) },
-    cost: { id: 'tokens', label: 'Tokens', numeric: true, ascending: true, optional: true, className: 'number', hint: 'Token equivalents of one SFT run', value: (row) => byEntry(row).cost, cell: (row) => count(byEntry(row).cost) },
-    seconds: { id: 'seconds', label: 'Seconds', numeric: true, ascending: true, optional: true, className: 'number', value: (row) => byEntry(row).seconds, cell: (row) => count(byEntry(row).seconds) },
+    cost: { id: 'tokens', label: 'Tokens', numeric: true, ascending: true, optional: true, className: 'number', hint: 'Token equivalents of one SFT run', value: (row) => row.cost, cell: (row) => count(row.cost) },
+    seconds: { id: 'seconds', label: 'Seconds', numeric: true, ascending: true, optional: true, className: 'number', value: (row) => row.seconds, cell: (row) => count(row.seconds) },
     rank: {
       id: 'spearman', label: 'Spearman', numeric: true, className: 'number', value: (row) => row.rank_value,
       cell: (row) => make('span', { class: 'r' }, figure(row.rank_value), ' ', make('span', { class: 'range' }, row.rank_value === null ? '' : range(row.rank_low, row.rank_high))),
