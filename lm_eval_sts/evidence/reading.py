@@ -144,22 +144,25 @@ def read_all(readings: Sequence[Reading[Any]], shard: Shard = Shard(), gather: G
         StsError: Something cannot be read, or not be stored.
     """
     dealt = 0
-    mine: list[tuple[Reading[Any], list[str]]] = []
-    total = sum(item.weight(part) for item in readings for _, part in item.chunks)
-    with reading_progress(total, quiet=shard.rank > 0) as start:
-        for item in readings:
+    mine: list[tuple[Reading[Any], list[tuple[str, slice]]]] = []
+    for item in readings:
+        own = [chunk for i, chunk in enumerate(item.chunks, dealt) if i % shard.world_size == shard.rank]
+        mine.append((item, own))
+        dealt += len(item.chunks)
+    # What is stored takes no time: counted, it would make what is left look far too short.
+    missing = sum(item.weight(part) for item, own in mine for name, part in own if not item.store.has(name))
+    with reading_progress(missing, quiet=shard.rank > 0) as start:
+        for item, own in mine:
             advance, read = start(item.label), None
-            own = [chunk for i, chunk in enumerate(item.chunks, dealt) if i % shard.world_size == shard.rank]
             for name, part in own:
                 if item.store.load(name) is None:
                     read = read or item.start()
                     item.store.write(name, item.codec.pack(read(part)))
-                advance(item.weight(part))
-            dealt += len(item.chunks)
-            mine.append((item, [name for name, _ in own]))
+                    advance(item.weight(part))
     if gather is None:
         return
-    for item, names in mine:
+    for item, own in mine:
+        names = [name for name, _ in own]
         # A shared disk makes chunks arrive twice, which changes nothing.
         for chunks in gather({name: item.store.load(name) for name in names}) or []:
             for name, tensors in chunks.items():

@@ -6,6 +6,7 @@ lm-eval's own with ``like:`` and takes everything from there. The prompts are bu
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from lm_eval_sts.evidence.domain import Document, Options
 from lm_eval_sts.evidence.rendering import Opening, PromptOptions
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import BenchmarkRef
+
+logger = logging.getLogger(__name__)
 
 REQUEST_TYPE: Final = "sts_read"
 """lm-eval hands all requests of a type to the model's method of that name; ours is `harness.run.answer`."""
@@ -379,7 +382,10 @@ def _let_errors_be_known() -> None:
     lm-eval knows those of its own aggregations alone, and for any other writes "N/A". An error given as a metric of its
     own would get an error in turn (``…_stderr_stderr``), and loggers would record it for every question.
     """
-    computed = evaluator_utils.stderr_for_metric
+    computed = getattr(evaluator_utils, "stderr_for_metric", None)
+    if computed is None:
+        logger.warning("this version of lm-eval shows no standard errors of predictors: the records hold them")
+        return
 
     def known_or_computed(metric: Any, bootstrap_iters: int) -> Any:
         if isinstance(metric, Known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -209,3 +210,20 @@ def test_chunks_before_a_non_finite_one_stay(reader, uninterrupted, store):
 def test_a_chunk_is_a_constant_of_the_stored_format():
     # Another size gives the same numbers only within rounding.
     assert reading.CHUNK == 32
+
+
+@pytest.mark.parametrize(("rank", "left"), [(0, CHUNK), (1, CHUNK + 2)])
+def test_progress_counts_what_this_process_has_left_to_read(store, monkeypatch, rank, left):
+    totals, done = [], []
+
+    @contextmanager
+    def progress(total: int, **_: object):
+        totals.append(total)
+        yield lambda label: done.append
+
+    monkeypatch.setattr(reading, "reading_progress", progress)
+    item = numbers(store, 3 * CHUNK + 2)
+    first, part = item.chunks[0]
+    store.write(first, item.codec.pack(item.start()(part)))
+    read_all([item], Shard(rank, 2))
+    assert totals == [sum(done)] == [left]

@@ -295,3 +295,15 @@ def test_interpreter_start_imports_the_hook_only(tmp_path: Path, wheel: Path) ->
     environment.install(wheel)
     after, _ = environment.evaluate(survey, LC_ALL="C.UTF-8")
     assert set(after) - set(before) == {"lm_eval_sts", "lm_eval_sts._autoregister"}
+
+
+def test_a_version_of_lm_eval_without_errors_of_aggregations_is_told(monkeypatch, caplog):
+    """Errors are shown by way of a function of lm-eval's own, which may move: predictions go on."""
+    from lm_eval import evaluator_utils
+
+    from lm_eval_sts.harness import benchmark
+
+    monkeypatch.delattr(evaluator_utils, "stderr_for_metric")
+    benchmark._let_errors_be_known()
+    assert "shows no standard errors" in caplog.text
+    assert not hasattr(evaluator_utils, "stderr_for_metric")
