@@ -2,8 +2,8 @@
 
 What makes it fast without changing a number:
 
-* demonstrations that all queries of a set share are run once; their key/value cache serves every query, on a CPU
-  without being copied for each (:mod:`lm_eval_sts.features.prefix_cache`);
+* demonstrations that all queries of a set share are run once; one copy of their keys and values serves every query
+  (:mod:`lm_eval_sts.features.prefix_cache`);
 * the forward stops at the SAE's hook point;
 * only scored tokens are encoded, and only sums are kept.
 """
