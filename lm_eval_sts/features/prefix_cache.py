@@ -13,6 +13,7 @@ A model may do in its attention what is not foreseen here: whoever uses it compa
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,7 +26,7 @@ from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLa
 
 _SHARED_PREFIX = "sts_shared_prefix"
 
-_SCORES = {"cpu": 2**18, "cuda": 2**26}
+_SCORES = {"cpu": 2**19, "cuda": 2**26}
 """Attention scores at a time: on a CPU few enough for its caches, on an accelerator enough for a matrix product."""
 
 
@@ -212,12 +213,16 @@ def _attend(
     out = query.new_empty(rows, own, heads, value.shape[-1])
     into = out.view(rows, own, groups, each, -1).permute(2, 0, 3, 1, 4)
     sinks = None if s_aux is None else s_aux.to(query.dtype).view(groups, 1, each, 1)
-    for g, r, t in _parts(groups, rows, own, each * (kept + own), scores_at_once(query.device)):
+    parts = _parts(groups, rows, own, each * (kept + own + 1), scores_at_once(query.device))
+    g, r, t = parts[0]  # the largest; fresh memory for every part would cost a CPU as much as a softmax does
+    space = query.new_empty(2, g.stop * r.stop * t.stop * each * (kept + own + 1))
+    for g, r, t in parts:
         some = query[g, r, :, t]
         shape = some.shape[:-1]
         stop = kept + t.stop
-        scores = query.new_empty(*shape, stop + (sinks is not None))
-        flat = scores.view(shape[0], -1, scores.shape[-1])
+        size = (*shape, stop + (sinks is not None))
+        scores, weights = (part[: math.prod(size)].view(size) for part in space)
+        flat = scores.view(size[0], -1, size[-1])
         if kept:
             shared = flat[..., :kept]
             torch.baddbmm(
@@ -232,7 +237,7 @@ def _attend(
         scores[..., kept:stop] += among[r if len(among) > 1 else slice(None), None, t, : t.stop]
         if sinks is not None:
             scores[..., -1] = sinks[g]
-        weights = torch.softmax(scores, dim=-1)
+        torch.softmax(scores, dim=-1, out=weights)
         found = weights[..., kept:stop].reshape(*shape[:2], -1, t.stop) @ value[g, r, : t.stop]
         if kept:
             shared = weights.view(flat.shape)[..., :kept]
@@ -248,22 +253,25 @@ def scores_at_once(device: torch.device) -> int:
     return _SCORES.get(device.type, _SCORES["cuda"])
 
 
-def _parts(groups: int, rows: int, own: int, scores: int, limit: int) -> Iterator[tuple[slice, slice, slice]]:
+def _parts(groups: int, rows: int, own: int, scores: int, limit: int) -> list[tuple[slice, slice, slice]]:
     """Cuts queries of some groups, rows and places, so that at most ``limit`` scores are made at a time.
 
     As many rows as fit, since they share a matrix product; then as many groups; of one row that is too long its places.
     """
-    places = max(1, min(own, limit // scores))
-    r = max(1, min(rows, limit // (scores * own)))
-    g = max(1, min(groups, limit // (scores * own * r)))
-    for first in range(0, groups, g):
-        for row in range(0, rows, r):
-            for place in range(0, own, places):
-                yield (
-                    slice(first, min(first + g, groups)),
-                    slice(row, min(row + r, rows)),
-                    slice(place, min(place + places, own)),
-                )
+    places = _even(own, limit // scores)
+    some_rows = _even(rows, limit // (scores * own))
+    some_groups = _even(groups, limit // (scores * own * some_rows))
+    return [
+        (slice(g, min(g + some_groups, groups)), slice(r, min(r + some_rows, rows)), slice(t, min(t + places, own)))
+        for g in range(0, groups, some_groups)
+        for r in range(0, rows, some_rows)
+        for t in range(0, own, places)
+    ]
+
+
+def _even(whole: int, most: int) -> int:
+    """How large parts are of which as few as possible make up the whole, each about as large, at most ``most``."""
+    return -(-whole // -(-whole // max(1, most)))
 
 
 AttentionInterface.register(_SHARED_PREFIX, _attend)
