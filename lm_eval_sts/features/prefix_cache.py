@@ -241,7 +241,7 @@ def _attend(
         found = weights[..., kept:stop].reshape(*shape[:2], -1, t.stop) @ value[g, r, : t.stop]
         if kept:
             shared = weights.view(flat.shape)[..., :kept]
-            found = found.view(shape[0], -1, found.shape[-1]).baddbmm_(shared, layer.values[0, g])
+            found = torch.baddbmm(found.view(shape[0], -1, found.shape[-1]), shared, layer.values[0, g])
         into[g, r, :, t] = found.view(*shape, -1)
     if now.kept:
         layer.grow(key.transpose(0, 1), value.transpose(0, 1))

@@ -47,6 +47,6 @@ class Meter(TorchDispatchMode):
         self.alive -= size
 
     def most_keys(self, length: int, width: int) -> int:
-        """Numbers in the largest tensor of keys or values, [..., heads, at least ``length``, width]; 0 if none."""
-        found = (torch.Size(s).numel() for s in self.shapes if len(s) > 2 and s[-2] >= length and s[-1] == width)
+        """Numbers in the largest tensor of keys or values, [rows, …, at least ``length``, width]; 0 if none."""
+        found = (torch.Size(s).numel() for s in self.shapes if len(s) > 3 and s[-2] >= length and s[-1] == width)
         return max(found, default=0)
