@@ -25,7 +25,7 @@ from lm_eval_sts.evidence.settings import ReadSettings, validated
 from lm_eval_sts.evidence.setup import Setup, named_sae
 from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.predictors.predict import score
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, chosen, get_predictor
 from lm_eval_sts.records import Agreement, Explanation, Outcome, Prediction
 from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 
@@ -142,7 +142,7 @@ def read(
         sft_set: The SFT set.
         domains: A benchmark, or questions of your own by domain, the first five of which serve as worked examples
             (``domain_demos`` of them where given).
-        predictors: Predictors that shall be able to score.
+        predictors: Predictors that shall be able to score, or groups of them: ``default``, ``forward``, ``all``.
         apply_chat_template: Put prompts as conversations, worked examples as turns of their own.
         system_instruction: System message.
         settings: Further settings (docs/settings.md): ``sft_tokens``, ``domain_tokens``, ``demo_draws``, …; ``seed``
@@ -166,8 +166,8 @@ def read(
     options = validated(ReadSettings, {**settings, "sae": named, "sft_set": sft_set.name}, "the settings of read()")
     if not isinstance(domains, Benchmark):
         domains = own_benchmark(domains, options.domain_demos or _DEMONSTRATIONS)
-    chosen = [get_predictor(name) for name in ([predictors] if isinstance(predictors, str) else predictors)]
-    for predictor in chosen:
+    scorers = [get_predictor(name) for name in chosen(predictors)]
+    for predictor in scorers:
         if (check := getattr(predictor, "check", None)) is not None:
             check(options)
     setup = Setup(
@@ -184,7 +184,7 @@ def read(
         seed=domains.seed if options.seed is None else options.seed,
         given_sae=sae if isinstance(sae, LoadedSae) else None,
     )
-    needs = {need for predictor in chosen for need in predictor.needs}
+    needs = {need for predictor in scorers for need in predictor.needs}
     found = _read(setup, domains.domains, needs, sft_set.notes).evidence
     assert found is not None, "one process has all evidence"
     return found

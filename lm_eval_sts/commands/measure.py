@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lm_eval_sts.finetuning.tuned import TunedManifest
+    from lm_eval_sts.outcomes.asked import Asked
     from lm_eval_sts.outcomes.base_and_tuned import Side
     from lm_eval_sts.outcomes.lm_eval_options import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
@@ -149,7 +150,7 @@ def measure(
 def _show_cost(measuring: _Measuring, base: _Given, tuned: Sequence[_Given]) -> None:
     """What is left to be measured, and what that costs."""
     from lm_eval_sts.commands.plan import show_dry_run
-    from lm_eval_sts.outcomes.lm_eval_run import check_choice, load_tasks
+    from lm_eval_sts.outcomes.lm_eval_run import check_choice
     from lm_eval_sts.outcomes.model_loading import choose_device
     from lm_eval_sts.planning import dry_run
 
@@ -158,7 +159,7 @@ def _show_cost(measuring: _Measuring, base: _Given, tuned: Sequence[_Given]) -> 
     if not left:
         typer.echo("every side is a finished run: nothing is left to be measured")
         return
-    tasks = load_tasks(measuring.task_manager, measuring.tasks)
+    tasks = measuring.asked.tasks()
     check_choice(tasks, measuring.choice)
     show_dry_run(
         dry_run.measuring(
@@ -237,11 +238,12 @@ class _Measuring:
         return _Given(side, parse_args(side.model_args(base_args)))
 
     @cached_property
-    def task_manager(self) -> Any:
-        """Built once, and only where something is to be run."""
+    def asked(self) -> Asked:
+        """The tasks of all sides; loaded once, and only where something is to be run."""
+        from lm_eval_sts.outcomes.asked import Asked
         from lm_eval_sts.outcomes.lm_eval_run import build_task_manager
 
-        return build_task_manager(self.conditions.include_path, self.model_args)
+        return Asked(build_task_manager(self.conditions.include_path, self.model_args), self.tasks)
 
     def run(
         self,
@@ -265,7 +267,7 @@ class _Measuring:
             device=self.device,
             share_prefix=self.share_prefix,
             use_cache=self.cache,
-            task_manager=self.task_manager,
+            asked=self.asked,
             choice=self.choice,
             base=None if base is None else base.facts.model,
             model_name=shipped_name(str(given.args["pretrained"])),

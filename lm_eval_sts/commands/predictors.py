@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lm_eval_sts.commands.terminal import PlainConsole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from rich.console import Console
 
@@ -59,6 +60,7 @@ _EXAMPLE: Final = """  lm_eval … --metadata '{"sts": {"predictors": ["sts_icl"
 _BOARD: Final = Path(__file__).resolve().parents[2] / "leaderboard" / "board.json"
 """There in a clone of the repository."""
 _SCOPE: Final = "micro-test"
+_FORMAT_VERSION: Final = 1
 
 
 def predictors(
@@ -66,24 +68,33 @@ def predictors(
     every: Annotated[
         bool, typer.Option("--all", help="Also those not run by default; needs and costs of each.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="All of them, or the one, as JSON.")] = False,
 ) -> None:
     """List the predictors, or describe one: what it predicts, its formula, what it needs and costs, how it did."""
     from lm_eval_sts.predictors.registry import get_predictor, names
 
     console = PlainConsole()
-    if name is not None:
+    if as_json:
+        typer.echo(json.dumps(_as_json([get_predictor(known) for known in ([name] if name else names())]), indent=1))
+    elif name is not None:
         _describe(console, get_predictor(name))
     else:
         _list(console, [get_predictor(known) for known in names()], every=every)
 
 
 def _list(console: Console, found: Sequence[PredictorLike], *, every: bool) -> None:
+    from lm_eval_sts.planning.shares import IN_WORDS
     from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, family_of
 
     console.print(
         f"{len(found)} predictors of the size of each domain's change, or of the change with its sign. By default a "
-        f"run computes the {len(DEFAULT_PREDICTORS)} that need only forward passes, and shows those with * in "
-        "lm-eval's table."
+        f"run computes {len(DEFAULT_PREDICTORS)} of them, which together cost "
+        f"{_percent(_share(DEFAULT_PREDICTORS))} of what they are to save, and shows those with * in lm-eval's table."
+    )
+    console.print(
+        f"\nThe share is that of a predictor alone: floating-point operations of all that is read for it, over those "
+        f"of fine-tuning and measuring, at a stated size ({IN_WORDS}). Predictors with the same needs share one "
+        "reading, which counts once for all of them."
     )
     for family, members in groupby(found, key=lambda predictor: family_of(predictor.name)):
         listed = list(members)
@@ -95,7 +106,7 @@ def _list(console: Console, found: Sequence[PredictorLike], *, every: bool) -> N
             console.print(_indented(f"run when named: {', '.join(rest)}"))
     console.print(
         "\nOne of them, with its formula: lm-eval-sts predictors NAME. All, with what each needs and costs: --all. "
-        "Which a run computes:"
+        "Which a run computes (also default, forward, for all that need only forward passes, and all):"
     )
     console.print(_EXAMPLE, soft_wrap=True)
     if every:
@@ -108,14 +119,16 @@ def _print_rows(console: Console, rows: Iterable[PredictorLike], *, every: bool)
     from lm_eval_sts.predictors.base import is_fitted
     from lm_eval_sts.predictors.registry import SHOWN
 
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for width in (1, 29, 4):
-        table.add_column(min_width=width, no_wrap=True)
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(min_width=30, no_wrap=True)
+    table.add_column(min_width=4, no_wrap=True)
+    table.add_column(min_width=4, no_wrap=True, justify="right")
     table.add_column()
     for predictor in rows:
-        mark = "*" if predictor.name in SHOWN else ""
+        mark = "*" if predictor.name in SHOWN else " "
         told = f"{_summary(predictor)} (fitted)" if is_fitted(predictor) else _summary(predictor)
-        table.add_row(mark, predictor.name, _TARGETS[predictor.target][0], told)
+        share = _percent(_share([predictor.name]))
+        table.add_row(f"{mark}{predictor.name}", _TARGETS[predictor.target][0], share, told)
         if every:
             needs = ", ".join(sorted(predictor.needs)) or "nothing"
             table.add_row("", "", "", f"{needs}; {_measured(predictor.name) or predictor.cost}")
@@ -136,6 +149,7 @@ def _describe(console: Console, predictor: PredictorLike) -> None:
         "formula": getattr(predictor, "formula", ""),
         "needs": "; ".join(_NEEDS.get(need, need) for need in sorted(predictor.needs)) or "nothing",
         "cost": "; ".join(filter(None, (predictor.cost, _measured(name)))),
+        "share": _share_in_words(name),
         "run": f"{when}, and shown in lm-eval's table" if shown else when,
         "source": predictor.source,
         "so far": _result(predictor),
@@ -152,6 +166,60 @@ def _describe(console: Console, predictor: PredictorLike) -> None:
         console.print(f"\n{' '.join(paragraph.split())}")
     if _measured(name):
         console.print(f"\n{_measured_on()}")
+
+
+def _share(several: Collection[str]) -> float | None:
+    """Of predictors together, at default settings; None where a cost is not known."""
+    from lm_eval_sts.planning.shares import default_bill
+    from lm_eval_sts.predictors.registry import family_of, get_predictor
+
+    if any(family_of(name) == "embedding" for name in several):
+        return None
+    return default_bill().share({need for name in several for need in get_predictor(name).needs})
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}" if share >= 0.01 or not share else "<1%"
+
+
+def _share_in_words(name: str) -> str:
+    from lm_eval_sts.planning.shares import IN_WORDS
+    from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
+
+    alone, with_default = _share([name]), _share([*DEFAULT_PREDICTORS, name])
+    if alone is None or with_default is None:
+        return "not known: another model's, or another package's"
+    beside = "" if name in DEFAULT_PREDICTORS else f"; with the default ones {_percent(with_default)}"
+    return f"{_percent(alone)} of fine-tuning and measuring, for the predictor alone{beside} ({IN_WORDS})"
+
+
+def _as_json(found: Sequence[PredictorLike]) -> dict[str, Any]:
+    """What the list says, with the operations that shares are of."""
+    from lm_eval_sts.planning.shares import IN_WORDS, default_bill
+    from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, family_of
+
+    bill = default_bill()
+    return {
+        "format_version": _FORMAT_VERSION,
+        "stated_size": IN_WORDS,
+        "flops": {"finetune": bill.finetuning, "measure": bill.measuring},
+        "default": {"predictors": DEFAULT_PREDICTORS, "share": _share(DEFAULT_PREDICTORS)},
+        "predictors": {
+            each.name: {
+                "target": each.target,
+                "family": family_of(each.name),
+                "summary": _summary(each),
+                "needs": sorted(each.needs),
+                "default": each.name in DEFAULT_PREDICTORS,
+                "shown": each.name in SHOWN,
+                "share": _share([each.name]),
+                "cost": each.cost,
+                "source": each.source,
+                "version": each.version,
+            }
+            for each in found
+        },
+    }
 
 
 def _summary(predictor: PredictorLike) -> str:

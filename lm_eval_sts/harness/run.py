@@ -25,6 +25,7 @@ from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
 from lm_eval_sts.harness.command import join_lm_eval_log, output_path, tell_at_end
 from lm_eval_sts.harness.model import LmEvalModel
+from lm_eval_sts.outcomes.asked import templates_compiled_once
 from lm_eval_sts.predictors.predict import Scored, score
 from lm_eval_sts.predictors.preflight import sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
@@ -115,6 +116,7 @@ class Run:
             seed=first.seed,
         )
 
+    @templates_compiled_once()
     def execute(self) -> dict[tuple[str, int], OwnValues]:
         """Reads, scores, and gives every task its results.
 

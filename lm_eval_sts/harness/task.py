@@ -23,6 +23,7 @@ from lm_eval_sts.harness.benchmark import REQUEST_TYPE, BenchmarkTask, Known, Ow
 from lm_eval_sts.harness.command import speak_for_command
 from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.run import answer
+from lm_eval_sts.outcomes.asked import templates_compiled_once
 from lm_eval_sts.predictors.preflight import check_settings
 
 
@@ -33,6 +34,7 @@ class TransferTask(BenchmarkTask):
         """Builds the task from its YAML; raises what :class:`BenchmarkTask` does."""
         super().__init__(config, output_type=REQUEST_TYPE)
 
+    @templates_compiled_once()
     def build_all_requests(
         self,
         *,

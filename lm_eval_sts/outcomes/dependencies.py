@@ -59,7 +59,12 @@ class Dependencies(Record):
 
 
 def dependencies(
-    lm: Any, weights: str, args: Mapping[str, Any], tasks: Mapping[str, Any], conditions: Conditions
+    lm: Any,
+    weights: str,
+    args: Mapping[str, Any],
+    tasks: Mapping[str, Any],
+    conditions: Conditions,
+    hashes: Mapping[str, str] | None = None,
 ) -> Dependencies:
     """Everything that the answers will depend on.
 
@@ -69,6 +74,7 @@ def dependencies(
         args: lm-eval's model arguments.
         tasks: The single tasks by name, as lm-eval's objects.
         conditions: How questions are put.
+        hashes: Of these tasks, where they are known.
 
     Raises:
         SettingsError: A file under ``include_path`` cannot be read.
@@ -90,7 +96,7 @@ def dependencies(
         num_fewshot=conditions.num_fewshot,
         limit=conditions.limit,
         gen_kwargs=conditions.generation,
-        tasks={name: _task_hash(name, task) for name, task in sorted(tasks.items())},
+        tasks=dict(hashes or {name: _task_hash(name, task) for name, task in sorted(tasks.items())}),
         task_files=_files_hash(conditions.include_path),
         versions={package: metadata.version(package) for package in _PACKAGES},
     )

@@ -17,6 +17,7 @@ from lm_eval_sts.errors import BusyError, RecordError
 from lm_eval_sts.features.identity import commit_of, commit_put_on, model_ref
 from lm_eval_sts.files import locked
 from lm_eval_sts.finetuning.tuned import check_adapter_base
+from lm_eval_sts.outcomes.asked import Asked, templates_compiled_once
 from lm_eval_sts.outcomes.comparable import check_planned
 from lm_eval_sts.outcomes.dependencies import dependencies
 from lm_eval_sts.outcomes.lm_eval_options import Conditions, parse_args, plain_args
@@ -25,7 +26,6 @@ from lm_eval_sts.outcomes.lm_eval_run import (
     Finished,
     build_task_manager,
     check_choice,
-    load_tasks,
     planned,
     run_lm_eval,
     write_files,
@@ -56,6 +56,7 @@ def evaluate_model(
     share_prefix: bool = False,
     write_samples: bool = True,
     task_manager: TaskManager | None = None,
+    asked: Asked | None = None,
     choice: MetricChoice = MetricChoice(),  # noqa: B008  # immutable
     base: ModelRef | None = None,
     model_name: str | None = None,
@@ -78,6 +79,7 @@ def evaluate_model(
         share_prefix: Run demonstrations that prompts share once; the same numbers to floating point.
         write_samples: Whether to write lm-eval's result and samples files; the stored run is written in any case.
         task_manager: lm-eval's task manager, where one is at hand: building one takes half a minute.
+        asked: These tasks, loaded, where other models are asked the same in this process: their prompts are built once.
         choice: The metric and filter that count.
         base: The base model as measured, for an adapter to be checked against.
         model_name: What records call the base model; ``pretrained`` by default.
@@ -98,8 +100,9 @@ def evaluate_model(
     device = choose_device(device)
     check_writable(output)
     notes = check_model(args, conditions, base, trust_base=trust_base)
-    manager = task_manager or build_task_manager(conditions.include_path, args)
-    loaded = load_tasks(manager, tasks)
+    if asked is None:
+        asked = Asked(task_manager or build_task_manager(conditions.include_path, args), tasks)
+    loaded = asked.tasks()
     check_choice(loaded, choice)
     commit = commit_of(
         str(args["pretrained"]),
@@ -116,17 +119,18 @@ def evaluate_model(
     model = model_ref(lm.model, model_name or str(args["pretrained"]), commit or UNKNOWN, adapter or UNKNOWN)
     if check is not None:
         check(model)
-    depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions)
+    depends = dependencies(lm, model.weights_hash, args, loaded.single, conditions, asked.hashes)
+    asked.of(depends)
     for partner in partners:
         check_planned(partner, depends, planned(loaded, conditions))
     folder = output / f"run-{depends.key[:16]}"
 
-    with _alone(folder, lm):
+    with _alone(folder, lm), templates_compiled_once():
         if (folder / STORED).is_file():
             logger.info("measured before: %s", folder)
         else:
             cache = folder / "responses"
-            finished = run_lm_eval(lm, args, loaded, manager, conditions, folder, cache if use_cache else None)
+            finished = run_lm_eval(lm, args, loaded, asked.manager, conditions, folder, cache if use_cache else None)
             if finished is not None:  # the first rank has the results
                 finished.results["config"] |= {"batch_size": batch_size, "device": device}
                 run = run_from_results(finished.results, source=str(folder), model=model, choice=choice)

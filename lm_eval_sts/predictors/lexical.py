@@ -74,7 +74,7 @@ FAMILY = (
         source="Salton & Buckley, 1988",
         cost="none: no model",
         needed="words in the SFT set",
-        summary="does the domain use the SFT set's words?",
+        summary="does a domain use the SFT set's words?",
         formula="mean over questions q of cos(v_q, c), v TF-IDF vectors and c their mean over the SFT set",
     ),
     Predictor(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module, metadata
 from typing import Any, Final
@@ -44,13 +45,31 @@ _FORWARDS: Final = frozenset(
 )
 """Kinds of evidence that forward passes of one model give."""
 
-DEFAULT_PREDICTORS: Final = tuple(p.name for p in _OURS.values() if p.needs <= _FORWARDS and p.check is None)
+_AFFORDED: Final = frozenset({"texts", "profiles", "sft_losses"})
+"""Those of them that together cost at most a fifth of what a prediction saves (``planning.shares``, by which a test
+holds this)."""
+
+_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
+"""Kinds that are made of what only the user has."""
+
+
+def _of_forwards(kinds: frozenset[str]) -> tuple[str, ...]:
+    return tuple(p.name for p in _OURS.values() if p.needs <= kinds and p.check is None)
+
+
+FORWARD_PREDICTORS: Final = _of_forwards(_FORWARDS)
 """All that need no more than forward passes of the model that is scored: no other package, nothing that only the user
 has."""
 
-SHOWN: Final = ("sts_act", "sts_icl", "loss_rehearsal_alone", "tfidf_cosine")
-"""Those of the default that stand in lm-eval's table: the paper's two of sizes, the best signed one that does not
-train (docs/which-predictor.md), and the plainest baseline, which reads no model."""
+DEFAULT_PREDICTORS: Final = _of_forwards(_AFFORDED)
+"""Those of them that are run unless others are named: all that what ``sts_act`` and ``sts_icl`` read affords."""
+
+SHOWN: Final = ("sts_act", "sts_icl", "tfidf_cosine")
+"""Those of the default that stand in lm-eval's table: the paper's two, and the plainest baseline, which reads no
+model."""
+
+GROUPS: Final = ("default", "forward", "all")
+"""Names that stand for several predictors (:func:`chosen`)."""
 
 _FIELDS: Final = ("name", "version", "target", "needs", "cost", "source", "score")
 
@@ -60,6 +79,23 @@ logger = logging.getLogger(__name__)
 def names() -> list[str]:
     """Names of all predictors, this package's first; imports no other package."""
     return [*_OURS, *_declared()]
+
+
+def chosen(given: str | Sequence[str]) -> list[str]:
+    """Names of the predictors that are meant, each once.
+
+    Args:
+        given: Names; ``default``, ``forward`` (all that need only forward passes of the model) and ``all`` (but those
+            that need a tuned model, several SAEs or other outcomes) stand for several.
+    """
+    found = [_several(each) for each in ([given] if isinstance(given, str) else given)]
+    return list(dict.fromkeys(name for each in found for name in each))
+
+
+def _several(given: str) -> Sequence[str]:
+    if given == "all":
+        return [name for name in names() if not _GIVEN & set(get_predictor(name).needs)]
+    return {"default": DEFAULT_PREDICTORS, "forward": FORWARD_PREDICTORS}.get(given, (given,))
 
 
 def is_ours(name: str) -> bool:

@@ -13,14 +13,14 @@ from pydantic import field_validator
 from lm_eval_sts.dataset_files import unique
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.settings import ReadSettings, validated
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, get_predictor
+from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN, chosen, get_predictor
 
 
 class Settings(ReadSettings):
     """All settings of a run: what is read, what is made of it, and what that is compared with."""
 
     predictors: tuple[str, ...] = DEFAULT_PREDICTORS
-    """Which predictors to report; by default all that need no more than forward passes of the model."""
+    """Which predictors to report, or groups of them: ``default``, ``forward``, ``all``."""
     outcome: tuple[str, ...] = ()
     """What fine-tuning on this run's own SFT set did, where it was measured: the predictions are compared with it when
     all is scored. As ``development``; one name, or several."""
@@ -30,9 +30,10 @@ class Settings(ReadSettings):
     def _known_predictors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError("name at least one predictor")
-        for name in names:
+        found = chosen(names)
+        for name in found:
             get_predictor(name)
-        return tuple(dict.fromkeys(names))
+        return tuple(found)
 
     @field_validator("outcome", mode="before")
     @classmethod

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lm_eval_sts.errors import UNPACK, SettingsError, choices
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, get_predictor, names
+from lm_eval_sts.predictors import registry
 from lm_eval_sts.predictors.settings import Settings
 from lm_eval_sts.study.parts import (
     Base,
@@ -33,8 +33,6 @@ from lm_eval_sts.study.parts import (
 
 MAIN: Final = "main"
 """Name of the way of predicting that is no ablation."""
-_GIVEN: Final = frozenset({"tuned", "layers", "development", "development_predictions"})
-"""Kinds of evidence that a condition must give."""
 _OF_THE_STUDY: Final = ("sft_set", "sae", "more_saes", "predictors", "tuned", "development", "development_predictions",
                         "profiles_dir")  # fmt: skip
 """Settings that are made of other keys."""
@@ -107,11 +105,11 @@ class Study(Part):
                 raise ValueError(f"bases.{name}: a GGUF file is not fine-tuned: {UNPACK} as model")
         for where, way in self._ways():
             chosen = way.predictors if isinstance(way.predictors, tuple) else ()
-            self._known(chosen, ("default", "all", *names()), f"{where}.predictors", "predictor")
+            self._known(chosen, (*registry.GROUPS, *registry.names()), f"{where}.predictors", "predictor")
             _check_settings(way.settings, where)
         for i, contrast in enumerate((self.primary, *self.secondary)):
             where = f"secondary.{i - 1}" if i else "primary"
-            self._known((contrast.candidate, contrast.reference), names(), where, "predictor")
+            self._known((contrast.candidate, contrast.reference), registry.names(), where, "predictor")
         return self
 
     @staticmethod
@@ -209,17 +207,12 @@ class Study(Part):
 
 
 def predictors_of(given: str | Sequence[str]) -> list[str]:
-    """Names of the predictors that are meant: ``default`` and ``all`` stand for several, by themselves or in a list."""
-    found = [_several(each) for each in ([given] if isinstance(given, str) else given)]
-    return list(dict.fromkeys(name for each in found for name in each))
+    """Names of the predictors that are meant, of which groups stand for several (:func:`registry.chosen`).
 
-
-def _several(given: str) -> Sequence[str]:
-    if given == "default":
-        return DEFAULT_PREDICTORS
-    if given == "all":
-        return [name for name in names() if not _GIVEN & set(get_predictor(name).needs)]
-    return [given]
+    In a study ``default`` is an older word for ``forward``: studies were declared when a run computed all of these.
+    """
+    words = [given] if isinstance(given, str) else given
+    return registry.chosen(["forward" if word == "default" else word for word in words])
 
 
 def read_study(path: Path, *, variables: bool = True) -> Study:

@@ -25,6 +25,7 @@ from lm_eval_sts.study.jobs import Job, Work, jobs
 from lm_eval_sts.study.parts import SftSource
 
 if TYPE_CHECKING:
+    from lm_eval_sts.outcomes.asked import Asked
     from lm_eval_sts.outcomes.lm_eval_options import Conditions
     from lm_eval_sts.outcomes.lm_eval_run import Tasks
     from lm_eval_sts.outcomes.runs import Run
@@ -249,7 +250,7 @@ class Worker:
             use_cache=False,
             share_prefix=measure.share_prefix,
             write_samples=False,
-            task_manager=self._manager(),
+            asked=self._asked,
             choice=MetricChoice(measure.metric, measure.filter),
             base=None if base is None else base.facts.model,
             model_name=self._model_name(job.base),
@@ -261,10 +262,15 @@ class Worker:
         Raises:
             StsError: One is not known, or its questions cannot be loaded.
         """
-        from lm_eval_sts.outcomes.lm_eval_run import load_tasks
+        return self._asked.tasks()
+
+    @cached_property
+    def _asked(self) -> Asked:
+        """The tasks that measure, as all models of the study are asked."""
+        from lm_eval_sts.outcomes.asked import Asked
 
         assert self.study.measure is not None
-        return load_tasks(self._manager(), self.study.measure.tasks)
+        return Asked(self._manager(), self.study.measure.tasks)
 
     def conditions(self) -> Conditions:
         """How questions are put where changes are measured."""

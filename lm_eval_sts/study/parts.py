@@ -57,7 +57,7 @@ class Base(Part):
     sae_name: str | None = None
     name: str | None = None
     sft_sets: Chosen | None = None
-    predictors: tuple[str, ...] | Literal["default", "all"] | None = None
+    predictors: tuple[str, ...] | Literal["default", "forward", "all"] | None = None
     settings: dict[str, Any] = {}
 
     @property
@@ -141,13 +141,14 @@ class Predicting(Asking):
 
     Attributes:
         tasks: The benchmark that is predicted: a group of our tasks.
-        predictors: Names; ``default``, or ``all`` but those that need a tuned model, several SAEs or other outcomes.
+        predictors: Names; ``forward`` (all that need only forward passes; ``default`` is the same), or ``all`` but
+            those that need a tuned model, several SAEs or other outcomes.
         settings: What stands under ``sts``, but for the SFT set and the SAE.
         seed: lm-eval's few-shot seed.
     """
 
     tasks: str
-    predictors: Literal["default", "all"] | tuple[str, ...] = "default"
+    predictors: Literal["default", "forward", "all"] | tuple[str, ...] = "default"
     settings: dict[str, Any] = {}
     seed: int = 1234
 
@@ -167,7 +168,7 @@ class Condition(Part):
             and names, or ``true``: of all. An SFT set's own outcome is never shown.
     """
 
-    predictors: tuple[str, ...] | Literal["default", "all"] = ("sts_act", "sts_icl")
+    predictors: tuple[str, ...] | Literal["default", "forward", "all"] = ("sts_act", "sts_icl")
     settings: dict[str, Any] = {}
     sae: str | None = None
     more_saes: tuple[str, ...] = ()

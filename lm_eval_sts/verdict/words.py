@@ -11,7 +11,7 @@ from lm_eval_sts.records import Prediction
 from lm_eval_sts.texts import printable
 from lm_eval_sts.verdict.calibration import Calibrated, MeanCorrelation, Spread
 from lm_eval_sts.verdict.next_step import broken
-from lm_eval_sts.verdict.verdict import Known, RankedDomain, Verdict, make_verdict
+from lm_eval_sts.verdict.verdict import DIRECTIONS, Known, RankedDomain, Verdict, make_verdict
 
 WIDTH: Final = 80
 HEIGHT: Final = 23
@@ -124,7 +124,13 @@ def _ties(verdict: Verdict, width: int) -> list[str]:
 def _direction(verdict: Verdict, width: int) -> list[str]:
     """Which domains stand at either end of the signed predictor's order."""
     if verdict.direction is None:
-        return []
+        if verdict.ranked.target == "delta":
+            return []
+        return wrap(
+            f"Direction: none of these predictors has a sign; {DIRECTIONS[-1]} has (lm-eval-sts predictors "
+            f"{DIRECTIONS[-1]}).",
+            width,
+        )
     names = [domain.domain for domain in verdict.direction.domains]
     some = min(_NAMED, len(names) // 2)
     up, down = ", ".join(names[:some]), ", ".join(reversed(names[len(names) - some :]))

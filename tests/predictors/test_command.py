@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from lm_eval_sts.commands import predictors as command
 from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.planning.shares import default_bill
 from lm_eval_sts.predictors import registry
 from lm_eval_sts.predictors.base import category_of
 from lm_eval_sts.predictors.registry import _OURS, DEFAULT_PREDICTORS, SHOWN, get_predictor, names
@@ -30,15 +33,18 @@ def run():
 
 def test_the_list_shows_what_runs_by_default_and_names_the_rest(run):
     text = run()
-    rows = {line[3:].split()[0]: line for line in text.splitlines() if line[3:].split()[1:2] in (["size"], ["sign"])}
+    rows = {line[1:].split()[0]: line for line in text.splitlines() if line[1:].split()[1:2] in (["size"], ["sign"])}
     for name in names():
         predictor = get_predictor(name)
         if name in DEFAULT_PREDICTORS:
             kind = "size" if predictor.target == "magnitude" else "sign"
-            assert rows[name].split()[-len(predictor.summary.split()) - 1 :] == [kind, *predictor.summary.split()]
+            _, of, share, *told = rows[name].split()
+            assert (of, told) == (kind, predictor.summary.split())
+            assert share == ("16%" if "profiles" in predictor.needs else "1%" if predictor.needs - {"texts"} else "0%")
             assert rows[name].startswith("*") == (name in SHOWN)
         else:
             assert f" {name}" in text and name not in rows
+    assert f"computes {len(DEFAULT_PREDICTORS)} of them, which together cost 17% of" in " ".join(text.split())
     everything = run("--all")
     for name in _OURS:
         assert get_predictor(name).summary in " ".join(everything.split())
@@ -56,7 +62,7 @@ def test_everything_fits_the_terminal(run, monkeypatch, arguments):
 @pytest.mark.parametrize("name", _OURS)
 def test_one_is_described_with_its_formula(run, name):
     text, predictor = " ".join(run(name).split()), get_predictor(name)
-    assert text.startswith(f"{name}: {predictor.summary} ") and len(predictor.summary) <= 40
+    assert text.startswith(f"{name}: {predictor.summary} ") and len(predictor.summary) <= 39
     for told in (predictor.formula, predictor.source, predictor.cost, category_of(predictor)):
         assert " ".join(told.split()) in text
     assert "``" not in text and ":mod:" not in text, "prose, no docstring"
@@ -66,6 +72,23 @@ def test_one_is_described_with_its_formula(run, name):
         assert symbol not in predictor.formula or all(part in about for part in symbol.split()), (
             f"{symbol} is explained"
         )
+
+
+def test_as_json_with_the_share_of_each_and_of_the_default_together(run):
+    told = json.loads(run("--json"))
+    bill = default_bill()
+    assert told["flops"] == {"finetune": bill.finetuning, "measure": bill.measuring}
+    assert list(told["predictors"]) == names() and told["default"]["predictors"] == [*DEFAULT_PREDICTORS]
+    for name, found in told["predictors"].items():
+        assert (found["default"], found["shown"]) == (name in DEFAULT_PREDICTORS, name in SHOWN)
+        assert found["needs"] == sorted(get_predictor(name).needs)
+        embeds = registry.family_of(name) == "embedding"
+        assert found["share"] == (None if embeds else bill.share(get_predictor(name).needs))
+    assert told["default"]["share"] == bill.share({n for p in DEFAULT_PREDICTORS for n in get_predictor(p).needs})
+    assert list(json.loads(run("sts_icl", "--json"))["predictors"]) == ["sts_icl"]
+    assert "18% of fine-tuning and measuring" in (one := " ".join(run("loss_rehearsal_alone").split()))
+    assert "with the default ones 35%" in one and "with the default" not in run("sts_icl")
+    assert "share not known" in " ".join(run("embedding_mmd").split())
 
 
 def test_how_it_did_is_told_where_the_board_is_at_hand(run, monkeypatch, tmp_path):

@@ -10,11 +10,15 @@ import pytest
 from lm_eval_sts import predictors
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.kinds import known_kinds
+from lm_eval_sts.planning.shares import default_bill
 from lm_eval_sts.predictors.registry import (
     _FAMILIES,
     _OURS,
     DEFAULT_PREDICTORS,
+    FORWARD_PREDICTORS,
+    GROUPS,
     SHOWN,
+    chosen,
     get_predictor,
     names,
 )
@@ -38,10 +42,28 @@ def test_every_family_is_registered_whole():
     assert len(_OURS) == sum(len(family.FAMILY) for family in _FAMILIES), "no name stands twice"
 
 
-def test_the_default_is_all_that_needs_no_more_than_forward_passes():
+def test_the_default_is_what_two_tenths_of_the_bill_affords_beside_sts():
     assert Settings().predictors == DEFAULT_PREDICTORS
     assert DEFAULT_PREDICTORS[:2] == ("sts_act", "sts_icl")
-    assert set(DEFAULT_PREDICTORS) == {
+    together = {need for name in DEFAULT_PREDICTORS for need in get_predictor(name).needs}
+    assert 0 < default_bill().share(together) <= 0.2
+    for name in set(FORWARD_PREDICTORS) - set(DEFAULT_PREDICTORS):
+        assert default_bill().share(together | get_predictor(name).needs) > 0.2, f"{name} fits"
+    assert set(DEFAULT_PREDICTORS) < set(FORWARD_PREDICTORS)
+
+
+def test_groups_stand_for_several():
+    assert chosen("default") == [*DEFAULT_PREDICTORS] and chosen("sts_icl") == ["sts_icl"]
+    assert chosen(["loss_gap", "default", "sts_icl"]) == ["loss_gap", *DEFAULT_PREDICTORS]
+    assert Settings(predictors=("forward", "probing_5")).predictors == (*FORWARD_PREDICTORS, "probing_5")
+    every = chosen("all")
+    assert {*FORWARD_PREDICTORS, "probing_20", "gradient_cosine", "embedding_mmd", "sts_icl_unaligned"} < set(every)
+    assert not {"oracle_sts_icl", "sts_icl_layers", "null_domain_mean", "combined_probing"} & set(every)
+    assert not {*GROUPS} & {*names()}
+
+
+def test_forward_is_all_that_needs_no_more_than_forward_passes():
+    assert set(FORWARD_PREDICTORS) == {
         *("sts_act", "sts_icl", "sts_act_sq", "sts_act_share", "sts_icl_share", "sts_icl_relative", "sts_icl_raw"),
         *("sts_icl_bottom", "activation_raw_norm", "activation_sae_norm", "activation_sae_total", "activation_probe"),
         *("representation_raw_cosine", "representation_sae_cosine", "representation_raw_covariance"),

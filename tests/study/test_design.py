@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS
+from lm_eval_sts.predictors.registry import FORWARD_PREDICTORS
 from lm_eval_sts.study.design import design_hash, read_study
 from lm_eval_sts.study.jobs import jobs
 from tests.study.studies import LAWS, MATHS, PROJECT, changed, write
@@ -76,7 +76,7 @@ def test_what_a_base_model_or_a_seed_is_for(tmp_path):
     assert study.seeds("main", "shipped", LAWS) == [4]
     assert study.seeds("main", "shipped", MATHS) == study.seeds("main", "other", MATHS) == [4, 7]
     assert study.seeds("main", "other", LAWS) == []
-    assert study.predictors("main", "other") == [*DEFAULT_PREDICTORS, "probing_5"]
+    assert study.predictors("main", "other") == [*FORWARD_PREDICTORS, "probing_5"]
     assert study.predictors("main", "shipped") == ["sts_icl", "tfidf_cosine"]
     named = [job.name for job in jobs(study)]
     assert [name for name in named if "/other/" in name] == [

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lm_eval_sts.leaderboard.submissions import read_submissions
-from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, is_ours, names
+from lm_eval_sts.predictors.registry import FORWARD_PREDICTORS, is_ours, names
 from lm_eval_sts.records import StudyPredictions, load_record
 from lm_eval_sts.shipped import load_outcome
 from lm_eval_sts.study.design import MAIN, read_study
@@ -71,7 +71,7 @@ def test_other_models_and_saes_are_those_that_the_generator_makes():
     assert found == {*MODELS, *SAES}
     for base in ("other-seed", "deeper"):
         assert STUDY.chosen_sets(None, base) == list(SPLIT.test)
-        assert set(DEFAULT_PREDICTORS) < set(STUDY.predictors(MAIN, base))
+        assert set(FORWARD_PREDICTORS) < set(STUDY.predictors(MAIN, base))
         assert STUDY.seeds("main", base, SPLIT.test[0]) == [0]
         assert STUDY.seeds("strong", base, SPLIT.test[0]) == []
 
