@@ -42,8 +42,10 @@ class Settings(ReadSettings):
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Predictors in lm-eval's table: those that were named, else a few of the default; the records hold all."""
-        return self.predictors if "predictors" in self.model_fields_set else SHOWN
+        """Predictors in lm-eval's table: a few of the default, and those that were named; the records hold all."""
+        if not set(DEFAULT_PREDICTORS) <= set(self.predictors):
+            return self.predictors
+        return tuple(name for name in self.predictors if name in SHOWN or name not in DEFAULT_PREDICTORS)
 
 
 def read_settings(given: Mapping[str, Any] | str | None, defaults: Mapping[str, Any] | None = None) -> Settings:

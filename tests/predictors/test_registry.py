@@ -22,7 +22,7 @@ from lm_eval_sts.predictors.registry import (
     get_predictor,
     names,
 )
-from lm_eval_sts.predictors.settings import Settings
+from lm_eval_sts.predictors.settings import Settings, read_settings
 from tests.messages import says
 
 
@@ -77,8 +77,10 @@ def test_forward_is_all_that_needs_no_more_than_forward_passes():
 def test_a_few_of_the_default_are_shown_and_all_that_are_named():
     assert SHOWN[:2] == ("sts_act", "sts_icl") and len(SHOWN) <= 5 and set(SHOWN) < set(DEFAULT_PREDICTORS)
     assert Settings().shown == SHOWN
+    assert read_settings({"predictors": ["default", "probing_20"]}).shown == (*SHOWN, "probing_20")
+    assert read_settings({"predictors": ["probing_20"]}).shown == ("probing_20",)
     assert Settings(predictors=("null_constant", "sts_act")).shown == ("null_constant", "sts_act")
-    assert Settings(predictors=DEFAULT_PREDICTORS).shown == DEFAULT_PREDICTORS
+    assert read_settings({"predictors": ["default"]}).shown == SHOWN
 
 
 @pytest.mark.parametrize(("name", "near"), [("sts-act", "sts_act"), ("sts_ici", "sts_icl"), ("xyz", None), ("", None)])
