@@ -71,8 +71,8 @@ def test_the_stored_floors_are_those_of_todays_counting():
     assert benchmark.gpu_measurements() == [run for run in measurements().runs if run.on == "gpu"]
 
 
-def test_peak_memory_of_reading_on_the_card_that_was_measured():
-    """Beyond the model 12.4, 6.0 and at most 4.6 GB (benchmarks/README.md)."""
+def test_peak_memory_of_reading_is_the_keys_and_values_and_less_than_with_copies():
+    """Beyond the model 12.4, 6.0 and at most 4.6 GB were measured with a copy for every row (benchmarks/README.md)."""
     benchmark = pytest.importorskip("benchmarks.plan_costs")
     from lm_eval_sts.planning.predicting import Reader, Texts, profiles
     from lm_eval_sts.planning.saes import SaeShape
@@ -85,7 +85,8 @@ def test_peak_memory_of_reading_on_the_card_that_was_measured():
         sae = SaeShape(name, shape.width, of.d_sae, 0, of.layer + 1, known=True)
         reader = Reader(shape, model, find_device("h200"), sae, (), 100 * 10**9)
         texts = Texts((0, 8000), (np.full(157, 64), np.full(157, 8064)), 157 * 64)
-        assert sum(profiles(reader, [texts], sae, None).memory.values()) == pytest.approx(measured, rel=0.15), name
+        kept = 8000 * (of.layer + 1) * 2 * shape.kv_heads * shape.head_dim * shape.item
+        assert kept < sum(profiles(reader, [texts], sae, None).memory.values()) < measured, name
 
 
 @pytest.mark.parametrize(
