@@ -140,8 +140,17 @@ def own_rates(model: PreTrainedModel, point: HookPoint, sae: LoadedSae, *, cpu_t
     return rate([m.weight for m in linears]), rate([sae.sae.W_enc.T])
 
 
-def measure(shape: Shape, device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """All timings of one shape, one record for each SAE architecture and number of demonstration tokens."""
+def measure(
+    shape: Shape, device: torch.device, repeats: int, baseline: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """All timings of one shape, one record for each SAE architecture and number of demonstration tokens.
+
+    Args:
+        shape: What is measured.
+        device: Where.
+        repeats: How many times.
+        baseline: What another version measured of this shape, to stand beside.
+    """
     # A single thread is timed by its processor time, which other processes on the machine lengthen less.
     cpu_time = device.type == "cpu" and torch.get_num_threads() == 1
     model = build_model(shape, device)
@@ -166,6 +175,7 @@ def measure(shape: Shape, device: torch.device, repeats: int) -> list[dict[str, 
                 "clock": "cpu" if cpu_time else "wall",
                 "flops": asdict(flops),
                 "relative_difference": difference(profile, sums),
+                "load": [busy()],
                 "runs": [],
             }
             for _ in range(repeats):
@@ -190,8 +200,14 @@ def measure(shape: Shape, device: torch.device, repeats: int) -> list[dict[str, 
                         + flops.sae / encoder_rate,
                     }
                 )
+            record["load"].append(busy())
             records.append(record)
-            say(row(record))
+            say(row(record) + (beside(record, baseline) if baseline else ""))
+            say(
+                "  load {:.1f} to {:.1f}, ours had {:.0%} of a core".format(
+                    *record["load"], share_of_time(record["runs"])
+                )
+            )
     return records
 
 
@@ -281,6 +297,27 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def busy() -> float:
+    """Processes that ran or waited to, the last minute's mean: the machine's load."""
+    return os.getloadavg()[0]
+
+
+def share_of_time(runs: Sequence[dict[str, Any]]) -> float:
+    """Processor time over wall time of our way: 1 on a quiet core, less where others had a part of it."""
+    return statistics.median(r["ours"]["cpu"] / r["ours"]["wall"] for r in runs)
+
+
+def beside(record: dict[str, Any], baseline: dict[str, Any] | None) -> str:
+    """Cells of what another version measured of the same: ours, and ours over its floor."""
+    keys = ("sae", "d_sae", "layer", "demos", "draws", "queries")
+    same = [r for r in (baseline or {}).get("speed", []) if all(r[key] == record[key] for key in keys)]
+    if not same:
+        return " – | – |"
+    clock, runs = same[0]["clock"], same[0]["runs"]
+    ours = [1e3 * r["ours"][clock] / same[0]["queries"] for r in runs]
+    return f" {_spread(ours)} | {_spread([r['ours'][clock] / r['floor'] for r in runs])} |"
+
+
 def say(line: str) -> None:
     """Writes a line to the terminal at once."""
     sys.stdout.write(line + "\n")
@@ -304,6 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/speed-DEVICE.json")
+    parser.add_argument("--baseline", type=Path, help="another version's results.json, whose figures stand beside")
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -315,11 +353,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     output = args.output or RESULTS / f"speed-{device.type}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
+    baseline = json.loads(args.baseline.read_text(encoding="utf-8")) if args.baseline else {}
     report: dict[str, Any] = {"machine": machine(device), "shapes": {}}
     for name in names:
-        say(f"\n{name}\n\n{HEADER}")
+        before = baseline.get("shapes", {}).get(name)
+        first, second = HEADER.split("\n")
+        say(f"\n{name}\n\n{first}{' before: ours | before: ours / floor |' if before else ''}")
+        say(second + ("---|---|" if before else ""))
         shape = replace(SHAPES[name], saes=tuple(args.saes)) if args.saes else SHAPES[name]
-        result = {"speed": measure(shape, device, args.repeats), "memory": []}
+        result = {"speed": measure(shape, device, args.repeats, before), "memory": []}
         gc.collect()
         torch.cuda.empty_cache()  # the memory runs are processes of their own
         for n in () if args.no_memory else SHAPES[name].memory:

@@ -47,7 +47,8 @@ CHAT_TEMPLATE = (
 )
 
 
-def _build(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+def build(config: PretrainedConfig, seed: int) -> PreTrainedModel:
+    """A model with weights that a wrong hook point cannot hide behind."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     generator = torch.Generator().manual_seed(seed)
@@ -82,36 +83,36 @@ def _shared(**changes: object) -> dict[str, object]:
 
 def llama() -> PreTrainedModel:
     """Sequential, RMSNorm, grouped keys and values."""
-    return _build(LlamaConfig(**_shared()), 1)
+    return build(LlamaConfig(**_shared()), 1)
 
 
 def qwen2() -> PreTrainedModel:
     """Biases in the query, key and value projections."""
     settings = _shared()
     del settings["head_dim"]
-    return _build(Qwen2Config(**settings), 2)
+    return build(Qwen2Config(**settings), 2)
 
 
 def qwen3() -> PreTrainedModel:
     """Norms on queries and keys; heads * head_dim is not the hidden size."""
-    return _build(Qwen3Config(**_shared(head_dim=16)), 3)
+    return build(Qwen3Config(**_shared(head_dim=16)), 3)
 
 
 def gemma2() -> PreTrainedModel:
     """Norms before and after each sub-layer, soft caps, window on every second layer."""
-    return _build(Gemma2Config(**_shared(sliding_window=WINDOW, query_pre_attn_scalar=16)), 4)
+    return build(Gemma2Config(**_shared(sliding_window=WINDOW, query_pre_attn_scalar=16)), 4)
 
 
 def gemma3() -> PreTrainedModel:
     """Gemma 3 text: as Gemma 2, with query and key norms and a hybrid window pattern."""
     kinds = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
-    return _build(Gemma3TextConfig(**_shared(sliding_window=WINDOW, query_pre_attn_scalar=16, layer_types=kinds)), 5)
+    return build(Gemma3TextConfig(**_shared(sliding_window=WINDOW, query_pre_attn_scalar=16, layer_types=kinds)), 5)
 
 
 def _neox(parallel: bool, seed: int) -> PreTrainedModel:
     settings = _shared(use_parallel_residual=parallel, hidden_act="gelu")
     del settings["head_dim"], settings["num_key_value_heads"]
-    return _build(GPTNeoXConfig(**settings), seed)
+    return build(GPTNeoXConfig(**settings), seed)
 
 
 def gpt_neox() -> PreTrainedModel:
@@ -136,25 +137,25 @@ def gpt2() -> PreTrainedModel:
         eos_token_id=EOS,
         pad_token_id=PAD,
     )
-    return _build(config, 8)
+    return build(config, 8)
 
 
 def mistral() -> PreTrainedModel:
     """Every layer looks back over 16 tokens only."""
-    return _build(MistralConfig(**_shared(sliding_window=WINDOW)), 9)
+    return build(MistralConfig(**_shared(sliding_window=WINDOW)), 9)
 
 
 def phi3() -> PreTrainedModel:
     """Fused projections."""
     settings = _shared(sliding_window=None, original_max_position_embeddings=4096, resid_pdrop=0.0, embd_pdrop=0.0)
     del settings["head_dim"]
-    return _build(Phi3Config(**settings), 10)
+    return build(Phi3Config(**settings), 10)
 
 
 def qwen3_moe() -> PreTrainedModel:
     """Mixture of experts: 4 experts, 2 a token."""
     settings = _shared(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=WIDTH, decoder_sparse_step=1)
-    return _build(Qwen3MoeConfig(**settings), 11)
+    return build(Qwen3MoeConfig(**settings), 11)
 
 
 ARCHITECTURES: dict[str, Callable[[], PreTrainedModel]] = {

@@ -121,7 +121,7 @@ class AnswerGradientReader:
         whole = [a.answered.whole for a in asked]
         length = shared_prefix(whole, [min((*a.question, len(a.context) - 1)) for a in asked])
         prefix = self._backward.prefixed.prefix(whole[0][:length], whole[0][length : length + PROBE])
-        # Attention to a prefix apart is merged by normalisers, through which PyTorch passes no gradient.
+        # Attention to one copy changes its scores in place, through which PyTorch passes no gradient.
         return Prefix(prefix.length, prefix.cache)
 
     def read(self, queries: Sequence[AnsweredQuery], prefix: Prefix) -> Floats:

@@ -2,7 +2,8 @@
 
 A few-shot benchmark puts the same worked examples before every question, and the options of a question share its text;
 so sequences are put in order, cut into groups that share at least half of their tokens, and what a group shares is run
-once (:mod:`lm_eval_sts.features.prefixed`). Logits are taken where a continuation is scored only.
+once (:mod:`lm_eval_sts.features.prefixed`). Behind it a question is run once for all its options: one row, a tree whose
+branches do not see each other. Logits are taken where a continuation is scored only.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.batches import Batches
 from lm_eval_sts.features.block_parts import against_overflow
 from lm_eval_sts.features.prefix_cache import default_token_budget, own_tokens
-from lm_eval_sts.features.prefixed import PROBE, Prefix, PrefixedModel, logits_of
-from lm_eval_sts.features.queries import hash_tokens, shared_prefix
+from lm_eval_sts.features.prefixed import PROBE, SHORT_PREFIX, Prefix, PrefixedModel, Tree, logits_of
+from lm_eval_sts.features.queries import hash_tokens
+from lm_eval_sts.features.sequences import Row, distinct, groups, in_trees, shared_by, tree_tokens
 
-_LOGITS = 2**27
-"""Logits in single precision at a time (half a gigabyte)."""
+_LOGITS = 2**25
+"""Logits in single precision at a time (an eighth of a gigabyte)."""
 
 
 @dataclass(frozen=True)
@@ -103,21 +105,6 @@ class Likelihood:
     greedy: bool
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One sequence to run, for all continuations that it answers.
-
-    Attributes:
-        ids: Context and continuation but its last token.
-        first: The position whose logits tell the continuation's first token.
-        members: Indices of the continuations: several where they differ in the last token only.
-    """
-
-    ids: tuple[int, ...]
-    first: int
-    members: tuple[int, ...]
-
-
 class LikelihoodReader:
     """Log-likelihoods of continuations under one model.
 
@@ -157,7 +144,7 @@ class LikelihoodReader:
         """
         self._prefixed.check_known([continuation.ids for continuation in continuations])
         whole = [continuation.cut(self._max_length) for continuation in continuations]
-        for rows in _groups(_distinct(whole), self._own_tokens):
+        for rows in groups(distinct((c.context, c.ids) for c in whole), self._own_tokens):
             yield from self._read_group(rows, whole)
 
     def log_likelihoods(self, continuations: Sequence[Continuation]) -> npt.NDArray[np.float64]:
@@ -176,53 +163,72 @@ class LikelihoodReader:
             )
         return found
 
-    def _prefix(self, group: Sequence[_Row]) -> Prefix:
+    def _prefix(self, group: Sequence[Row]) -> Prefix:
         """What all rows of a group share, run; rows are in order, so it is what the first shares with the last."""
-        first, length = group[0].ids, _shared_by(group)
-        return self._prefixed.prefix(first[:length], first[length : length + PROBE])
+        first, length = max(group, key=lambda row: len(row.ids)).ids, shared_by(group)
+        prefix = self._prefixed.prefix(first[:length], first[length : length + PROBE])
+        return prefix if prefix.length else self._prefixed.nothing_shared(first)
 
-    def _read_group(self, rows: Sequence[_Row], continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
+    def _read_group(self, rows: Sequence[Row], continuations: Sequence[Continuation]) -> Iterator[Likelihood]:
         """The likelihoods of rows that share a prefix, which is run once."""
         prefix = self._prefix(rows)
+        trees = in_trees(rows, prefix.length, self._own_tokens) if prefix.apart else [[row] for row in rows]
         batches = self._batches.read(
-            rows,
-            lambda row: len(row.ids),
-            lambda row: self._rows_at_once(row, prefix),
-            lambda some: self._read_rows(some, prefix, continuations),
-            lambda row: (
-                f"one sequence of {len(row.ids)} tokens with its logits: use fewer demonstrations, "
+            trees,
+            lambda tree: tree_tokens(tree, prefix.length),
+            lambda tree: self._rows_at_once(tree, prefix),
+            lambda some: self._read_trees(some, prefix, continuations),
+            lambda tree: (
+                f"one sequence of {len(tree[0].ids)} tokens with its logits: use fewer demonstrations, "
                 "dtype=bfloat16, or parallelize=True"
             ),
         )
         for _, found in batches:
-            yield from found
+            for likelihoods in found:
+                yield from likelihoods
 
-    def _rows_at_once(self, row: _Row, prefix: Prefix) -> int:
-        """How many rows as long as this one fit a forward pass."""
-        own = len(row.ids) - prefix.length
-        widest = own if prefix.apart else len(row.ids)
+    def _rows_at_once(self, tree: Sequence[Row], prefix: Prefix) -> int:
+        """How many trees as long as this one fit a forward pass."""
+        own = tree_tokens(tree, prefix.length)
+        widest = own if prefix.apart else len(tree[0].ids)
         return min(self._own_tokens // own, self._batches.budget // widest)
 
     @torch.inference_mode()
-    def _read_rows(self, rows: list[_Row], prefix: Prefix, continuations: Sequence[Continuation]) -> list[Likelihood]:
-        logits, places = self._prefixed.logits_at([row.ids for row in rows], [row.first for row in rows], prefix)
+    def _read_trees(
+        self, trees: list[list[Row]], prefix: Prefix, continuations: Sequence[Continuation]
+    ) -> list[list[Likelihood]]:
+        """The likelihoods of each tree's continuations."""
+        logits, places = self._logits(trees, prefix)
         # Each token of each continuation: the place whose logits tell it, its id, and whose it is.
         tokens: list[tuple[int, int, int]] = []
         members: list[int] = []
-        start = 0
-        for row in rows:
-            for i in row.members:
-                tokens += [(start + k, token, len(members)) for k, token in enumerate(continuations[i].ids)]
-                members.append(i)
-            start += len(row.ids) - row.first
+        end = 0
+        for tree in trees:
+            root, end = end, end + 1  # the place that tells the first token of all
+            for row in tree:
+                for i in row.members:
+                    ids = continuations[i].ids
+                    tokens += [(end + k - 1 if k else root, token, len(members)) for k, token in enumerate(ids)]
+                    members.append(i)
+                end += len(row.behind)
         place, token, member = torch.tensor(tokens, device=logits.device).T
         chosen, greedy = self._at_places(logits, places, place, token)
-        sums = torch.zeros(len(members), dtype=torch.float64).index_add_(0, member.cpu(), chosen)
-        misses = torch.zeros(len(members), dtype=torch.int64).index_add_(0, member.cpu(), (~greedy).long())
-        return [
-            Likelihood(i, value, missed == 0)
-            for i, value, missed in zip(members, sums.tolist(), misses.tolist(), strict=True)
-        ]
+        sums = torch.zeros(len(members), dtype=torch.float64).index_add_(0, member.cpu(), chosen).tolist()
+        misses = torch.zeros(len(members), dtype=torch.int64).index_add_(0, member.cpu(), (~greedy).long()).tolist()
+        likelihoods = (
+            Likelihood(i, value, missed == 0) for i, value, missed in zip(members, sums, misses, strict=True)
+        )
+        return [[next(likelihoods) for row in tree for _ in row.members] for tree in trees]
+
+    def _logits(self, trees: Sequence[Sequence[Row]], prefix: Prefix) -> tuple[Tensor, Tensor]:
+        """Those of each tree's last token of the trunk and of its branches, and where these are: see ``logits_at``."""
+        if not prefix.apart:  # every tree is one row
+            rows = [row for tree in trees for row in tree]
+            return self._prefixed.logits_at([row.ids for row in rows], [row.first for row in rows], prefix)
+        packed = [Tree(tree[0].context[prefix.length :], tuple(row.behind for row in tree)) for tree in trees]
+        logits = self._prefixed.trees(packed, prefix)
+        wanted = [(r, c) for r, tree in enumerate(packed) for c in range(1 + len(tree) - len(tree.trunk))]
+        return logits, torch.tensor(wanted, device=logits.device)
 
     def _at_places(self, logits: Tensor, places: Tensor, place: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each token, and whether it is the likeliest: [tokens] each, on the CPU.
@@ -248,16 +254,17 @@ class LikelihoodReader:
 
 @dataclass(frozen=True)
 class LikelihoodRun:
-    """Sequences that are run behind what they share.
+    """Questions that are run behind what they share, each once with its options.
 
     Attributes:
         shared: Tokens that are run once.
-        lengths: Of the sequences, shared tokens included.
+        trees: Of each question, the tokens that all its options stand behind, shared ones included; and of each of
+            these how many more are run.
         scored: Places whose logits are taken.
     """
 
     shared: int
-    lengths: tuple[int, ...]
+    trees: tuple[tuple[int, tuple[int, ...]], ...]
     scored: int
 
 
@@ -271,49 +278,13 @@ def likelihood_runs(
         enough: Tokens below which sharing gains nothing: :func:`~lm_eval_sts.features.prefix_cache.own_tokens`.
         max_length: Most tokens of a sequence.
     """
-    return [
-        LikelihoodRun(
-            _shared_by(group),
-            tuple(len(row.ids) for row in group),
-            sum(len(row.ids) - row.first for row in group),
-        )
-        for group in _groups(_distinct([given.cut(max_length) for given in continuations]), enough)
-    ]
-
-
-def _distinct(continuations: Sequence[Continuation]) -> list[_Row]:
-    """Distinct sequences in lexicographic order."""
-    found: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    for i, given in enumerate(continuations):
-        found.setdefault((given.whole[:-1], len(given.context) - 1), []).append(i)
-    return [_Row(ids, first, tuple(members)) for (ids, first), members in sorted(found.items())]
-
-
-def _groups(rows: Sequence[_Row], enough: int) -> Iterator[list[_Row]]:
-    """Cuts ordered rows into groups that share enough; those of groups too small to gain by it come last, together.
-
-    A group whose rows fit one forward pass whole (``enough`` tokens) has nothing to gain.
-    """
-    group: list[_Row] = []
-    rest: list[_Row] = []
-    for row in (*rows, None):
-        if group and (row is None or 2 * _shared(group[0], row) < min(len(group[0].ids), len(row.ids))):
-            if sum(len(member.ids) for member in group) > enough:
-                yield group
-            else:
-                rest += group
-            group = []
-        if row is not None:
-            group.append(row)
-    if rest:
-        yield rest
-
-
-def _shared_by(group: Sequence[_Row]) -> int:
-    """Tokens that ordered rows share before any is scored."""
-    return min(_shared(group[0], group[-1]), *(row.first for row in group))
-
-
-def _shared(a: _Row, b: _Row) -> int:
-    """Length of the token prefix that two rows' contexts share; in order, so do all rows between them."""
-    return shared_prefix((a.ids, b.ids), (a.first, b.first))
+    found = []
+    cut = [given.cut(max_length) for given in continuations]
+    for group in groups(distinct((c.context, c.ids) for c in cut), enough):
+        shared = shared_by(group)
+        shared = shared if shared >= SHORT_PREFIX else 0
+        trees = [
+            (len(tree[0].context), tuple(len(row.behind) for row in tree)) for tree in in_trees(group, shared, enough)
+        ]
+        found.append(LikelihoodRun(shared, tuple(trees), sum(1 + sum(behind) for _, behind in trees)))
+    return found

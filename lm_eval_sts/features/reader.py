@@ -2,8 +2,8 @@
 
 What makes it fast without changing a number:
 
-* demonstrations that all queries of a set share are run once; their key/value cache serves every query, on a CPU
-  without being copied for each (:mod:`lm_eval_sts.features.prefix_cache`);
+* demonstrations that all queries of a set share are run once; one copy of their keys and values serves every query
+  (:mod:`lm_eval_sts.features.prefix_cache`);
 * the forward stops at the SAE's hook point;
 * only scored tokens are encoded, and only sums are kept.
 """
@@ -28,6 +28,9 @@ from lm_eval_sts.features.profiles import Profile
 from lm_eval_sts.features.queries import Query, shared_lengths
 from lm_eval_sts.features.sae import LoadedSae
 from lm_eval_sts.features.sums import PeakRow, Row, RunningPeak, SparseRow, add_to, as_profile, sparse_row, stream_sums
+
+_BLOCK = {"cpu": (2**20, 128), "cuda": (2**25, 256)}
+"""Features at a time, and how many tokens at least."""
 
 
 class Reader:
@@ -118,9 +121,10 @@ class Reader:
     def slices(self, n_tokens: int, readings: int = 1) -> Iterator[slice]:
         """Cuts tokens so that a dense [readings · tokens, d_sae] block stays small, yet worth a matrix product.
 
-        On a CPU it should stay in the cache, on a GPU in the memory that the model leaves.
+        On a CPU it should stay in the cache; elsewhere the few such blocks that an SAE's encoder makes on its way stay
+        within the GiB that reading may take beside the model.
         """
-        size, least = (2**20, 128) if self.point.device.type == "cpu" else (2**27, 512)
+        size, least = _BLOCK.get(self.point.device.type, _BLOCK["cuda"])
         step = max(size // self.sae.d_sae, least, readings) // readings
         return (slice(start, min(start + step, n_tokens)) for start in range(0, n_tokens, step))
 

@@ -18,7 +18,7 @@ from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import Queries, Setup
 from lm_eval_sts.features.backward import CPU_TOKENS, graph_bytes
 from lm_eval_sts.features.likelihood import Continuation, likelihood_runs
-from lm_eval_sts.features.prefix_cache import CPU_BUDGET, own_tokens, token_bytes
+from lm_eval_sts.features.prefix_cache import CPU_BUDGET, own_tokens, scores_at_once, token_bytes
 from lm_eval_sts.features.queries import Query, shared_lengths, shared_prefix
 from lm_eval_sts.features.sft_queries import DEMONSTRATION_SHARE
 from lm_eval_sts.finetuning.recipes import make_recipe
@@ -89,26 +89,24 @@ class Reader:
 
     @property
     def copies(self) -> bool:
-        """Whether a shared prefix is copied for every row."""
-        return not self.device.is_cpu or self.shape.eager or any(self.shape.windows)
+        """Whether a shared prefix was copied for every row when times on this device were measured."""
+        return not self.device.is_cpu
 
-    def rows(self, own: int, shared: int, budget: int | None) -> int:
+    def rows(self, own: int, budget: int | None) -> int:
         """Texts a pass, as the reader shares them out."""
         if budget is None:
             budget = CPU_BUDGET
             if not self.device.is_cpu:
                 free = self.device.memory if self.free is None else self.free
                 budget = max(1024, int((free or 0) / 2 / token_bytes(self.model)))
-        widest = own + shared if self.copies else own
-        return max(1, min(own_tokens(self.torch_device) // own, budget // widest))
+        return max(1, min(own_tokens(self.torch_device), budget) // own)
 
     def activations(self, rows: int, own: int, shared: int) -> int:
-        """Bytes of one pass: copies of what is shared, activations of a block, and scores that are made whole."""
-        shape, keys = self.shape, own + shared
-        copied = 2 * rows * keys * (shape.kv_heads + shape.heads) * shape.head_dim * shape.item if shared else 0
+        """Bytes of one pass: activations of a block, and attention scores as many as are made at a time."""
+        shape = self.shape
         working = rows * own * (12 * shape.width + 3 * shape.inner) * shape.item
-        scores = SCORE_BYTES * shape.heads * rows * own * keys if shape.eager else 0
-        return (copied if self.copies else 0) + working + scores
+        scores = min(shape.heads * rows * own * (own + shared), scores_at_once(self.torch_device))
+        return working + SCORE_BYTES * scores
 
     def part(self, blocks: int) -> float:
         """Of a token through the whole model, what one through some blocks is."""
@@ -167,7 +165,7 @@ def profiles(reader: Reader, texts: Sequence[Texts], sae: SaeShape, budget: int 
             tokens += runs.tokens
         work += encoding(sae.d_in, sae.d_sae, of.scored * len(of.sides))
         own, shared = of.longest_own, max(of.shared)
-        rows = min(reader.rows(own, shared, budget), CHUNK)
+        rows = min(reader.rows(own, budget), CHUNK)
         caches = sum(reader.shape.cached_bytes(length, sae.blocks) for length in of.shared)
         held = max(reader.activations(rows, own, shared), reader.activations(1, max(shared, 1), 0))
         if caches + held > sum(memory.values()):
@@ -196,14 +194,15 @@ def likelihoods(
     for part, factor in zip(parts, factors or [1.0] * len(parts), strict=True):
         groups = likelihood_runs(part, int(own_tokens(reader.torch_device) / factor), reader.shape.context)
         for group in groups:
-            n = round(factor * len(group.lengths))
+            n = round(factor * len(group.trees))
             runs.append(Runs.of([(0, group.shared)] * (1 if len(groups) == 1 else round(factor))))
-            lengths = np.resize(np.array(group.lengths), n)
-            runs.append(Runs(np.full(n, group.shared), lengths))
+            for i in range(n):
+                trunk, behind = group.trees[i % len(group.trees)]
+                runs.append(Runs.of([(group.shared, trunk), *((trunk, trunk + tokens) for tokens in behind)]))
             scored += factor * group.scored
-            own = max(1, max(group.lengths) - group.shared)
-            rows = min(reader.rows(own, group.shared, budget), n)
-            wanted = -(-group.scored // len(group.lengths))
+            own = max(trunk + sum(behind) for trunk, behind in group.trees) - group.shared
+            rows = min(reader.rows(own, budget), n)
+            wanted = -(-group.scored // len(group.trees))
             logits = rows * wanted * reader.shape.vocabulary
             held = {
                 "caches of demonstrations": reader.shape.cached_bytes(group.shared, len(reader.shape.blocks)),

@@ -33,7 +33,7 @@ from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.development import Development, Scores, developments, obstacle, recorded_in
 from lm_eval_sts.evidence.evidence import Evidence
 from lm_eval_sts.evidence.recorded import recorded
-from lm_eval_sts.predictors import lexical, losses, null, trial_runs
+from lm_eval_sts.predictors import lexical, losses, null, sts, trial_runs
 from lm_eval_sts.predictors.base import Measured, Predictor
 from lm_eval_sts.predictors.fitting import NOISES, PENALTIES, RANKS, Chosen, Method, Table, choose, completed, linear
 from lm_eval_sts.records import Category, DomainScore, Outcome, Prediction, View
@@ -41,7 +41,7 @@ from lm_eval_sts.records import Category, DomainScore, Outcome, Prediction, View
 LEAST_SETS: Final = 3
 """SFT sets from which on anything can be fitted and tried on one that was left out."""
 
-_PARTS: Final = {p.name: p for family in (lexical, losses, null, trial_runs) for p in family.FAMILY}
+_PARTS: Final = {p.name: p for family in (lexical, losses, null, sts, trial_runs) for p in family.FAMILY}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def from_records(
         predictor_version=predictor.version,
         target=predictor.target,
         setting=setting,
-        sae=None,
+        sae=first.sae,
         selection=None,
         domains=scores,
         fitted_on=found.fitted_on,
@@ -243,6 +243,7 @@ _OF_THE_SET: Final = ("null_sft_length", "null_sft_diversity", "null_sft_loss")
 FITS: Final[Mapping[str, Fit]] = {
     "low_rank_rehearsal": low_rank("loss_rehearsal_alone"),
     "low_rank_probing": low_rank("probing_20"),
+    "low_rank_sts": low_rank("sts_icl"),
     "descriptors": on_scores(*_STATIC, levels=_OF_THE_SET),
     "descriptors_probing": on_scores("probing_20", *_STATIC, levels=("probing_20", *_OF_THE_SET)),
     "combined_rehearsal": on_scores("tfidf_cosine", "loss_rehearsal_alone"),
@@ -280,6 +281,12 @@ FAMILY: Final = (
         source=_LOW_RANK,
         summary="other sets' changes, by a trial run",
         formula="mean change + s L_Δᵀ (L_p L_pᵀ + λ I)⁻¹ L_p p, p of probing_20",
+    ),
+    _predictor(
+        "low_rank_sts",
+        source=_LOW_RANK,
+        summary="other sets' changes, by sts_icl",
+        formula="mean change + s L_Δᵀ (L_p L_pᵀ + λ I)⁻¹ L_p p, p of sts_icl",
     ),
     _predictor(
         "descriptors",

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lm_eval_sts.errors import SettingsError, StsError, choices
+from lm_eval_sts.predictors.base import is_fitted
+from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.shipped import resolve
 from lm_eval_sts.study.declare import reference
 from lm_eval_sts.study.design import MAIN, Study
 from lm_eval_sts.study.execute import Worker
 from lm_eval_sts.study.jobs import Work, jobs
+from lm_eval_sts.study.parts import Contrast
 
 _SHOWN: Final = 5
 """Problems that a message lists."""
@@ -46,7 +49,7 @@ def _problems(study: Study, worker: Worker) -> Iterator[str]:
             yield from _of(where, lambda c=condition, b=base: _check_way(study, c, b))  # type: ignore[misc]
     for i, contrast in enumerate((study.primary, *study.secondary)):
         where = f"secondary.{i - 1}" if i else "primary"
-        yield from _of(where, lambda c=contrast: _check_scored(study, c.candidate, c.reference))  # type: ignore[misc]
+        yield from _of(where, lambda c=contrast: _check_contrast(study, c))  # type: ignore[misc]
     if any(job.kind != "predict" for job in jobs(study)):
         yield from _of("finetune", _check_finetuning)
         yield from _of("measure", lambda: _check_measuring(study, worker))
@@ -114,13 +117,20 @@ def _check_way(study: Study, name: str, base: str) -> None:
     check_given(settings, complete="predictors" in read.model_fields_set)
 
 
-def _check_scored(study: Study, *predictors: str) -> None:
+def _check_contrast(study: Study, contrast: Contrast) -> None:
     ways = [(MAIN, base) for base in study.bases]
     ways += [(name, base) for name in study.conditions for base in study.condition(name).bases or (study.main_base,)]
     scored = {name for way in ways for name in study.predictors(*way)}
-    for name in predictors:
+    tested = study.chosen_sets(contrast.sft_sets)
+    learnt = {of for name, base in ways for each in tested for of in study.learnt_from(name, base, each)}
+    for name in (contrast.candidate, contrast.reference):
         if name not in scored:
             raise SettingsError(f"{name} is compared and nowhere predicted: add it to predict.predictors")
+        if contrast.double_centred and is_fitted(get_predictor(name)) and learnt & set(tested):
+            raise SettingsError(
+                f"{name} is fitted on the very SFT sets that are compared, each without its own, and so has no "
+                "double-centred value: set double_centred: false, or compare SFT sets that learns leaves out"
+            )
 
 
 def _check_finetuning() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_ours_equals_the_direct_way(architecture, speed, shapes):
 
 
 def test_floor_counts_the_matrix_products_that_pytorch_runs(shapes, floor):
-    """With eager attention every product is a plain one: weights and encoder are mm, attention is bmm."""
+    """With eager attention every product is a plain one: weights and encoder are mm, attention is bmm or baddbmm."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model, point, sae = built(shapes)
@@ -89,7 +90,8 @@ def test_floor_counts_the_matrix_products_that_pytorch_runs(shapes, floor):
     assert flops.weights + flops.sae == counted["aten.mm"] + counted.get("aten.addmm", 0)
     # Eager attention also multiplies what the mask hides.
     hidden = 3 * n * own * (own - 1) // 2 + 2 * demos * (demos - 1) // 2
-    assert flops.attention == counted["aten.bmm"] - 3 * 4 * 48 * hidden
+    attention = sum(counted.get(f"aten.{name}", 0) for name in ("bmm", "baddbmm", "baddbmm_"))
+    assert flops.attention == attention - 3 * 4 * 48 * hidden
 
 
 def test_floor_of_a_sliding_window_by_counting_pairs(shapes, floor):
@@ -111,8 +113,12 @@ def test_command_writes_raw_numbers_and_a_table(speed, shapes, tmp_path, capsys,
     monkeypatch.setitem(shapes.SHAPES, "toy", small)
     threads = torch.get_num_threads()
     output = tmp_path / "new" / "speed.json"
+    command = ["--shapes", "toy", "--repeats", "2", "--no-memory"]
     try:
-        speed.main(["--shapes", "toy", "--repeats", "2", "--no-memory", "--output", str(output)])
+        speed.main([*command, "--output", str(output)])
+        printed = capsys.readouterr().out
+        speed.main([*command, "--output", str(tmp_path / "again.json"), "--baseline", str(output)])
+        beside = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| topk")]
     finally:
         torch.set_num_threads(threads)
     report = json.loads(output.read_text())
@@ -127,8 +133,13 @@ def test_command_writes_raw_numbers_and_a_table(speed, shapes, tmp_path, capsys,
             )
             assert run["floor"] == pytest.approx(expected)
             assert run["ours"]["wall"] > 0 and run["direct"]["wall"] > 0
-    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| topk")]
-    assert len(table) == 2
+    table = [line for line in printed.splitlines() if line.startswith("| topk")]
+    assert len(table) == len(beside) == 2
+    for first, second in zip(table, beside, strict=True):
+        was = second.split("|")[-3:-1]
+        assert was == [first.split("|")[5], first.split("|")[8]], "what was measured before does not stand beside"
+    assert len(re.findall(r"load [\d.]+ to [\d.]+, ours had \d+% of a core", printed)) == 2
+    assert all(len(record["load"]) == 2 for record in records)
     ratio = table[1].split("|")[7].split()[0]
     middle = sorted(
         run["direct"]["cpu"] / records[1]["direct_queries"] / (run["ours"]["cpu"] / records[1]["queries"])
@@ -142,3 +153,30 @@ def test_memory_is_measured(speed, shapes):
     found = speed.memory(shapes.SHAPES["toy"], 4, CPU)
     assert found["queries"] == 4
     assert 0 <= found["peak_bytes"] < 2**30
+
+
+def test_counts_tell_copies_and_trees():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        counts = importlib.import_module("reading_counts")
+    finally:
+        sys.path.remove(str(FOLDER))
+    keys = torch.zeros(4, 2, counts.DEMONSTRATIONS, counts.WIDTH)
+    with counts.Copies() as copies:
+        torch.cat([keys[:1], keys[:1]], dim=-2)  # of one row
+        torch.cat([keys[..., :9, :], keys[..., :9, :]], dim=-2)  # as short as a row's own
+    assert copies.bytes == 0
+    with counts.Copies() as copies:
+        torch.cat([keys, keys], dim=-2)
+    assert copies.bytes == 2 * keys.numel() * 4
+
+
+def test_tf32_has_ten_bits_of_mantissa():
+    sys.path.insert(0, str(FOLDER))
+    try:
+        precision = importlib.import_module("sae_precision")
+    finally:
+        sys.path.remove(str(FOLDER))
+    given = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-11 + 2**-20, 1 + 2**-12, -3.0, 0.0])
+    expected = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-10, 1.0, -3.0, 0.0])
+    assert torch.equal(precision.tf32(given), expected)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation, LikelihoodReader
+from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation, LikelihoodReader, likelihood_runs
+from lm_eval_sts.features.prefix_cache import own_tokens
 from tests.messages import says
 from tests.tiny_models import ARCHITECTURES, VOCAB
 
@@ -59,6 +62,42 @@ def test_what_is_shared_is_run_once():
     model.model.layers[0].register_forward_hook(lambda _, args, out: counts.append(args[0].shape[:2].numel()))
     LikelihoodReader(model).log_likelihoods(given)
     assert sum(counts) < sum(len(c.context) + len(c.ids) for c in given) / 3
+
+
+def options(n: int, question: int, length: int) -> list[Continuation]:
+    """Questions behind the same 60 tokens, each with ``n`` options of different first tokens."""
+    rng = np.random.default_rng(3)
+    shown = tuple(rng.integers(0, 250, 60).tolist())
+    asked = [shown + tuple(rng.integers(0, 250, question).tolist()) for _ in range(8)]
+    return [Continuation(q, (i, *rng.integers(0, 250, length - 1).tolist())) for q in asked for i in range(n)]
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gemma3", "mistral", "gpt2"])
+def test_a_question_longer_than_the_window_with_longer_options(name):
+    model, given = ARCHITECTURES[name](), options(4, question=25, length=20)
+    found = LikelihoodReader(model, token_budget=300).log_likelihoods(given)
+    expected = np.array([direct(model, c.context, c.ids) for c in given[::3]])
+    assert found[::3] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_question_is_run_once_for_all_its_options():
+    model, given = ARCHITECTURES["llama"](), options(10, question=40, length=3)
+    (run,) = likelihood_runs(given, own_tokens(model.device))
+    assert run.shared == 60
+    assert run.trees == ((100, (2,) * 10),) * 8
+    passed = []
+    reader = LikelihoodReader(model)
+    reader.log_likelihoods(given)  # looks whether the model attends as it should
+    model.model.layers[0].register_forward_hook(lambda _, args, out: passed.append(args[0].shape[:2].numel()))
+    reader.log_likelihoods(given)
+    assert sum(passed) == 60 + 8 * (40 + 10 * 2)
+
+
+def test_a_model_that_attends_otherwise_is_read_without_trees(monkeypatch):
+    model, given = ARCHITECTURES["llama"](), options(3, question=10, length=3)
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sts_shared_prefix", sdpa_attention_forward)
+    expected = np.array([direct(model, c.context, c.ids) for c in given[::3]])
+    assert LikelihoodReader(model).log_likelihoods(given)[::3] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_greedy():

@@ -168,8 +168,8 @@ def test_measuring_counts_what_a_measurement_reads(plan_of_sts_micro, tmp_path):
                 task_manager=our_tasks(),
             )
         assert planned.facts["questions"] == planned.facts["looked_at"] == 64
-        # More are padding, and with shared prefixes the looks whether the model's cache serves.
-        assert planned.tokens["read"] <= sum(passed) < 1.5 * planned.tokens["read"]
+        # More are padding, and with shared prefixes the looks whether the model attends to them as it should.
+        assert planned.tokens["read"] <= sum(passed) < 1.5 * planned.tokens["read"] + 200
 
 
 def test_a_local_benchmark_is_counted_and_one_that_is_not_at_hand_bounded(tmp_path):

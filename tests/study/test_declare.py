@@ -155,6 +155,14 @@ def test_all_is_well(tmp_path, work):
             ("conditions.fitted: null_domain_mean needs what learns: true gives",),
         ),
         (changed("primary", "candidate", to="sts_act"), ("primary: sts_act is compared and nowhere predicted",)),
+        (
+            changed(
+                *("primary", "reference"),
+                to="null_domain_mean",
+                of=changed("conditions", "fitted", to={"predictors": ["null_domain_mean"], "learns": True}),
+            ),
+            ("primary: null_domain_mean is fitted on the very SFT sets that are compared", "double_centred: false"),
+        ),
     ],
 )
 def test_what_can_be_known_before(tmp_path, work, content, parts):
