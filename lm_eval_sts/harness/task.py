@@ -10,6 +10,7 @@ cannot show hidden states say so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,22 @@ from lm_eval_sts.harness.discovery import our_tasks
 from lm_eval_sts.harness.run import answer
 from lm_eval_sts.outcomes.asked import templates_compiled_once
 from lm_eval_sts.predictors.preflight import check_settings
+
+
+class _ReadRequest(Instance):  # type: ignore[misc]  # lm-eval is not typed
+    """A request whose prompt is made when it is looked at: of most questions nobody does, as a budget is read."""
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The plain prompt, or what was read in its place."""
+        if callable(self._arguments):
+            self._arguments = (self._arguments(),)
+        found: tuple[Any, ...] = self._arguments
+        return found
+
+    @arguments.setter
+    def arguments(self, given: Any) -> None:
+        self._arguments = given
 
 
 class TransferTask(BenchmarkTask):
@@ -52,7 +69,8 @@ class TransferTask(BenchmarkTask):
     ) -> None:
         """One request a question of this rank; which questions are read is decided when the tokenizer is at hand.
 
-        Requests are never taken from lm-eval's request cache: they cost nothing, and the profiles are the cache.
+        Requests are never taken from lm-eval's request cache: they cost nothing (their prompts are made when they are
+        looked at), and the profiles are the cache.
         """
         options = self.prompt_options = PromptOptions(
             system_instruction,
@@ -65,7 +83,7 @@ class TransferTask(BenchmarkTask):
         self.set_config("num_fewshot", self.n_demonstrations)
         self._instances = []
         for doc_id, doc in self.doc_iterator(rank=rank, limit=limit, samples=samples, world_size=world_size):
-            prompt = self.build_prompt(doc, options)
+            prompt = partial(self.build_prompt, doc, options)
             instance = self.construct_requests(doc, prompt, metadata=(self.config.task, doc_id, 1))
             instance.owner = self
             self._instances.append(instance)
@@ -75,9 +93,9 @@ class TransferTask(BenchmarkTask):
                 "or a larger --limit"
             )
 
-    def construct_requests(self, doc: Document, ctx: str, **kwargs: Any) -> Instance:
-        """A request to read one question; ``ctx`` is its plain prompt."""
-        return Instance(request_type=REQUEST_TYPE, doc=doc, arguments=(ctx,), idx=0, metadata=kwargs["metadata"])
+    def construct_requests(self, doc: Document, ctx: Callable[[], str], **kwargs: Any) -> Instance:
+        """A request to read one question; ``ctx`` makes its plain prompt."""
+        return _ReadRequest(request_type=REQUEST_TYPE, doc=doc, arguments=ctx, idx=0, metadata=kwargs["metadata"])
 
     def process_results(self, doc: Document, results: Sequence[Any]) -> OwnValues:
         """A question's own share of each score; nothing for questions beyond the token budget."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lm_eval_sts.harness.benchmark import BenchmarkTask
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN
 from lm_eval_sts.records import Prediction
 from lm_eval_sts.verdict.results import read_predictions
@@ -120,6 +121,23 @@ def test_samples_hold_each_questions_prompts_span_and_value(results):
             assert len(facts["contexts"]) == 2 and all(sample["doc"]["question"] in c for c in facts["contexts"])
             assert facts["scored"][0][0] < facts["scored"][-1][1] == facts["plain_tokens"]
             assert np.isfinite(sample["sts_icl"])
+
+
+def test_prompts_of_questions_that_are_not_read_are_made_for_the_log_alone(world, monkeypatch):
+    built = []
+    original = BenchmarkTask.build_prompt
+    monkeypatch.setattr(
+        BenchmarkTask, "build_prompt", lambda self, doc, *a: built.append(doc["question"]) or original(self, doc, *a)
+    )
+    few = {"predictors": ["sts_act"], "domain_tokens": 1}
+    logged = evaluate(world, ["sts_mmlu_pro_law"], sts=few)["samples"]["sts_mmlu_pro_law"]
+    unread = [s for s in logged if len(s["arguments"][0]) == 1]
+    assert len(unread) == len(logged) - 1 > 1
+    for sample in unread:
+        assert built.count(sample["doc"]["question"]) == 1 and sample["doc"]["question"] in sample["arguments"][0][0]
+    built.clear()
+    evaluate(world, ["sts_mmlu_pro_law"], sts=few, log_samples=False)
+    assert built and not {sample["doc"]["question"] for sample in unread} & set(built)
 
 
 def test_the_first_draw_is_the_prompt_that_mmlu_pro_itself_shows(results, world):
