@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, Lfm2Config
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lm_eval_sts.errors import ModelError
 from lm_eval_sts.features.likelihood import AnsweredQuery, Continuation, LikelihoodReader, likelihood_runs
 from lm_eval_sts.features.prefix_cache import own_tokens
 from tests.messages import says
-from tests.tiny_models import ARCHITECTURES, VOCAB
+from tests.tiny_models import ARCHITECTURES, VOCAB, build
 
 
 def direct(model, context, ids) -> float:
@@ -91,6 +91,22 @@ def test_a_question_is_run_once_for_all_its_options():
     model.model.layers[0].register_forward_hook(lambda _, args, out: passed.append(args[0].shape[:2].numel()))
     reader.log_likelihoods(given)
     assert sum(passed) == 60 + 8 * (40 + 10 * 2)
+
+
+def test_a_hybrid_cache_with_layers_without_keys_is_not_shared():
+    """Convolutions beside attention: read whole, as the direct way does."""
+    config = Lfm2Config(
+        vocab_size=VOCAB,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_types=["conv", "full_attention", "conv", "full_attention"],
+    )
+    model, given = build(config, 13), options(3, question=10, length=4)
+    expected = np.array([direct(model, c.context, c.ids) for c in given[::5]])
+    assert LikelihoodReader(model).log_likelihoods(given)[::5] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_a_model_that_attends_otherwise_is_read_without_trees(monkeypatch):
