@@ -79,8 +79,9 @@ def mix(
         include_path=include_path,
         seed=seed,
     )
-    record = found.record
-    if output is not None and not dry_run:
+    if output is None or dry_run:
+        record = found.record.model_copy(update={"mixed": None})
+    else:
         record = write_mixed(found, output, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(dump_record(record), indent=2, ensure_ascii=False))

@@ -118,6 +118,8 @@ def mix(
     added = {name: min(count, there[name]) for name, count in zip(names, wanted, strict=True)}
     low, high = _interval(prediction, lower, upper, how)
     notes = tuple(_told(prediction, sft_set, supplies, dict(zip(names, wanted, strict=True)), added, how))
+    if not questions:
+        notes = (*notes, "no question of the benchmark was given, so that examples of the sources may be some")
     if not any(added.values()):
         raise DatasetError(f"nothing can be added to {sft_set.name}: {'; '.join(notes)}")
     chosen = [example for name, supply in supplies.items() for example in supply.examples[: added[name]]]

@@ -197,3 +197,11 @@ def test_two_forms_in_one_file_are_refused() -> None:
     earlier = (Message("user", "x"), Message("assistant", "y"))
     with pytest.raises(DatasetError, match="1 examples teach only the last answer"):
         rows_of([Example("a", "b", earlier), Example("c", "d", earlier, learns_before=True)])
+
+
+def test_without_questions_nothing_was_compared_and_that_is_said() -> None:
+    found = mix(prediction(SCORES), sft_set("sft", 10), SOURCES, {}, Mixing(20)).record
+    assert found.n_questions == 0
+    assert (
+        "no question of the benchmark was given, so that examples of the sources may be some" in found.provenance.notes
+    )
