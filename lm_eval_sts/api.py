@@ -32,6 +32,7 @@ from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lm_eval_sts.mixing.mix import Mixed
     from lm_eval_sts.planning.plan import Plan
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "load_outcome",
     "load_sae",
     "load_sft_set",
+    "mix",
     "plan",
     "predict",
     "read",
@@ -246,6 +248,57 @@ def explain(evidence: Evidence, predictor: str = "sts_icl", beside: Evidence | N
     for given in (evidence, *filter(None, [beside])):
         _expect("evidence", given, Evidence, hint="read it: sts.read(…)")
     return _explain(evidence, predictor, beside)
+
+
+def mix(
+    prediction: Prediction,
+    sft_set: SftSet,
+    sources: Mapping[str, SftSet | str | Path | Iterable[Any]],
+    *,
+    budget: int,
+    questions: Benchmark | Mapping[str, Sequence[Question]] | None = None,
+    benchmark_path: str | Path | None = None,
+    include_path: str | Path | None = None,
+    **how: Any,
+) -> Mixed:
+    """Adds examples of the domains that are predicted to move to an SFT set.
+
+    ``.record`` of what is returned says how many of each and why, ``.sft_set`` is the mixed set, and
+    :func:`lm_eval_sts.mixing.writing.write_mixed` writes both.
+
+    Args:
+        prediction: For this SFT set; of a size, shares are in proportion to it, of a signed change to the loss.
+        sft_set: The SFT set.
+        sources: Examples by domain: SFT sets, or what :func:`load_sft_set` takes.
+        budget: Examples to add.
+        questions: The benchmark's questions, none of which is ever added; None: those of the prediction's benchmark.
+        benchmark_path: A local copy of these.
+        include_path: Folder of further tasks, where the benchmark is one of them.
+        how: As of :class:`lm_eval_sts.mixing.mix.Mixing`: ``rule``, ``floor``, ``cap``, ``redistribute``,
+            ``drop_questions``, ``seed``, …
+
+    Raises:
+        StsError: Sources or questions cannot be loaded, an example is a question, or shares cannot be made.
+    """
+    from lm_eval_sts.harness.questions import evaluation_questions, of_benchmark
+    from lm_eval_sts.mixing.mix import Mixing
+    from lm_eval_sts.mixing.mix import mix as _mix
+
+    _expect("prediction", prediction, Prediction, hint="give one that sts.predict(…) makes")
+    _expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
+    options = Mixing(budget, **how)
+    loaded = {name: each if isinstance(each, SftSet) else load_sft_set(each) for name, each in sources.items()}
+    if questions is None:
+        texts = evaluation_questions(
+            prediction.setting.benchmark,
+            None if benchmark_path is None else str(benchmark_path),
+            None if include_path is None else Path(include_path),
+        )
+    elif isinstance(questions, Benchmark):
+        texts = of_benchmark(questions)
+    else:
+        texts = {f"{name}/{i}": (each.text,) for name, some in questions.items() for i, each in enumerate(some)}
+    return _mix(prediction, sft_set, loaded, texts, options)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from lm_eval_sts.commands.finetune import finetune
 from lm_eval_sts.commands.hub import hub
 from lm_eval_sts.commands.leaderboard import leaderboard
 from lm_eval_sts.commands.measure import measure
+from lm_eval_sts.commands.mix import mix
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
@@ -82,6 +83,7 @@ def demo(
 app.command("plan")(plan)
 app.command("show")(show)
 app.command("explain")(explain)
+app.command("mix")(mix)
 app.command("finetune")(finetune)
 app.command("measure")(measure)
 app.command("compare")(compare)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty
+from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty, existing
 from lm_eval_sts.dataset_source import Opened, open_dataset
 from lm_eval_sts.errors import DatasetError, choices
 from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, SftSetRef
+from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, MixtureRef, SftSetRef, mixture_beside
 
 _CONVERSATIONS: Final = ("messages", "conversations", "conversation")
 _PAIRS: Final = (
@@ -50,6 +50,7 @@ class SftSet:
         revision: Hub commit where known.
         notes: What a reader must know of how it was read.
         columns: Names of the columns that were read; empty where it has none.
+        mixture: What it was mixed of, where ``lm-eval-sts mix`` wrote it.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SftSet:
     revision: str = UNKNOWN
     notes: tuple[str, ...] = field(default=())
     columns: tuple[str, ...] = ()
+    mixture: MixtureRef | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -92,8 +94,11 @@ def load_sft_set(
     Raises:
         DatasetError: It cannot be found or read, is empty, has no recognised columns, or has rows that cannot be used
             (blank, no text, conversations that do not end with an answer): which, and why.
+        RecordError: The manifest of a mixture beside it is not valid, or of another one.
     """
-    return _read(spec, _load_split(spec, config=config, split=split, revision=revision), columns)
+    read = _read(spec, _load_split(spec, config=config, split=split, revision=revision), columns)
+    path = existing(spec)
+    return replace(read, mixture=None if path is None else mixture_beside(path, read.reference))
 
 
 def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None) -> SftSet:

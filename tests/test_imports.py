@@ -35,6 +35,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "hub": (BASICS | {"evidence", "finetuning", "outcomes", "verdict"}, LEARNING | {"lm_eval"}),
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
+    "mixing": (BASICS | DATA, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
     "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
     "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),

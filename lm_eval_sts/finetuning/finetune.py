@@ -304,6 +304,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
     manifest = TunedManifest(
         base=run.base,
         sft_set=run.sft_set.reference,
+        mixture=run.sft_set.mixture,
         recipe=run.recipe,
         seed=run.seed,
         response_delimiter=run.data.response_delimiter,

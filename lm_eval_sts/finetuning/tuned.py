@@ -10,7 +10,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from lm_eval_sts.errors import ModelError
-from lm_eval_sts.records import UNKNOWN, Document, Finite, ModelRef, Recipe, SftSetRef, load_record, read_json
+from lm_eval_sts.records import (
+    UNKNOWN,
+    Document,
+    Finite,
+    MixtureRef,
+    ModelRef,
+    Recipe,
+    SftSetRef,
+    load_record,
+    read_json,
+)
 
 MANIFEST: Final = "sts_finetune.json"
 """File name of the manifest in the folder of the adapter or model."""
@@ -26,6 +36,8 @@ class TunedManifest(Document):
     base: ModelRef
     """The base model as loaded for training: its weights hash includes the dtype."""
     sft_set: SftSetRef
+    mixture: MixtureRef | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What ``sft_set`` was mixed of, where ``lm-eval-sts mix`` wrote it."""
     recipe: Recipe
     """As trained: ``dtype`` is what the hardware allowed."""
     seed: int

@@ -69,6 +69,15 @@ from lm_eval_sts.records.explanation import (
     SharedDomain as SharedDomain,
     SharedFeatures as SharedFeatures,
 )
+from lm_eval_sts.records.mixture import (
+    MIXTURE_SUFFIX as MIXTURE_SUFFIX,
+    LeftOut as LeftOut,
+    MixedDomain as MixedDomain,
+    Mixture as Mixture,
+    MixtureRef as MixtureRef,
+    Rule as Rule,
+    mixture_beside as mixture_beside,
+)
 from lm_eval_sts.records.outcome import (
     VIEWS as VIEWS,
     Change as Change,

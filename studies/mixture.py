@@ -1,0 +1,229 @@
+"""The study of mixing on the micro world: its mixed sets, and what came out.
+
+    python -m studies.mixture make                 # its sets, from predictions and outcomes on the board
+    lm-eval-sts study run studies/mixture.yaml --only 'base/*' 'tune/*' --workers 2
+    python -m studies.mixture report [--check]     # studies/mixture/report.md, of the study's outcomes
+
+What is compared is declared in docs/mixture.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lm_eval_sts.data import SftSet, load_sft_set
+from lm_eval_sts.errors import RecordError, StsError
+from lm_eval_sts.examples import Example
+from lm_eval_sts.files import write_atomically
+from lm_eval_sts.mixing.mix import Mixing, mix
+from lm_eval_sts.mixing.writing import write_mixed
+from lm_eval_sts.records import (
+    BenchmarkRef,
+    DomainScore,
+    ModelRef,
+    Outcome,
+    Prediction,
+    PromptRef,
+    Provenance,
+    Rule,
+    Setting,
+    SftSetRef,
+    Submission,
+    Target,
+    load_record,
+)
+from lm_eval_sts.shipped import load_outcome, resolve
+from microworld.domains import DOMAINS, MIXTURES
+from microworld.questions import domain_convention, draw_question, draw_skill
+from microworld.sft_sets import sft_specs
+from microworld.world import World, make_world
+
+FOLDER: Final = Path(__file__).parent / "mixture"
+WORK: Final = Path(__file__).parent / "mixture.study"
+SUBMISSIONS: Final = Path(__file__).parents[1] / "leaderboard" / "submissions"
+
+BUDGET: Final = 128
+SUPPLY: Final = 200
+"""Examples of each domain's source."""
+SETS: Final = (
+    *("add-home-short", "laws-home-long", "nature-home-short", "mathlike-home-long", "max-home-short"),
+    *("people-home-long", "program-home-short", "archives-home-short"),
+)
+"""Sets on a home surface, each of another domain: the seven of which three seeds were measured, and one more."""
+PREDICTED: Final = {"sts": "sts_icl", "words": "tfidf_cosine", "signed": "probing_20"}
+ARMS: Final = ("uniform", "random", *PREDICTED, "oracle")
+ALONE: Final = "alone"
+MEASURED_HERE: Final = "archives-home-short"
+"""The one of which two seeds ship; its three are run again."""
+LOOKED_AT: Final = ("own domain", "worst domain", "mean of domains")
+
+
+def source_of(world: World, domain: str) -> SftSet:
+    """A user's own data of a domain: questions of its skills, words and convention, of no split of the benchmark."""
+    rng = random.Random(f"{world.seed}/mixture/{domain}")
+    examples = []
+    for _ in range(SUPPLY):
+        skill = draw_skill(MIXTURES[domain], rng)
+        question = draw_question(world, world.surfaces[domain], skill, domain_convention(world, domain), "train", rng)
+        examples.append(Example(question.prompt, question.worked))
+    return SftSet(f"{domain} of the micro world", tuple(examples))
+
+
+def prediction_of(scores: Mapping[str, float], predictor: str, target: Target, sft_set: SftSetRef) -> Prediction:
+    """Scores of the board, or a measured change, as a prediction: without errors, so that shares have no interval."""
+    return Prediction(
+        predictor=predictor,
+        predictor_version="1",
+        target=target,
+        setting=Setting(
+            model=ModelRef(name="micro/model", weights_hash="unknown", dtype="float32"),
+            sft_set=sft_set,
+            benchmark=BenchmarkRef(name="sts_micro", source="lm_eval_sts.microworld.data.load", version="1.0"),
+            prompt=PromptRef(chat_template_hash=None, system_instruction=None, fewshot_as_multiturn=None, tokens=None),
+        ),
+        sae=None,
+        selection=None,
+        domains={
+            name: DomainScore(score=scores[name], se=None, draws=(), n_questions=None, n_tokens=None)
+            for name in DOMAINS
+        },
+        provenance=Provenance(package_versions={}, command="studies.mixture", created="", seed=0, settings={}),
+    )
+
+
+def make() -> None:
+    """Writes the mixed sets."""
+    from lm_eval_sts.harness.questions import evaluation_questions
+
+    world = make_world(0)
+    sources = {domain: source_of(world, domain) for domain in DOMAINS}
+    board = {arm: load_record(Submission, SUBMISSIONS / name / "1.json") for arm, name in PREDICTED.items()}
+    questions: dict[str, tuple[str, ...]] = {}
+    for number, name in enumerate(SETS):
+        sft_set = load_sft_set(resolve(f"micro/sft/{name}"))
+        reference = sft_set.reference.model_copy(update={"name": f"micro/sft/{name}"})
+        outcome = load_outcome(f"micro/{name}")
+        changes = {domain: found.score.delta for domain, found in outcome.domains.items()}
+        by: dict[str, tuple[Prediction, Rule]] = {
+            arm: (prediction_of(s.settings[f"micro/{name}"].scores, s.predictor, s.target, reference), "predicted")
+            for arm, s in board.items()
+        }
+        by["oracle"] = (prediction_of(changes, "measured change", "delta", reference), "predicted")
+        by |= {rule: (by["sts"][0], rule) for rule in ("uniform", "random")}
+        questions = questions or evaluation_questions(by["sts"][0].setting.benchmark)
+        named = SftSet(reference.name, sft_set.examples)
+        for arm in ARMS:
+            prediction, rule = by[arm]
+            found = mix(prediction, named, sources, questions, Mixing(BUDGET, rule=rule, seed=number))
+            if found.record.n_added != BUDGET:
+                raise RecordError(f"{name}, {arm}: {found.record.n_added} of {BUDGET} examples")
+            write_mixed(found, FOLDER / "sets" / f"{name}-{arm}.jsonl", overwrite=True)
+
+
+def outcomes_of(arm: str) -> dict[str, Outcome]:
+    """By SFT set the outcomes of an arm that are there."""
+    found = {}
+    for name in SETS:
+        path = WORK / "outcomes" / "shipped" / (f"{name}-{arm}.json")
+        if arm == ALONE and name != MEASURED_HERE:
+            found[name] = load_outcome(f"micro/{name}")
+        elif path.is_file():
+            found[name] = load_record(Outcome, path)
+    return found
+
+
+def looked_at(outcome: Outcome, own: str) -> tuple[float, float, float]:
+    """Change of accuracy in points: in the SFT set's own domain, in the domain that lost most, and on average."""
+    changes = {name: 100 * domain.score.delta for name, domain in outcome.domains.items()}
+    return changes[own], min(changes.values()), float(np.mean(list(changes.values())))
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean with its 95% interval over SFT sets: Student's t, as the jackknife over them gives."""
+    from scipy.special import stdtrit
+
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return f"{mean:+.2f}"
+    half = float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / n**0.5
+    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+
+
+def p_value(values: Sequence[float]) -> float:
+    """Two-sided, of a mean of differences over SFT sets: Student's t."""
+    from scipy.special import stdtr
+
+    n, mean = len(values), float(np.mean(values))
+    if (se := float(np.std(values, ddof=1)) / n**0.5) == 0:
+        return 1.0 if mean == 0 else 0.0
+    return 2 * float(stdtr(n - 1, -abs(mean) / se))
+
+
+def report() -> str:
+    """What came out, of the SFT sets of which every arm is there."""
+    own = {name: sft_specs(make_world(0))[name].surface for name in SETS}
+    arms = {arm: outcomes_of(arm) for arm in (ALONE, *ARMS)}
+    sets = [name for name in SETS if all(name in found for found in arms.values())]
+    done = sum(len(found) for arm, found in arms.items() if arm != ALONE)
+    lines = [
+        f"{done} of {len(SETS) * len(ARMS)} mixed sets are measured with all seeds; {len(sets)} of {len(SETS)} SFT "
+        "sets have every arm, and count here. Points of accuracy; means over SFT sets with 95% intervals (t)."
+    ]
+    if len(sets) < 2:
+        return "\n".join([*lines, "", "Too few for a comparison.", ""])
+    seen = {arm: {s: looked_at(found[s], own[s]) for s in sets} for arm, found in arms.items()}
+    lines += ["", f"| arm | {' | '.join(LOOKED_AT)} |", "|---|---|---|---|"]
+    for arm in seen:
+        cells = [interval([seen[arm][s][i] for s in sets]) for i in range(len(LOOKED_AT))]
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    lines += ["", f"Gain over SFT alone, points per 100 examples added ({BUDGET} were):", ""]
+    lines += [f"| arm | {' | '.join(LOOKED_AT)} |", "|---|---|---|---|"]
+    for arm in ARMS:
+        rows = [[100 / BUDGET * (seen[arm][s][i] - seen[ALONE][s][i]) for s in sets] for i in range(len(LOOKED_AT))]
+        lines.append(f"| {arm} | {' | '.join(map(interval, rows))} |")
+    lines += ["", "Compared with the uniform mix (p of the worst domain; Holm over the five arms):", ""]
+    lines += ["| arm | own domain | worst domain | p | Holm | mean of domains |", "|---|---|---|---|---|---|"]
+    differences = {
+        arm: [[seen[arm][s][i] - seen["uniform"][s][i] for s in sets] for i in range(len(LOOKED_AT))]
+        for arm in ARMS[1:]
+    }
+    p = {arm: p_value(rows[1]) for arm, rows in differences.items()}
+    adjusted, largest = {}, 0.0
+    for rank, arm in enumerate(sorted(p, key=lambda arm: p[arm])):
+        adjusted[arm] = largest = max(largest, min(1.0, (len(p) - rank) * p[arm]))
+    for arm, rows in differences.items():
+        first, worst, mean = map(interval, rows)
+        lines.append(f"| {arm} | {first} | {worst} | {p[arm]:.3f} | {adjusted[arm]:.3f} | {mean} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m studies.mixture", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("what", choices=["make", "report"])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the report is another")
+    given = parser.parse_args()
+    if given.what == "make":
+        make()
+        return
+    text, path = report(), FOLDER / "report.md"
+    if given.check:
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            raise RecordError(f"{path} is not what the outcomes give: run python -m studies.mixture report")
+        return
+    write_atomically(path, text.encode())
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except StsError as error:
+        sys.exit(f"error: {error}")
