@@ -31,17 +31,18 @@ from lm_eval_sts.predictors.preflight import check_settings
 class _ReadRequest(Instance):  # type: ignore[misc]  # lm-eval is not typed
     """A request whose prompt is made when it is looked at: of most questions nobody does, as a budget is read."""
 
+    _given: tuple[Any, ...] | Callable[[], str]
+
     @property
     def arguments(self) -> tuple[Any, ...]:
         """The plain prompt, or what was read in its place."""
-        if callable(self._arguments):
-            self._arguments = (self._arguments(),)
-        found: tuple[Any, ...] = self._arguments
-        return found
+        if not isinstance(self._given, tuple):
+            self._given = (self._given(),)
+        return self._given
 
     @arguments.setter
-    def arguments(self, given: Any) -> None:
-        self._arguments = given
+    def arguments(self, given: tuple[Any, ...] | Callable[[], str]) -> None:
+        self._given = given
 
 
 class TransferTask(BenchmarkTask):
