@@ -31,6 +31,8 @@ from lm_eval_sts.predictors.preflight import check_settings
 class _ReadRequest(Instance):  # type: ignore[misc]  # lm-eval is not typed
     """A request whose prompt is made when it is looked at: of most questions nobody does, as a budget is read."""
 
+    _arguments: Any = ()
+
     @property
     def arguments(self) -> tuple[Any, ...]:
         """The plain prompt, or what was read in its place."""
