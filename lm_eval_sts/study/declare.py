@@ -193,7 +193,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -
     """What differs between two designs, by key."""
     found = []
     for key in dict.fromkeys([*before, *after]):
-        one, other, where = before.get(key), after.get(key), f"{at}{key}"
+        one, other, where = _numbered(before.get(key)), _numbered(after.get(key)), f"{at}{key}"
         if isinstance(one, dict) and isinstance(other, dict):
             found += changes(one, other, f"{where}.")
         elif one != other:
@@ -210,7 +210,16 @@ def _changed_sets(before: Mapping[str, SftSetRef], after: Mapping[str, SftSetRef
     ]
 
 
+def _numbered(value: Any) -> Any:
+    """A list of mappings as one by their places, so that what changed within one of them can be named."""
+    if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        return {str(i): each for i, each in enumerate(value)}
+    return value
+
+
 def _short(value: Any, there: bool) -> str:
+    if there and isinstance(value, dict) and {"candidate", "reference"} <= value.keys():
+        value = f"{value['candidate']} against {value['reference']}"
     text = str(value) if there else "not there"
     return text if len(text) <= 60 else f"{text[:60]}…"
 
