@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
+from lm_eval_sts.agreement.differences import holm
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.errors import RecordError, StsError
 from lm_eval_sts.examples import Example
@@ -147,23 +149,15 @@ def looked_at(outcome: Outcome, own: str) -> tuple[float, float, float]:
 
 def interval(values: Sequence[float]) -> str:
     """Mean with its 95% interval over SFT sets: Student's t, as the jackknife over them gives."""
-    from scipy.special import stdtrit
-
-    n, mean = len(values), float(np.mean(values))
-    if n < 2:
-        return f"{mean:+.2f}"
-    half = float(stdtrit(n - 1, 0.975)) * float(np.std(values, ddof=1)) / n**0.5
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]"
+    if len(values) < 2:
+        return f"{np.mean(values):+.2f}"
+    low, high = ttest_1samp(values, 0.0).confidence_interval()
+    return f"{np.mean(values):+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def p_value(values: Sequence[float]) -> float:
     """Two-sided, of a mean of differences over SFT sets: Student's t."""
-    from scipy.special import stdtr
-
-    n, mean = len(values), float(np.mean(values))
-    if (se := float(np.std(values, ddof=1)) / n**0.5) == 0:
-        return 1.0 if mean == 0 else 0.0
-    return 2 * float(stdtr(n - 1, -abs(mean) / se))
+    return float(ttest_1samp(values, 0.0).pvalue)
 
 
 def report() -> str:
@@ -194,13 +188,10 @@ def report() -> str:
         arm: [[seen[arm][s][i] - seen["uniform"][s][i] for s in sets] for i in range(len(LOOKED_AT))]
         for arm in ARMS[1:]
     }
-    p = {arm: p_value(rows[1]) for arm, rows in differences.items()}
-    adjusted, largest = {}, 0.0
-    for rank, arm in enumerate(sorted(p, key=lambda arm: p[arm])):
-        adjusted[arm] = largest = max(largest, min(1.0, (len(p) - rank) * p[arm]))
-    for arm, rows in differences.items():
+    p = [p_value(rows[1]) for rows in differences.values()]
+    for (arm, rows), own_p, adjusted in zip(differences.items(), p, holm(p), strict=True):
         first, worst, mean = map(interval, rows)
-        lines.append(f"| {arm} | {first} | {worst} | {p[arm]:.3f} | {adjusted[arm]:.3f} | {mean} |")
+        lines.append(f"| {arm} | {first} | {worst} | {own_p:.3f} | {adjusted:.3f} | {mean} |")
     return "\n".join([*lines, ""])
 
 

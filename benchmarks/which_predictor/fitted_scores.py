@@ -3,11 +3,10 @@
     python -m benchmarks.which_predictor.fitted_scores
 
 Micro world: the board's submissions, on the 24 test sets (fitted on the 24 development sets) and on the development
-sets (each fitted on the other 23). Real model: its board entries hold no losses and no trial runs, of which the shipped
-fits need one, so the same two methods are tried with what is there, each of the ten sets predicted from the other nine;
-these were tried on the very sets that they are scored on, so they are no test. A mean over the other sets runs against
-the set that was left out once domains' means are taken out: double-centred values of development and real sets are too
-low, and are marked.
+sets (each fitted on the other 23). Real model: the shipped fits stand in its study; here the same two methods are tried
+with other parts, each of the ten sets predicted from the other nine; these were tried on the very sets that they are
+scored on, so they are no test. A mean over the other sets runs against the set that was left out once domains' means
+are taken out: double-centred values of development and real sets are too low, and are marked.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ TRIED: Final[Mapping[str, Fit]] = {
     "low rank, sts_icl": low_rank("sts_icl"),
     "low rank, sts_act": low_rank("sts_act"),
 }
-"""Fits with what the real model's board entries hold."""
+"""Fits of the real model's changes, tried after looking at them."""
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Predictor to setting to domain to score."""

@@ -28,7 +28,7 @@ def evaluation_questions(
         By task, kind and number the texts that are the question: as in its prompt, and its own column.
 
     Raises:
-        SettingsError: Where the questions are is not known.
+        SettingsError: Where the questions are is not known, or the task that measures is none of those at hand.
         StsError: They cannot be loaded.
     """
     manager = our_tasks(include_path=include_path)
@@ -44,9 +44,14 @@ def evaluation_questions(
     except StsError as error:
         raise type(error)(f"{error} (no example is mixed unseen: give --benchmark_path)") from error
     found, measured_by = of_benchmark(benchmark), benchmark.ref.measured_by
-    if benchmark.ref.shares_questions or measured_by not in manager.all_tasks:
+    if benchmark.ref.shares_questions or measured_by is None:
         return found
-    for name, task in load_tasks(manager, [str(measured_by)]).single.items():
+    if measured_by not in manager.all_tasks:
+        raise SettingsError(
+            f"{measured_by}, which measures what {group} predicts, is none of the tasks at hand, so that its questions "
+            "cannot be told from examples: give --include_path"
+        )
+    for name, task in load_tasks(manager, [measured_by]).single.items():
         for number, doc in enumerate(task.test_docs()):
             found[f"{name}/{number}"] = _texts(doc, str(task.doc_to_text(doc)))
     return found

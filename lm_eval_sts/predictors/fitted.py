@@ -5,7 +5,8 @@ task's row from the changes of a few examples after training on it. Records hold
 domains; and what is seen of a new SFT set is not its changes after training, which nobody has yet, but those of a
 trial run, or of a rehearsal in context. Their reference code regresses a new row on fixed factors of the others with an
 L2 penalty, as here; without anything seen of its own, a row is the additive model without its task term:
-``null_domain_mean``.
+``null_domain_mean``. ``low_rank_sts`` was found by looking at ten outcomes of a real model, of seven fits that were
+tried there: only SFT sets that are scored since can test it.
 
 ``descriptors…``: TuneAhead (arXiv 2606.17660) predicts a run's performance from static descriptors of the SFT set and
 a short standard probe, by boosted trees over 1,300 runs. With tens of runs a ridge regression is all that can be

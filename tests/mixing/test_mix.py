@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lm_eval_sts.mixing.mix import Mixed, Mixing, mix
 from lm_eval_sts.mixing.overlap import Questions
 from lm_eval_sts.mixing.writing import manifest_of, rows_of, write_mixed
 from lm_eval_sts.records import Mixture, load_record
+from tests.messages import says
 from tests.mixing.made import prediction, sft_set
 
 SCORES = {"law": 3.0, "math": 1.0}
@@ -205,3 +207,13 @@ def test_without_questions_nothing_was_compared_and_that_is_said() -> None:
     assert (
         "no question of the benchmark was given, so that examples of the sources may be some" in found.provenance.notes
     )
+
+
+def test_a_measuring_task_that_is_not_at_hand_is_no_silence(monkeypatch):
+    """Its questions could not be told from examples, and what is compared would look complete."""
+    from lm_eval_sts.harness import questions
+
+    known = [name for name in questions.our_tasks().all_tasks if name != "micro"]
+    monkeypatch.setattr(questions, "our_tasks", lambda **_: SimpleNamespace(all_tasks=known))
+    with says(SettingsError, "micro, which measures what sts_micro predicts", "--include_path"):
+        questions.evaluation_questions(prediction({"law_torts": 1.0}).setting.benchmark)
