@@ -2,7 +2,8 @@
 
     python -m studies.mixture make                 # its sets, from predictions and outcomes on the board
     lm-eval-sts study run studies/mixture.yaml --only 'base/*' 'tune/*' --workers 2
-    python -m studies.mixture report [--check]     # studies/mixture/report.md, of the study's outcomes
+    python -m studies.mixture collect              # studies/mixture/changes.json, of the study's outcomes
+    python -m studies.mixture report [--check]     # studies/mixture/report.md, of these changes
 
 What is compared is declared in docs/mixture.md.
 """
@@ -14,7 +15,7 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -28,7 +29,9 @@ from lm_eval_sts.mixing.mix import Mixing, mix
 from lm_eval_sts.mixing.writing import write_mixed
 from lm_eval_sts.records import (
     BenchmarkRef,
+    Document,
     DomainScore,
+    Finite,
     ModelRef,
     Outcome,
     Prediction,
@@ -40,6 +43,7 @@ from lm_eval_sts.records import (
     Submission,
     Target,
     load_record,
+    save_record,
 )
 from lm_eval_sts.shipped import load_outcome, resolve
 from microworld.domains import DOMAINS, MIXTURES
@@ -49,6 +53,7 @@ from microworld.world import World, make_world
 
 FOLDER: Final = Path(__file__).parent / "mixture"
 WORK: Final = Path(__file__).parent / "mixture.study"
+CHANGES: Final = FOLDER / "changes.json"
 SUBMISSIONS: Final = Path(__file__).parents[1] / "leaderboard" / "submissions"
 
 BUDGET: Final = 128
@@ -62,6 +67,7 @@ SETS: Final = (
 PREDICTED: Final = {"sts": "sts_icl", "words": "tfidf_cosine", "signed": "probing_20"}
 ARMS: Final = ("uniform", "random", *PREDICTED, "oracle")
 ALONE: Final = "alone"
+SEEDS: Final = (0, 1, 2)
 MEASURED_HERE: Final = "archives-home-short"
 """The one of which two seeds ship; its three are run again."""
 LOOKED_AT: Final = ("own domain", "worst domain", "mean of domains")
@@ -129,28 +135,41 @@ def make() -> None:
             write_mixed(found, FOLDER / "sets" / f"{name}-{arm}.jsonl", overwrite=True)
 
 
-def outcomes_of(arm: str) -> dict[str, Outcome]:
-    """By SFT set the outcomes of an arm that are there."""
-    found = {}
+class Changes(Document):
+    """What the outcomes of the study say of accuracy."""
+
+    kind: Literal["mixture study"] = "mixture study"
+    seeds: tuple[int, ...]
+    changes: dict[str, dict[str, dict[str, Finite]]]
+    """By SFT set, arm and domain, means over seeds."""
+
+
+def collect() -> None:
+    """Writes the changes of all SFT sets and arms.
+
+    Raises:
+        RecordError: An outcome is missing, or has other seeds.
+    """
+    changes: dict[str, dict[str, dict[str, float]]] = {}
     for name in SETS:
-        path = WORK / "outcomes" / "shipped" / (f"{name}-{arm}.json")
-        if arm == ALONE and name != MEASURED_HERE:
-            found[name] = load_outcome(f"micro/{name}")
-        elif path.is_file():
-            found[name] = load_record(Outcome, path)
-    return found
+        for arm in (ALONE, *ARMS):
+            path = WORK / "outcomes" / "shipped" / f"{name}-{arm}.json"
+            shipped = arm == ALONE and name != MEASURED_HERE
+            outcome = load_outcome(f"micro/{name}") if shipped else load_record(Outcome, path)
+            if outcome.seeds != SEEDS:
+                raise RecordError(f"{name}, {arm}: seeds {outcome.seeds} in place of {SEEDS}")
+            changes.setdefault(name, {})[arm] = {d: found.score.delta for d, found in outcome.domains.items()}
+    save_record(Changes(seeds=SEEDS, changes=changes), CHANGES)
 
 
-def looked_at(outcome: Outcome, own: str) -> tuple[float, float, float]:
+def looked_at(changes: Mapping[str, float], own: str) -> tuple[float, float, float]:
     """Change of accuracy in points: in the SFT set's own domain, in the domain that lost most, and on average."""
-    changes = {name: 100 * domain.score.delta for name, domain in outcome.domains.items()}
-    return changes[own], min(changes.values()), float(np.mean(list(changes.values())))
+    points = {name: 100 * change for name, change in changes.items()}
+    return points[own], min(points.values()), float(np.mean(list(points.values())))
 
 
 def interval(values: Sequence[float]) -> str:
     """Mean with its 95% interval over SFT sets: Student's t, as the jackknife over them gives."""
-    if len(values) < 2:
-        return f"{np.mean(values):+.2f}"
     low, high = ttest_1samp(values, 0.0).confidence_interval()
     return f"{np.mean(values):+.2f} [{low:+.2f}, {high:+.2f}]"
 
@@ -161,31 +180,26 @@ def p_value(values: Sequence[float]) -> float:
 
 
 def report() -> str:
-    """What came out, of the SFT sets of which every arm is there."""
-    own = {name: sft_specs(make_world(0))[name].surface for name in SETS}
-    arms = {arm: outcomes_of(arm) for arm in (ALONE, *ARMS)}
-    sets = [name for name in SETS if all(name in found for found in arms.values())]
-    done = sum(len(found) for arm, found in arms.items() if arm != ALONE)
+    """What came out."""
+    specs, changes = sft_specs(make_world(0)), load_record(Changes, CHANGES).changes
+    seen = {arm: {s: looked_at(changes[s][arm], specs[s].surface) for s in SETS} for arm in (ALONE, *ARMS)}
     lines = [
-        f"{done} of {len(SETS) * len(ARMS)} mixed sets are measured with all seeds; {len(sets)} of {len(SETS)} SFT "
-        "sets have every arm, and count here. Points of accuracy; means over SFT sets with 95% intervals (t)."
+        f"{len(SETS)} SFT sets, {len(SEEDS)} seeds each. Points of accuracy; means over SFT sets with 95% intervals "
+        "(t)."
     ]
-    if len(sets) < 2:
-        return "\n".join([*lines, "", "Too few for a comparison.", ""])
-    seen = {arm: {s: looked_at(found[s], own[s]) for s in sets} for arm, found in arms.items()}
     lines += ["", f"| arm | {' | '.join(LOOKED_AT)} |", "|---|---|---|---|"]
     for arm in seen:
-        cells = [interval([seen[arm][s][i] for s in sets]) for i in range(len(LOOKED_AT))]
+        cells = [interval([seen[arm][s][i] for s in SETS]) for i in range(len(LOOKED_AT))]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     lines += ["", f"Gain over SFT alone, points per 100 examples added ({BUDGET} were):", ""]
     lines += [f"| arm | {' | '.join(LOOKED_AT)} |", "|---|---|---|---|"]
     for arm in ARMS:
-        rows = [[100 / BUDGET * (seen[arm][s][i] - seen[ALONE][s][i]) for s in sets] for i in range(len(LOOKED_AT))]
+        rows = [[100 / BUDGET * (seen[arm][s][i] - seen[ALONE][s][i]) for s in SETS] for i in range(len(LOOKED_AT))]
         lines.append(f"| {arm} | {' | '.join(map(interval, rows))} |")
     lines += ["", "Compared with the uniform mix (p of the worst domain; Holm over the five arms):", ""]
     lines += ["| arm | own domain | worst domain | p | Holm | mean of domains |", "|---|---|---|---|---|---|"]
     differences = {
-        arm: [[seen[arm][s][i] - seen["uniform"][s][i] for s in sets] for i in range(len(LOOKED_AT))]
+        arm: [[seen[arm][s][i] - seen["uniform"][s][i] for s in SETS] for i in range(len(LOOKED_AT))]
         for arm in ARMS[1:]
     }
     p = [p_value(rows[1]) for rows in differences.values()]
@@ -198,11 +212,11 @@ def report() -> str:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m studies.mixture", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=["make", "report"])
+    parser.add_argument("what", choices=["make", "collect", "report"])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the report is another")
     given = parser.parse_args()
-    if given.what == "make":
-        make()
+    if given.what != "report":
+        make() if given.what == "make" else collect()
         return
     text, path = report(), FOLDER / "report.md"
     if given.check:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.mixing.shares import predicted_weights
-from lm_eval_sts.records import load_record
+from lm_eval_sts.records import load_record, save_record
 from lm_eval_sts.shipped import load_outcome
 from lm_eval_sts.study.design import read_study
 from microworld.sft_sets import sft_specs
@@ -56,10 +56,13 @@ def test_the_board_gives_shares_for_every_set() -> None:
 
 def test_what_is_looked_at() -> None:
     outcome = load_outcome("micro/add-home-short")
-    own, worst, mean = mixture.looked_at(outcome, "biology_ecology")
+    changes = {name: domain.score.delta for name, domain in outcome.domains.items()}
+    own, worst, mean = mixture.looked_at(changes, "biology_ecology")
     assert own == pytest.approx(-1.916667)
-    changes = [100 * domain.score.delta for domain in outcome.domains.values()]
-    assert (worst, mean) == (min(changes), pytest.approx(sum(changes) / 28))
+    assert (worst, mean) == (
+        pytest.approx(100 * min(changes.values())),
+        pytest.approx(100 * sum(changes.values()) / 28),
+    )
 
 
 def test_intervals_are_student_s() -> None:
@@ -68,22 +71,35 @@ def test_intervals_are_student_s() -> None:
     assert mixture.p_value([1.0, 2.0, 3.0]) == pytest.approx(0.0742, abs=1e-4)
 
 
-def test_a_report_before_outcomes_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outcomes_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixture, "WORK", tmp_path)
-    assert "0 of 48 mixed sets are measured" in mixture.report()
-    assert "Too few for a comparison." in mixture.report()
+    with pytest.raises(RecordError, match="add-home-short-uniform.json"):
+        mixture.collect()
 
 
-def test_the_report_compares_every_arm_with_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = {"uniform": "laws-home-long", "oracle": "max-home-short"}
-
-    def outcomes(arm: str) -> dict[str, object]:
-        return {name: load_outcome(f"micro/{others.get(arm, 'add-home-short')}") for name in mixture.SETS[:3]}
-
-    monkeypatch.setattr(mixture, "outcomes_of", outcomes)
+def test_the_report_and_its_page_are_those_of_the_kept_changes() -> None:
     text = mixture.report()
-    assert "3 of 8 SFT sets have every arm" in text
-    rows = [line for line in text.splitlines() if line.startswith("| sts |")]
+    assert (mixture.FOLDER / "report.md").read_text(encoding="utf-8") == text
+    page = Path(mixture.__file__).parents[1] / "docs" / "mixture.md"
+    assert text.strip() in page.read_text(encoding="utf-8")
+
+
+def test_kept_changes_of_sft_alone_are_the_shipped_ones() -> None:
+    kept = load_record(mixture.Changes, mixture.CHANGES).changes
+    for name in mixture.SETS:
+        if name != mixture.MEASURED_HERE:
+            shipped = load_outcome(f"micro/{name}").domains
+            assert kept[name][mixture.ALONE] == {domain: found.score.delta for domain, found in shipped.items()}
+
+
+def test_the_report_compares_every_arm_with_uniform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = load_record(mixture.Changes, mixture.CHANGES)
+    alike = {s: {**arms, "sts": arms["uniform"]} for s, arms in kept.changes.items()}
+    monkeypatch.setattr(mixture, "CHANGES", tmp_path / "changes.json")
+    save_record(kept.model_copy(update={"changes": alike}), mixture.CHANGES)
+    rows = [line for line in mixture.report().splitlines() if line.startswith("| sts |")]
     assert len(rows) == 3
-    assert rows[1].startswith("| sts | +0.00 [+0.00, +0.00]")
-    assert len([line for line in text.splitlines() if line.startswith("| uniform |")]) == 2
+    assert rows[2].count("+0.00 [+0.00, +0.00]") == 3
+    assert rows[0].split("|")[2:5] == next(
+        line.split("|")[2:5] for line in mixture.report().splitlines() if line.startswith("| uniform |")
+    )
