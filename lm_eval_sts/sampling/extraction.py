@@ -22,7 +22,7 @@ _RUN: Final = re.compile(r"(?<![\w.])(?:[0-9]+ +(?=[0-9]+/))?\.?[0-9](?:[0-9.,:/
 _WHOLE: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
 _DECIMAL: Final = re.compile(rf"(?:{_WHOLE}(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]{{1,2}})?")
 _FRACTION: Final = re.compile(rf"(?:([0-9]+) +)?({_WHOLE})/({_WHOLE})")
-_OPERATOR_BEFORE: Final = re.compile(r"(?:[*/×·÷^√{–]|\\(?:times|cdot|div|sqrt))$")
+_OPERATOR_BEFORE: Final = re.compile(r"(?:[*/×·÷^√{–]|[\w)]\(|\\(?:times|cdot|div|sqrt))$")
 _LIST_BEFORE: Final = re.compile(r"[0-9]\)?\s*(?:[,;]|or|and)\s*\(?$")
 _GOES_ON: Final = re.compile(
     rf"{_WORD}(?!{_WORD})|[.,][0-9]|_|[ \t]*(?:[\^√×·÷]|\\(?:pi|sqrt|times|cdot|div|frac))"
@@ -49,7 +49,7 @@ _MARKS: Final = re.compile(rf"\\?%|\^\{{?\\circ\}}?|°|[{_CURRENCY}]|\\[,!;: ()\
 
 _CHOSEN: Final = re.compile(
     r"\b[Aa]nswer(?:\s+is\b\s*:?|\s*:)\s*\$?\s*(?:(?:option|choice)\s+)?"
-    r"(?:\(([A-J])\)|(?!I\s+[a-z])([A-J])(?![\w'’(])\)?)"  # the pronoun is no option: "the answer is I think B"
+    r"(?:\(([A-J])\)|(?!I\s+[a-z])([A-J])(?![\w'’(])\)?+)"  # the pronoun is no option: "the answer is I think B"
     r"(?!\s*(?:,|/|&|and\b|or\b)\s*\(?[A-J](?![\w'’]))"
 )
 _LETTER: Final = re.compile(r"\s*(?:\(([A-Ja-j])\)|([A-Ja-j])\)?)\s*[.:]?\s*")
