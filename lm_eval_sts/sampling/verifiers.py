@@ -114,9 +114,10 @@ def get_verifier(name: str, pattern: str | None = None) -> Verifier:
             other arguments, or the pattern is no regular expression or not for it.
     """
     if name not in NAMES:
+        own = _of_function(name)
         if pattern is not None:
             raise SettingsError(f"a pattern is not for the verifier {name!r}, which is given the whole response")
-        return _of_function(name)
+        return own
     find = _finder(pattern)
     version = _VERSION
     if name == "math":

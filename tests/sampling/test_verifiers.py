@@ -80,6 +80,8 @@ def test_a_pattern_is_for_the_others_too(mathematical):
         get_verifier("exact", "(")
     with says(SettingsError, "a pattern is not for the verifier 'os.path:join'"):
         get_verifier("os.path:join", "x")
+    with says(SettingsError, "no verifier 'exat'"):
+        get_verifier("exat", "x")
 
 
 # ---- numbers and letters
