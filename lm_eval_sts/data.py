@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from lm_eval_sts.dataset_files import Columns, as_columns, content_key, empty, existing
+from lm_eval_sts.dataset_columns import (
+    CONVERSATIONS,
+    PAIRS,
+    Chosen,
+    Wanted,
+    choose,
+    given_rows,
+    load_split,
+    present,
+    read_table,
+)
+from lm_eval_sts.dataset_files import Columns, as_columns, content_key, existing
 from lm_eval_sts.dataset_source import Opened, open_dataset
 from lm_eval_sts.errors import DatasetError, choices
-from lm_eval_sts.examples import Example, from_conversation, from_pair, is_blank, other_fields, read_rows, shown
+from lm_eval_sts.examples import Example, from_conversation, from_pair, read_rows, shown
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, MixtureRef, SftSetRef, mixture_beside
 
-_CONVERSATIONS: Final = ("messages", "conversations", "conversation")
-_PAIRS: Final = (
-    ("prompt", "response"),
-    ("prompt", "completion"),
-    ("question", "solution"),
-    ("problem", "solution"),
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("question", "response"),
-    ("question", "answer"),
-    ("query", "response"),
-    ("query", "answer"),
-    ("input", "output"),
+_WANTED: Final = Wanted(
+    what="SFT set",
+    alternatives=(*((name,) for name in CONVERSATIONS), *PAIRS),
+    without='sft_columns: ["{0}", "{1}"]',
+    unrecognised=(
+        f"{', '.join('/'.join(pair) for pair in PAIRS[:5])}, messages or conversations; name them with sft_columns: "
+        '["prompt column", "response column"], or rename one of whole conversations to messages'
+    ),
+    of_preferences=(
+        'name the answers to learn with sft_columns: ["prompt column", "chosen"], or make a column messages of them'
+    ),
 )
-_SYSTEM: Final = ("system", "system_prompt")
-_TEMPLATE_PARTS: Final = frozenset(("chat_template_kwargs", "functions", "image", "images", "tools"))
-"""Names of columns that a chat template would put into a conversation."""
-_PROMPT_PARTS: Final = _TEMPLATE_PARTS | frozenset(
-    ("background", "choices", "context", "contexts", "document", "documents", "endings", "evidence", "history", "input")
-    + ("inputs", "instruction", "knowledge", "options", "paragraph", "passage", "passages", "schema", "system")
-    + ("system_message", "system_prompt", "table")
-)
-"""Names of columns that usually belong to the prompt of a pair."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def load_sft_set(
             (blank, no text, conversations that do not end with an answer): which, and why.
         RecordError: The manifest of a mixture beside it is not valid, or of another one.
     """
-    read = _read(spec, _load_split(spec, config=config, split=split, revision=revision), columns)
+    read = _read(spec, load_split(_WANTED.what, spec, config=config, split=split, revision=revision), columns)
     path = existing(spec)
     return replace(read, mixture=None if path is None else mixture_beside(path, read.reference))
 
@@ -111,12 +110,7 @@ def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None)
     Raises:
         DatasetError: It is empty, neither, or has rows that cannot be used.
     """
-    try:
-        rows = list(source.with_format(None) if hasattr(source, "with_format") else source)
-    except TypeError as error:
-        raise _neither(source) from error
-    if not rows:
-        raise empty(f"SFT set {OF_GIVEN_ROWS}")
+    rows = given_rows(f"{_WANTED.what} {OF_GIVEN_ROWS}", source, _neither(source))
     if all(isinstance(row, Mapping) for row in rows):
         return _read(OF_GIVEN_ROWS, Opened(as_columns(rows)), columns)
     if columns is not None or not all(isinstance(row, (list, tuple)) and len(row) == 2 for row in rows):
@@ -132,23 +126,28 @@ def _neither(source: object) -> DatasetError:
 
 
 def _read(spec: str, table: Opened, columns: tuple[str, str] | None) -> SftSet:
-    chosen = _choose(spec, table.data, columns)
-    cells = [table.data[name] for name in chosen.names]
-    system, added = (repeat(None) if name is None else table.data[name] for name in (chosen.system, chosen.input))
-    notes = list(table.notes)
-    left_out = [name for name in table.data if name not in chosen.used]
-    if left_out:
-        notes.append(f"columns of the SFT set that are left out: {', '.join(name or '(no name)' for name in left_out)}")
-    if len(cells) == 1:
-        examples = read_rows(spec, enumerate(zip(*cells, system, strict=False)), lambda row: from_conversation(*row))
-    else:
-        examples = read_rows(spec, enumerate(zip(*cells, system, added, strict=False)), lambda row: from_pair(*row))
-    if fields := other_fields(cell for column in cells for cell in column):
-        notes.append(f"fields of the SFT set's messages that are left out: {', '.join(fields)}")
-    if repeated := len(examples) - len(set(examples)):
-        notes.append(f"{repeated} of {len(examples)} rows of the SFT set repeat an earlier row")
-    used = tuple(name for name in chosen.used if name is not None)
-    return SftSet(spec, tuple(examples), table.commit, tuple(notes), used)
+    chosen = Chosen(_pair(spec, table.data, columns)) if columns else choose(spec, table.data, _WANTED)
+    of_row: Callable[..., Example] = from_pair if len(chosen.names) == 2 else _of_conversation
+    read = read_table(_WANTED.what, spec, table, chosen, of_row)
+    return SftSet(spec, read.made, table.commit, read.notes, read.columns)
+
+
+def _of_conversation(messages: Any, system: Any, _: None) -> Example:
+    return from_conversation(messages, system)
+
+
+def _pair(spec: str, table: Columns, given: tuple[str, str]) -> tuple[str, str]:
+    """The columns that were given."""
+    if isinstance(given, str) or len(given) != 2:
+        raise DatasetError(f"SFT set {spec}: sft_columns takes two names, of prompt and response, not {given!r}")
+    for name in given:
+        present(spec, _WANTED, table, name, "sft_columns")
+    if given[0] == given[1]:
+        raise DatasetError(
+            f"SFT set {spec}: sft_columns names {given[0]!r} as prompt and as response: name two columns; one of "
+            "whole conversations is recognised under the name messages"
+        )
+    return given
 
 
 def load_benchmark(source: str, name: str | None = None, **options: Any) -> Mapping[str, Any]:
@@ -227,92 +226,3 @@ def checked_benchmark(source: str, name: str | None, options: dict[str, Any], ru
         rules.check(source, loaded)
         _loaded[key] = loaded
     return _loaded[key]
-
-
-def _load_split(spec: str, *, config: str | None, split: str | None, revision: str | None) -> Opened:
-    """One split, as columns."""
-    opened = open_dataset("SFT set", spec, name=config, as_written=True, revision=revision)
-    loaded = opened.data
-    if not isinstance(loaded, Mapping):
-        if split is not None and str(loaded.split) != split:
-            raise DatasetError(
-                f"SFT set {spec} has no split {split!r}: it is one table without splits, leave sft_split out"
-            )
-        rows = loaded
-    else:
-        chosen = split or ("train" if "train" in loaded else next(iter(loaded)) if len(loaded) == 1 else None)
-        if chosen not in loaded:
-            raise DatasetError(
-                f"SFT set {spec} has no split {chosen or 'train'!r}: choose one of {', '.join(loaded)} (sft_split)"
-            )
-        rows = loaded[chosen]
-    if len(rows) == 0:
-        raise empty(f"SFT set {spec}")
-    if isinstance(rows, Mapping):
-        return opened._replace(data=rows)
-    plain = rows.with_format(None)
-    return opened._replace(data={name: plain[name] for name in rows.column_names})
-
-
-class _Chosen(NamedTuple):
-    """Which columns are read: one of conversations, or prompt and response; and what else belongs to the prompt."""
-
-    names: tuple[str, ...]
-    system: str | None = None
-    input: str | None = None
-
-    @property
-    def used(self) -> tuple[str | None, ...]:
-        return (*self.names, self.system, self.input)
-
-
-def _choose(spec: str, columns: Columns, given: tuple[str, str] | None) -> _Chosen:
-    names = list(columns)
-    if given:
-        if isinstance(given, str) or len(given) != 2:
-            raise DatasetError(f"SFT set {spec}: sft_columns takes two names, of prompt and response, not {given!r}")
-        missing = [name for name in given if name not in names]
-        if missing:
-            raise DatasetError(
-                f"SFT set {spec} has no column {missing[0]!r} (sft_columns): {choices(missing[0], names)}"
-            )
-        if given[0] == given[1]:
-            raise DatasetError(
-                f"SFT set {spec}: sft_columns names {given[0]!r} as prompt and as response: name two columns; one of "
-                "whole conversations is recognised under the name messages"
-            )
-        return _Chosen(given)
-    # Where two differ in case only, the last stands: first those in lower case.
-    known = {name.strip().lower(): name for name in sorted(names, key=str.islower)}
-    for parts in (*((name,) for name in _CONVERSATIONS), *_PAIRS):
-        if set(parts) <= set(known):
-            break
-    else:
-        raise _unrecognised(spec, known)
-    system = next((known[name] for name in _SYSTEM if name in known), None)
-    added = known.get("input") if parts[0] == "instruction" else None
-    chosen = _Chosen(tuple(known[part] for part in parts), system, added)
-    belongs = _TEMPLATE_PARTS if len(parts) == 1 else _PROMPT_PARTS
-    for key, name in known.items():
-        if key in belongs and name not in chosen.used and not all(map(is_blank, columns[name])):
-            pair = '", "'.join(chosen.names)
-            without = f', or go without it by sft_columns: ["{pair}"]' if len(parts) > 1 else ""
-            raise DatasetError(
-                f"SFT set {spec}: its column {name!r} seems to belong to the prompt and would be left out: put it into "
-                f"the prompts, or remove it{without}"
-            )
-    return chosen
-
-
-def _unrecognised(spec: str, names: Iterable[str]) -> DatasetError:
-    if {"chosen", "rejected"} <= set(names):
-        return DatasetError(
-            f"SFT set {spec} holds preferences (chosen and rejected), which SFT does not learn from: name the answers "
-            'to learn with sft_columns: ["prompt column", "chosen"], or make a column messages of them'
-        )
-    known = ", ".join("/".join(pair) for pair in _PAIRS[:5])
-    return DatasetError(
-        f"SFT set {spec}: columns not recognised ({', '.join(names)}): expected {known}, messages or conversations; "
-        'name them with sft_columns: ["prompt column", "response column"], or rename one of whole conversations to '
-        "messages"
-    )

@@ -105,6 +105,10 @@ class TrainingError(StsError):
     """Fine-tuning went wrong: a loss that is not finite, or weights that did not change."""
 
 
+class VerifierError(StsError):
+    """What is to tell whether a response is right failed, or said neither yes nor no."""
+
+
 class RecordError(StsError):
     """A record on disk is missing, of another version, or not valid."""
 

@@ -78,13 +78,14 @@ class Example:
         return [*pair, earlier, self.learns_before] if earlier else pair
 
 
-def read_rows(name: str, rows: Iterable[tuple[int, S]], read: Callable[[S], T]) -> list[T]:
+def read_rows(name: str, rows: Iterable[tuple[int, S]], read: Callable[[S], T], what: str = "SFT set") -> list[T]:
     """Reads every row, and names all those that cannot be used.
 
     Args:
         name: The SFT set's.
         rows: The rows with their numbers.
         read: Makes what is wanted of a row; raises RowError.
+        what: What it is to the user, where it is no SFT set.
 
     Raises:
         DatasetError: Some rows cannot be used: which, and why.
@@ -102,7 +103,7 @@ def read_rows(name: str, rows: Iterable[tuple[int, S]], read: Callable[[S], T]) 
             f"{len(numbers)} of {total} rows {reason} ({shown(numbers)}, counted from 0)"
             for reason, numbers in refused.items()
         )
-        raise DatasetError(f"SFT set {name}: {'; '.join(reasons)}: mend or remove them")
+        raise DatasetError(f"{what} {name}: {'; '.join(reasons)}: mend or remove them")
     return found
 
 
@@ -123,13 +124,11 @@ def from_pair(prompt: Any, response: Any, system: Any = None, added: Any = None)
     Raises:
         RowError: They are blank, or neither.
     """
-    if not (is_blank(prompt) or is_blank(added)):
-        prompt = f"{_text(prompt)}\n{_text(added)}"
-    asked = _messages(prompt) if _conversational(prompt) else [Message("user", _text(prompt))]
-    answer = _messages(response) if _conversational(response) else [Message("assistant", _text(response))]
+    asked = turns_of(prompt, system, added)
+    answer = _messages(response) if is_conversation(response) else [Message("assistant", text_of(response))]
     if len(answer) != 1:
         raise RowError("have a response of several turns: put such conversations into a column messages")
-    return _example(_with_system(system, asked) + answer, learns_before=False)
+    return _example(asked + answer, learns_before=False)
 
 
 def from_conversation(messages: Any, system: Any = None) -> Example:
@@ -138,7 +137,29 @@ def from_conversation(messages: Any, system: Any = None) -> Example:
     Raises:
         RowError: It does not end with a turn of the user and one of the assistant, or holds what is no text.
     """
-    return _example(_with_system(system, _messages(messages)), learns_before=True)
+    return _example(conversation_of(messages, system), learns_before=True)
+
+
+def turns_of(prompt: Any, system: Any = None, added: Any = None) -> list[Message]:
+    """The turns of the cells of a prompt, not checked; the arguments are those of :func:`from_pair`.
+
+    Raises:
+        RowError: They are neither text nor messages.
+    """
+    if not (is_blank(prompt) or is_blank(added)):
+        prompt = f"{text_of(prompt)}\n{text_of(added)}"
+    if is_conversation(prompt):
+        return conversation_of(prompt, system)
+    return _with_system(system, [Message("user", text_of(prompt))])
+
+
+def conversation_of(messages: Any, system: Any = None) -> list[Message]:
+    """The turns of a whole conversation, not checked.
+
+    Raises:
+        RowError: It is none, or holds what is no text.
+    """
+    return _with_system(system, _messages(messages))
 
 
 def other_fields(conversations: Iterable[Any]) -> list[str]:
@@ -197,7 +218,8 @@ def fold_system(messages: Sequence[Message]) -> list[Message]:
     return folded
 
 
-def _conversational(cell: Any) -> bool:
+def is_conversation(cell: Any) -> bool:
+    """Whether a cell is a list of messages."""
     return isinstance(cell, list) and len(cell) > 0 and isinstance(cell[0], Mapping)
 
 
@@ -205,17 +227,22 @@ def _example(messages: Sequence[Message], *, learns_before: bool) -> Example:
     if [message.role for message in messages[-2:]] != ["user", "assistant"]:
         raise RowError("do not end with a turn of the user and the assistant's answer")
     *before, prompt, response = messages
-    if any(not message.content.strip() for message in messages if message.role not in ("system", "developer")):
+    if says_nothing(messages):
         raise RowError("have a blank prompt or response")
     learns_before = learns_before and any(message.role == "assistant" for message in before)
     return Example(prompt.content, response.content, tuple(before), learns_before)
+
+
+def says_nothing(messages: Iterable[Message]) -> bool:
+    """Whether a turn is blank; the system's may be."""
+    return any(not message.content.strip() for message in messages if message.role not in ("system", "developer"))
 
 
 def _with_system(system: Any, messages: list[Message]) -> list[Message]:
     """The conversation after what a column of the table says for the system."""
     if is_blank(system):
         return messages
-    first = Message("system", _text(system))
+    first = Message("system", text_of(system))
     if messages and messages[0].role in ("system", "developer"):
         if messages[0].content != first.content:
             raise RowError("have a turn of the system and another text in the column for it")
@@ -248,14 +275,14 @@ def _message(turn: Mapping[str, Any]) -> Message:
 def _content(content: Any) -> str:
     """The text of a message, which may have several parts: chat templates put them together as they are."""
     if not isinstance(content, list):
-        return _text(content)
+        return text_of(content)
     for part in content:
         if not isinstance(part, Mapping) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
             raise RowError("have a message with a part that is no text")
-    return "".join(_text(part["text"]) for part in content)
+    return "".join(text_of(part["text"]) for part in content)
 
 
-def _text(cell: Any) -> str:
+def text_of(cell: Any) -> str:
     """A cell as text; whole numbers too, because they are written in one way only."""
     if cell is None:
         return ""

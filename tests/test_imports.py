@@ -36,6 +36,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
     "mixing": (BASICS | DATA, LEARNING | {"lm_eval"}),
+    "sampling": (BASICS | DATA | {"dataset_columns", "dataset_files", "dataset_source"}, LEARNING | {"lm_eval"}),
     "commands": (EVERYTHING, {"lm_eval"}),
     "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
     "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),

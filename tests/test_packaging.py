@@ -45,7 +45,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points = archive.read(names["entry_points.txt"]).decode()
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == DECLARED["version"]
-    assert {"finetune", "embeddings", "board", "docs", "dev"} == set(metadata.get_all("Provides-Extra", []))
+    assert {"finetune", "embeddings", "verify", "board", "docs", "dev"} == set(metadata.get_all("Provides-Extra", []))
     requirements = [line.partition(";")[0] for line in metadata.get_all("Requires-Dist", [])]
     assert not any("==" in requirement or "<" in requirement for requirement in requirements)
     assert "LICENSE" in names
