@@ -27,6 +27,8 @@ from lm_eval_sts.features.sae import LoadedSae, wrap_sae
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, chosen, get_predictor
 from lm_eval_sts.records import Agreement, Explanation, Outcome, Prediction
+from lm_eval_sts.sampling.prompts import PromptSet, given_prompts
+from lm_eval_sts.sampling.prompts import load_prompts as _load_prompts
 from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from lm_eval_sts.mixing.mix import Mixed
     from lm_eval_sts.planning.plan import Plan
+    from lm_eval_sts.sampling.sample import Sampled
 
 __all__ = [
     "Comparison",
@@ -47,16 +50,18 @@ __all__ = [
     "explain",
     "load_domains",
     "load_outcome",
+    "load_prompts",
     "load_sae",
     "load_sft_set",
     "mix",
     "plan",
     "predict",
     "read",
+    "sample",
 ]
 
 _DEMONSTRATIONS = 5
-_OF_LOADING = ("sft_columns", "sft_split", "sft_name", "sft_revision", "benchmark_path")
+_OF_LOADING = ("sft_answers", "sampling", "sft_columns", "sft_split", "sft_name", "sft_revision", "benchmark_path")
 
 
 def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> LoadedSae:
@@ -94,6 +99,86 @@ def load_sft_set(source: str | Path | Iterable[Any], **options: Any) -> SftSet:
         loaded = _load_sft_set(resolve(str(source)), **options)
         return replace(loaded, name=shipped_name(loaded.name))
     return given_sft_set(source, **options)
+
+
+def load_prompts(source: str | Path | Iterable[Any], **options: Any) -> PromptSet:
+    """Loads prompts, whose responses are to be sampled.
+
+    Args:
+        source: Hub id, file, folder, shipped name (``micro/sft/…``), texts, (prompt, answer) pairs, or rows.
+        options: As of :func:`lm_eval_sts.sampling.prompts.load_prompts`: ``answer``, ``split``, ``config``,
+            ``revision``; of what is at hand ``answer`` alone.
+
+    Raises:
+        DatasetError: They cannot be found or used.
+    """
+    if isinstance(source, (str, Path)):
+        loaded = _load_prompts(resolve(str(source)), **options)
+        return replace(loaded, name=shipped_name(loaded.name))
+    return given_prompts(source, **options)
+
+
+def sample(
+    model: Model,
+    prompts: PromptSet,
+    *,
+    answers: str = "verified",
+    apply_chat_template: bool = False,
+    system_instruction: str | None = None,
+    sft_response_delimiter: str = "\n",
+    sft_example_delimiter: str = "\n\n",
+    profiles_dir: str | None = None,
+    seed: int = 1234,
+    **sampling: Any,
+) -> Sampled:
+    """Answers prompts by a model, and makes an SFT set of the answers.
+
+    ``.sft_set`` of what is returned is the SFT set, ``.record`` says what was drawn, kept and left out, and
+    :func:`lm_eval_sts.sampling.writing.write_sampled` writes both.
+
+    Args:
+        model: The model.
+        prompts: From :func:`load_prompts`.
+        answers: ``verified``: those that ``verifier`` takes for right; ``sampled``: any.
+        apply_chat_template: Put prompts as conversations.
+        system_instruction: System message.
+        sft_response_delimiter: Between prompt and answer, without a chat template.
+        sft_example_delimiter: Ends an answer, without a chat template.
+        profiles_dir: Where answers are kept, which are not drawn again; None: the user's cache folder.
+        seed: Of the draws.
+        sampling: As of :class:`lm_eval_sts.evidence.settings.SamplingSettings`: ``verifier``, ``samples``,
+            ``temperature``, ``max_tokens``, …
+
+    Raises:
+        StsError: The prompts cannot be answered, or no answer may be kept.
+        TypeError: An argument is of another type.
+    """
+    from lm_eval_sts.harness.generating import generator
+    from lm_eval_sts.sampling.sample import Asking
+    from lm_eval_sts.sampling.sample import sample as _sample
+
+    _expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
+    _expect("prompts", prompts, PromptSet, hint="load them: sts.load_prompts(…)")
+    given = {
+        "sft_set": prompts.name,
+        "sft_answers": answers,
+        "sampling": {"max_prompts": None, **sampling},
+        "sft_response_delimiter": sft_response_delimiter,
+        "sft_example_delimiter": sft_example_delimiter,
+        "profiles_dir": profiles_dir,
+    }
+    asking = Asking(
+        model,
+        validated(ReadSettings, given, "the settings of sample()"),
+        options_for(
+            model.tokenizer,
+            model.name,
+            apply_chat_template=apply_chat_template,
+            system_instruction=system_instruction,
+        ),
+        seed,
+    )
+    return _sample(asking, prompts, generator(model))
 
 
 def load_domains(

@@ -25,6 +25,7 @@ from lm_eval_sts.commands.mix import mix
 from lm_eval_sts.commands.outcomes import outcomes
 from lm_eval_sts.commands.plan import plan
 from lm_eval_sts.commands.predictors import predictors
+from lm_eval_sts.commands.sample import sample
 from lm_eval_sts.commands.schemas import schemas
 from lm_eval_sts.commands.show import show
 from lm_eval_sts.commands.study import study
@@ -84,6 +85,7 @@ app.command("plan")(plan)
 app.command("show")(show)
 app.command("explain")(explain)
 app.command("mix")(mix)
+app.command("sample")(sample)
 app.command("finetune")(finetune)
 app.command("measure")(measure)
 app.command("compare")(compare)

@@ -23,7 +23,15 @@ from lm_eval_sts.dataset_source import Opened, open_dataset
 from lm_eval_sts.errors import DatasetError, choices
 from lm_eval_sts.examples import Example, from_conversation, from_pair, read_rows, shown
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, MixtureRef, SftSetRef, mixture_beside
+from lm_eval_sts.records import (
+    OF_GIVEN_ROWS,
+    UNKNOWN,
+    MixtureRef,
+    SamplingRef,
+    SftSetRef,
+    mixture_beside,
+    sampling_beside,
+)
 
 _WANTED: Final = Wanted(
     what="SFT set",
@@ -31,7 +39,8 @@ _WANTED: Final = Wanted(
     without='sft_columns: ["{0}", "{1}"]',
     unrecognised=(
         f"{', '.join('/'.join(pair) for pair in PAIRS[:5])}, messages or conversations; name them with sft_columns: "
-        '["prompt column", "response column"], or rename one of whole conversations to messages'
+        '["prompt column", "response column"], or rename one of whole conversations to messages; where there are '
+        "prompts only, the model's own answers can be the responses: lm-eval-sts sample, or sft_answers"
     ),
     of_preferences=(
         'name the answers to learn with sft_columns: ["prompt column", "chosen"], or make a column messages of them'
@@ -50,6 +59,8 @@ class SftSet:
         notes: What a reader must know of how it was read.
         columns: Names of the columns that were read; empty where it has none.
         mixture: What it was mixed of, where ``lm-eval-sts mix`` wrote it.
+        sampling: How its responses were sampled, where ``lm-eval-sts sample`` wrote it.
+        prompts: The set of prompts for which a run sampled the responses, and which its records are about.
     """
 
     name: str
@@ -58,6 +69,8 @@ class SftSet:
     notes: tuple[str, ...] = field(default=())
     columns: tuple[str, ...] = ()
     mixture: MixtureRef | None = None
+    sampling: SamplingRef | None = None
+    prompts: SftSetRef | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -67,7 +80,7 @@ class SftSet:
     @property
     def reference(self) -> SftSetRef:
         """The SFT set for the record."""
-        return SftSetRef(
+        return self.prompts or SftSetRef(
             name=self.name, revision=self.revision, content_hash=self.content_hash, n_examples=len(self.examples)
         )
 
@@ -93,11 +106,14 @@ def load_sft_set(
     Raises:
         DatasetError: It cannot be found or read, is empty, has no recognised columns, or has rows that cannot be used
             (blank, no text, conversations that do not end with an answer): which, and why.
-        RecordError: The manifest of a mixture beside it is not valid, or of another one.
+        RecordError: The manifest of a mixture or sampling beside it is not valid, or of another set.
     """
     read = _read(spec, load_split(_WANTED.what, spec, config=config, split=split, revision=revision), columns)
     path = existing(spec)
-    return replace(read, mixture=None if path is None else mixture_beside(path, read.reference))
+    if path is None:
+        return read
+    reference = read.reference
+    return replace(read, mixture=mixture_beside(path, reference), sampling=sampling_beside(path, reference))
 
 
 def given_sft_set(source: Iterable[Any], columns: tuple[str, str] | None = None) -> SftSet:

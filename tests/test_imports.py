@@ -18,6 +18,7 @@ LEARNING = {"torch", "transformers", "sae_lens", "transformer_lens", "peft", "tr
 HEAVY = LEARNING | {"lm_eval", "scipy", "pandas", "sklearn", "altair", "sentence_transformers"}
 BASICS = {"errors", "files", "moved", "progress", "records", "texts"}
 DATA = {"data", "examples"}
+TABLES = {"dataset_columns", "dataset_files", "dataset_source"}
 EVERYTHING = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
 
 # Folder: modules of ours that it may import beside its own, and libraries that it may not.
@@ -26,7 +27,7 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "records": ({"errors", "files"}, LEARNING | {"lm_eval"}),
     "features": (BASICS | DATA, {"lm_eval"}),
     "evidence": (BASICS | DATA | {"features", "finetuning", "shipped"}, {"lm_eval"}),
-    "predictors": (BASICS | DATA | {"dataset_files", "evidence", "features", "shipped"}, {"lm_eval"}),
+    "predictors": (BASICS | DATA | {"dataset_files", "evidence", "features", "sampling", "shipped"}, {"lm_eval"}),
     "explanation": (BASICS | DATA | {"evidence", "features", "predictors", "verdict"}, {"lm_eval"}),
     "finetuning": (BASICS | DATA | {"features"}, {"lm_eval"}),
     "outcomes": (BASICS | {"agreement", "features", "finetuning"}, set()),
@@ -35,8 +36,11 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
     "hub": (BASICS | {"evidence", "finetuning", "outcomes", "verdict"}, LEARNING | {"lm_eval"}),
     "microworld": (BASICS, {"lm_eval"}),
     "verdict": (BASICS, LEARNING | {"lm_eval"}),
-    "mixing": (BASICS | DATA, LEARNING | {"lm_eval"}),
-    "sampling": (BASICS | DATA | {"dataset_columns", "dataset_files", "dataset_source"}, LEARNING | {"lm_eval"}),
+    "mixing": (BASICS | DATA | {"sft_files"}, LEARNING | {"lm_eval"}),
+    "sampling": (
+        BASICS | DATA | {"dataset_columns", "dataset_files", "dataset_source", "evidence", "features", "sft_files"},
+        {"lm_eval"},
+    ),
     "commands": (EVERYTHING, {"lm_eval"}),
     "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
     "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),

@@ -114,7 +114,7 @@ def measure(
             include_path=include_path,
         ),
         choice=MetricChoice(metric, filter_name),
-        batch_size=_batch_size(batch_size),
+        batch_size=read_batch_size(batch_size),
         device=device,
         share_prefix=share_prefix,
         cache=cache,
@@ -283,7 +283,12 @@ class _Measuring:
         return {**asked, **shared, "model_args": {key: str(value) for key, value in self.model_args.items()}}
 
 
-def _batch_size(given: str) -> int | str:
+def read_batch_size(given: str) -> int | str:
+    """lm-eval's batch size: a number, ``auto``, or ``auto:N``.
+
+    Raises:
+        SettingsError: It is none of these.
+    """
     if re.fullmatch(r"[1-9]\d*", given):
         return int(given)
     if not re.fullmatch(r"auto(:[1-9]\d*)?", given):

@@ -56,14 +56,15 @@ def mix(
     """
     from lm_eval_sts.api import load_sft_set
     from lm_eval_sts.api import mix as mixed_by
-    from lm_eval_sts.mixing.writing import check_output, write_mixed
-    from lm_eval_sts.records import dump_record
+    from lm_eval_sts.mixing.writing import write_mixed
+    from lm_eval_sts.records import MIXTURE_SUFFIX, dump_record
+    from lm_eval_sts.sft_files import check_output
     from lm_eval_sts.verdict.results import read_predictions
 
     if output is None and not dry_run:
         raise SettingsError("give --output for the mixed set, or --dry_run for the plan alone")
     if output is not None and not dry_run:
-        check_output(output, overwrite=overwrite)
+        check_output(output, MIXTURE_SUFFIX, overwrite=overwrite)
     places = _places(source)
     found = mixed_by(
         _of_one_run(read_predictions(*results), predictor),

@@ -65,7 +65,7 @@ class Model:
     ) -> None:
         if not isinstance(inner_model(model), PreTrainedModel):
             raise ModelError(f"{type(model).__name__} is no model of transformers: load one with AutoModelForCausalLM")
-        self._whole = model.eval()
+        self.whole = model.eval()
         self.model: PreTrainedModel = inner_model(model)
         """With an adapter, the one underneath PEFT's wrapper with the adapter in it."""
         self.tokenizer = tokenizer
@@ -87,7 +87,7 @@ class Model:
     @cached_property
     def reference(self) -> ModelRef:
         """The model for the record, adapters included."""
-        return model_ref(self._whole, self.name, self.revision)
+        return model_ref(self.whole, self.name, self.revision)
 
     @property
     def revision(self) -> str:
@@ -206,3 +206,7 @@ class Model:
     def gather(self, value: Any) -> list[Any] | None:
         """Every rank's value on rank 0; None elsewhere."""
         return [value]
+
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value on every rank."""
+        return value

@@ -5,14 +5,41 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.features.queries import TokensRule
 from lm_eval_sts.finetuning.recipes import make_recipe
-from lm_eval_sts.records import View
+from lm_eval_sts.records import Answers, View
+
+
+class SamplingSettings(BaseModel):
+    """How a model's own answers to the SFT set's prompts are drawn, and which become responses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verifier: str | None = None
+    """What takes an answer for right: ``exact``, ``numeric``, ``math``, ``choice``, or ``module:function`` of your
+    own."""
+    answer: str | None = None
+    """Column of the right answers, where it is not recognised."""
+    pattern: str | None = None
+    """Regular expression that finds the answer in what the model wrote, before it is compared."""
+    max_prompts: int | None = Field(default=None, gt=0)
+    """Most prompts that are answered, drawn by the seed; None: all."""
+    samples: int = Field(default=8, gt=0)
+    """n, answers drawn for each prompt."""
+    keep: int = Field(default=1, gt=0)
+    """Most answers of a prompt that become responses; equal ones count once."""
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=256, gt=0)
+    """Most tokens of an answer."""
+    stop: tuple[str, ...] = ()
+    """Texts at which an answer ends, beside the model's own end and, without a chat template, ``sft_example_delimiter``
+    """
 
 
 class ReadSettings(BaseModel):
@@ -43,6 +70,11 @@ class ReadSettings(BaseModel):
     """Between prompt and response of a demonstration, without a chat template."""
     sft_example_delimiter: str = "\n\n"
     """Between demonstrations, without a chat template."""
+    sft_answers: Answers = "given"
+    """Responses of the SFT set: its own (``given``), the model's own answers that a verifier takes for right
+    (``verified``), or any of the model's answers (``sampled``)."""
+    sampling: SamplingSettings = SamplingSettings(max_prompts=256)
+    """How the model's own answers are drawn; at most 256 prompts' by default."""
     benchmark_path: str | None = None
     """A local copy of the benchmark in place of the hub's."""
     n_features: int = Field(default=100, gt=0)
@@ -109,6 +141,19 @@ class ReadSettings(BaseModel):
         if layer is not None and info.data.get("sae") is not None:
             raise ValueError(f"chooses an SAE, and sae names {info.data['sae']}: leave one of them out (sae: null)")
         return layer
+
+    @field_validator("sampling", mode="before")
+    @classmethod
+    def _answers_some(cls, given: Any) -> Any:
+        return {"max_prompts": 256, **given} if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _answers_are_asked_for(self) -> Self:
+        if self.sft_answers == "given" and "sampling" in self.model_fields_set:
+            raise ValueError('sampling is not used: sft_answers says "given"; set it to "verified" or "sampled"')
+        if self.sft_answers == "verified" and self.sampling.verifier is None:
+            raise ValueError('sft_answers "verified" needs a verifier: sampling: {"verifier": "numeric"}, for instance')
+        return self
 
     @field_validator("probing_recipe")
     @classmethod

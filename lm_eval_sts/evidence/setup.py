@@ -170,22 +170,27 @@ class Setup:
         Raises:
             ProfileError: The folder cannot be made or written.
         """
-        model = self.model.reference
-        whole: dict[str, Any] = {
-            "package": package_version("lm-eval-sts"),
-            "model": {
-                "name": model.name,
-                "revision": model.revision,
-                "tensors": model.tensors_hash,
-                "config": model.config_hash,
-            },
-            "chat_template": self.chat_template,
-        }
+        whole = read_by(self.model, self.chat_template)
         if texts == SFT:
             whole |= {"sft_set": self.sft_set.content_hash, "tokens": self.settings.tokens}
         elif texts is not None:
             whole |= {"benchmark": self.benchmark.source, "domain": texts, "tokens": self.settings.tokens}
         return Store(self.settings.profiles_path, f"{self.benchmark.name}-{label}", {**whole, **key})
+
+
+def read_by(model: Model, chat_template: str | None) -> dict[str, Any]:
+    """What everything that a model gives depends on: it, the chat template, and this package.
+
+    Args:
+        model: The model.
+        chat_template: Its hash; None where none is applied.
+    """
+    of = model.reference
+    return {
+        "package": package_version("lm-eval-sts"),
+        "model": {"name": of.name, "revision": of.revision, "tensors": of.tensors_hash, "config": of.config_hash},
+        "chat_template": chat_template,
+    }
 
 
 def named_sae(spec: str, hook_name: str | None = None) -> LoadedSae:

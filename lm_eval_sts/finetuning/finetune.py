@@ -305,6 +305,7 @@ def _conclude(run: _Run, state: Any) -> TunedManifest:
         base=run.base,
         sft_set=run.sft_set.reference,
         mixture=run.sft_set.mixture,
+        sampling=run.sft_set.sampling,
         recipe=run.recipe,
         seed=run.seed,
         response_delimiter=run.data.response_delimiter,

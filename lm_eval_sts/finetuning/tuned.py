@@ -17,6 +17,7 @@ from lm_eval_sts.records import (
     MixtureRef,
     ModelRef,
     Recipe,
+    SamplingRef,
     SftSetRef,
     load_record,
     read_json,
@@ -38,6 +39,8 @@ class TunedManifest(Document):
     sft_set: SftSetRef
     mixture: MixtureRef | None = Field(default=None, exclude_if=lambda value: value is None)
     """What ``sft_set`` was mixed of, where ``lm-eval-sts mix`` wrote it."""
+    sampling: SamplingRef | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How responses of ``sft_set`` were sampled, where ``lm-eval-sts sample`` wrote it."""
     recipe: Recipe
     """As trained: ``dtype`` is what the hardware allowed."""
     seed: int

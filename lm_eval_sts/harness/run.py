@@ -24,10 +24,11 @@ from lm_eval_sts.features.queries import prompt_facts
 from lm_eval_sts.harness.agreement_task import AgreementTask
 from lm_eval_sts.harness.benchmark import BenchmarkTask, DomainResults, OwnValues
 from lm_eval_sts.harness.command import join_lm_eval_log, output_path, tell_at_end
+from lm_eval_sts.harness.generating import with_answers
 from lm_eval_sts.harness.model import LmEvalModel
 from lm_eval_sts.outcomes.asked import templates_compiled_once
 from lm_eval_sts.predictors.predict import Scored, score
-from lm_eval_sts.predictors.preflight import sft_set_of
+from lm_eval_sts.predictors.preflight import prompts_of, sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import FORMAT_VERSION, KeptRun, Outcome, Prediction, dump_record, with_hash
 from lm_eval_sts.verdict.words import said_of_run
@@ -126,12 +127,14 @@ class Run:
         Raises:
             StsError: Anything that a user can put right; before any reading where it can be known before.
         """
+        outcomes = self._measured()
+        if self.settings.sft_answers != "given":
+            self.setup = with_answers(self.setup, prompts_of(self.settings))
         notes = list(self.setup.sft_set.notes)
         if "sft_set" not in self.settings.model_fields_set:
             notes.append(f"SFT set {self.settings.sft_set} was taken: it is the default (the paper's)")
         if self.settings.outcome and not self.agreements:
             notes.append(f"outcome is not used: {self.setup.benchmark.name}_agreement is not among the tasks")
-        outcomes = self._measured()
         predictors = [get_predictor(name) for name in self.settings.predictors]
         needs = {need for predictor in predictors for need in predictor.needs}
         self.found = read(self.setup, [task.as_domain() for task in self.tasks.values()], needs, notes)

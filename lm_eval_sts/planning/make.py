@@ -29,7 +29,7 @@ from lm_eval_sts.planning.predicting import Reader, Texts, bounded, passes
 from lm_eval_sts.planning.saes import SaeShape, sae_shape
 from lm_eval_sts.planning.shapes import Shape, build_without_weights, load_tokenizer, shape_of
 from lm_eval_sts.planning.training import Training, count_training
-from lm_eval_sts.predictors.preflight import sft_set_of
+from lm_eval_sts.predictors.preflight import prompts_of, sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import Recipe
@@ -192,6 +192,10 @@ class _Inputs:
         return own.model_copy(update={"sft_set": given.get("sft_set", own.sft_set)})
 
     def _sft_set(self) -> SftSet | None:
+        if self.settings.sft_answers != "given":
+            prompts_of(self.settings)
+            self.missing["SFT set"] = "its responses are sampled when the run begins, which is not counted"
+            return None
         try:
             return sft_set_of(self.settings)
         except DatasetError as error:

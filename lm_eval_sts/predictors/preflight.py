@@ -13,8 +13,11 @@ from typing import Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.dataset_files import content_key
+from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
+from lm_eval_sts.sampling.prompts import PromptSet, load_prompts
+from lm_eval_sts.sampling.verifiers import get_verifier
 from lm_eval_sts.shipped import resolve
 
 
@@ -70,13 +73,47 @@ def _check_predictors(settings: Settings, *, complete: bool) -> None:
 
 
 def sft_set_of(settings: Settings) -> SftSet:
-    """The settings' SFT set, loaded once for the benchmark's many domains."""
+    """The settings' SFT set, loaded once for the benchmark's many domains.
+
+    Where its responses are to be sampled, it has no examples yet, and is known by its prompts.
+    """
+    if settings.sft_answers != "given":
+        prompts = prompts_of(settings)
+        return SftSet(prompts.name, (), prompts.revision, prompts=prompts.reference)
     spec = resolve(settings.sft_set)
     loaded = _load(
         spec, settings.sft_name, settings.sft_columns, settings.sft_split, settings.sft_revision, content_key(spec)
     )
     # Under the name that it was asked for by, not the path on this machine.
     return loaded if loaded.name == settings.sft_set else replace(loaded, name=settings.sft_set)
+
+
+def prompts_of(settings: Settings) -> PromptSet:
+    """The prompts of the settings' SFT set, whose responses are sampled.
+
+    Raises:
+        SettingsError: There is no such verifier.
+        DatasetError: The prompts cannot be used.
+    """
+    spec, sampling = resolve(settings.sft_set), settings.sampling
+    if sampling.verifier is not None:
+        get_verifier(sampling.verifier, sampling.pattern)
+    if settings.sft_columns is not None:
+        raise SettingsError(
+            "sft_columns names prompt and response, and responses are sampled: rename the column of prompts to prompt, "
+            'and name that of the right answers by sampling: {"answer": …}'
+        )
+    loaded = _load_prompts(
+        spec, settings.sft_name, sampling.answer, settings.sft_split, settings.sft_revision, content_key(spec)
+    )
+    return loaded if loaded.name == settings.sft_set else replace(loaded, name=settings.sft_set)
+
+
+@lru_cache(maxsize=4)
+def _load_prompts(
+    spec: str, name: str | None, answer: str | None, split: str | None, revision: str | None, content: str
+) -> PromptSet:
+    return load_prompts(spec, answer=answer, config=name, split=split, revision=revision)
 
 
 @lru_cache(maxsize=4)

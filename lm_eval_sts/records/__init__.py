@@ -118,6 +118,14 @@ from lm_eval_sts.records.report import (
     ReportTable as ReportTable,
     StudyReport as StudyReport,
 )
+from lm_eval_sts.records.sampling import (
+    SAMPLING_SUFFIX as SAMPLING_SUFFIX,
+    Answers as Answers,
+    SampledBy as SampledBy,
+    Sampling as Sampling,
+    SamplingRef as SamplingRef,
+    sampling_beside as sampling_beside,
+)
 from lm_eval_sts.records.study import (
     Declaration as Declaration,
     DeclaredContrast as DeclaredContrast,

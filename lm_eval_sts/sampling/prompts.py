@@ -35,7 +35,7 @@ from lm_eval_sts.examples import (
     turns_of,
 )
 from lm_eval_sts.files import hash_json
-from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN
+from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, SftSetRef
 
 ANSWERS: Final = (
     *("answer", "solution", "target", "label", "ground_truth", "final_answer", "response", "completion", "output"),
@@ -74,8 +74,8 @@ class Prompt:
 
     @property
     def hashed(self) -> list[Any]:
-        """What the hash of a prompt set is of."""
-        return [self.prompt, self.answer, [[message.role, message.content] for message in self.before]]
+        """What the hash of a prompt set is of: what is asked, not what the answer is compared with."""
+        return [self.prompt, [[message.role, message.content] for message in self.before]]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,15 @@ class PromptSet:
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash of all prompts and answers in their order: 64 hex digits."""
+        """Hash of all prompts in their order: 64 hex digits."""
         return hash_json([prompt.hashed for prompt in self.prompts])
+
+    @property
+    def reference(self) -> SftSetRef:
+        """The prompts for records, as the SFT set that has no responses."""
+        return SftSetRef(
+            name=self.name, revision=self.revision, content_hash=self.content_hash, n_examples=len(self.prompts)
+        )
 
 
 def load_prompts(

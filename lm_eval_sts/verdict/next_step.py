@@ -6,11 +6,17 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from lm_eval_sts.records import UNKNOWN
+from lm_eval_sts.records import UNKNOWN, Prediction
 from lm_eval_sts.texts import printable
 
 _SFT_OPTIONS: Final = ("sft_name", "sft_columns", "sft_split", "sft_revision")
 """Settings of a run that are options of ``lm-eval-sts finetune`` under the same name."""
+
+_SAMPLING_OPTIONS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("verifier", "answer", "pattern")),
+    **{"samples": 8, "keep": 1, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256},
+}
+"""Settings of sampling that are options of ``lm-eval-sts sample`` under the same name, and what they are by default."""
 
 _INDENT: Final = " " * 5
 
@@ -41,9 +47,46 @@ def finetune_command(
             options.append((f"--{name}", *map(str, value if isinstance(value, (list, tuple)) else [value])))
     delimiter = settings.get("sft_response_delimiter", "\n")
     if delimiter != default_delimiter(model):
-        options.append(("--response_delimiter", delimiter.replace("\n", "\\n").replace("\t", "\\t")))
+        options.append(("--response_delimiter", _escaped(delimiter)))
     options += [("--output", "tuned/"), ("--seed", "0")]
     return (f"{program} finetune", *map(shlex.join, options))
+
+
+def sample_command(prediction: Prediction) -> tuple[str, ...]:
+    """What writes the SFT set of a run whose responses were sampled, of all its prompts.
+
+    Args:
+        prediction: Of that run.
+    """
+    setting, settings = prediction.setting, prediction.provenance.settings
+    sampling, model = settings["sampling"], setting.model.name
+    options: list[tuple[str, ...]] = [("--model", model)]
+    if setting.model.revision != UNKNOWN:
+        options.append(("--model_args", f"revision={setting.model.revision}"))
+    if setting.prompt.chat_template_hash is not None:
+        options.append(("--apply_chat_template",))
+    if setting.prompt.system_instruction is not None:
+        options.append(("--system_instruction", setting.prompt.system_instruction))
+    if settings["sft_answers"] != "verified":
+        options.append(("--answers", settings["sft_answers"]))
+    for name, usual in _SAMPLING_OPTIONS.items():
+        if (value := sampling[name]) != usual:
+            options.append((f"--{name}", str(value)))
+    options += [("--stop", _escaped(text)) for text in sampling["stop"]]
+    delimiter, end = settings["sft_response_delimiter"], settings["sft_example_delimiter"]
+    if delimiter != default_delimiter(model):
+        options.append(("--response_delimiter", _escaped(delimiter)))
+    if end != "\n\n":
+        options.append(("--example_delimiter", _escaped(end)))
+    for option, name in {"--name": "sft_name", "--split": "sft_split", "--prompts_revision": "sft_revision"}.items():
+        if (value := settings.get(name)) is not None:
+            options.append((option, str(value)))
+    prompts = str(settings.get("sft_set") or setting.sft_set.name)
+    return ("lm-eval-sts sample", *map(shlex.join, [(prompts,), *options, ("--output", "sampled.jsonl")]))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def broken(parts: Iterable[str], width: int, before: str) -> list[str]:

@@ -12,7 +12,7 @@ from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, Document, Finite, Prediction, Record, Target
 from lm_eval_sts.verdict.calibration import Calibrated, Kind, kind_of, thirds
 from lm_eval_sts.verdict.groups import not_lower
-from lm_eval_sts.verdict.next_step import finetune_command
+from lm_eval_sts.verdict.next_step import finetune_command, sample_command
 
 SIZES: Final = ("sts_icl", "sts_act")
 """Predictors of the size that lead a verdict, the first that a run has."""
@@ -203,8 +203,13 @@ def _known(kind: Kind, first: Prediction, others: Iterable[Prediction | None]) -
 
 
 def _next_command(prediction: Prediction, kind: Kind | None) -> tuple[str, ...]:
-    """What fine-tunes the run's model on its SFT set; as the SFT runs that are known, where there are such."""
+    """What fine-tunes the run's model on its SFT set; as the SFT runs that are known, where there are such.
+
+    Where the set has no responses of its own: what samples them.
+    """
     setting, given = prediction.setting, prediction.provenance.settings
+    if given.get("sft_answers", "given") != "given":
+        return sample_command(prediction)
     sft_set = str(given.get("sft_set") or setting.sft_set.name)
     command = finetune_command(setting.model.name, sft_set, revision=setting.model.revision, settings=given)
     return (*command, *([kind.recipe] if kind and kind.recipe else []))

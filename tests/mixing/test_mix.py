@@ -14,8 +14,9 @@ from lm_eval_sts.errors import DatasetError, RecordError, SettingsError
 from lm_eval_sts.examples import Example, Message
 from lm_eval_sts.mixing.mix import Mixed, Mixing, mix
 from lm_eval_sts.mixing.overlap import Questions
-from lm_eval_sts.mixing.writing import manifest_of, rows_of, write_mixed
-from lm_eval_sts.records import Mixture, load_record
+from lm_eval_sts.mixing.writing import write_mixed
+from lm_eval_sts.records import MIXTURE_SUFFIX, Mixture, load_record
+from lm_eval_sts.sft_files import rows_of
 from tests.messages import says
 from tests.mixing.made import prediction, sft_set
 
@@ -168,7 +169,7 @@ def test_a_mixed_set_that_was_changed_is_refused(tmp_path: Path) -> None:
     file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(RecordError, match="not what mixed.mixture.json beside it says"):
         load_sft_set(str(file))
-    manifest_of(file).unlink()
+    file.with_suffix(MIXTURE_SUFFIX).unlink()
     assert load_sft_set(str(file)).mixture is None
 
 
