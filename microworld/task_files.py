@@ -46,8 +46,6 @@ doc_to_target: answer_index
     sft_set: micro/sft/{sft_set}
     sft_response_delimiter: " "
     sft_example_delimiter: "\\n\\n"
-    # Here the best signed predictor that does not train, and cheap: a direction beside the sizes.
-    predictors: [default, loss_rehearsal_alone]
 """
 
 _AGREEMENT: Final = """include: _sts_micro_yaml

@@ -73,6 +73,10 @@ class Calibrated(Record):
     """Of the domains with the highest scores, of those between, of those with the lowest."""
 
 
+_BUDGETS: Final = ("sft_tokens", "domain_tokens")
+"""Settings of which more is never worse: only less than was measured with is said."""
+
+
 class Kind(Record):
     """A kind of model whose SFT runs were measured."""
 
@@ -111,7 +115,11 @@ class Kind(Record):
     def other_settings(self, prediction: Prediction) -> list[str]:
         """In what a run differs from those that the figures were measured with, as ``name value``."""
         given = prediction.provenance.settings
-        found = [f"{name} {given[name]}" for name, value in self.settings.items() if given.get(name, value) != value]
+        found = [
+            f"{name} {given[name]}"
+            for name, value in self.settings.items()
+            if (given.get(name, value) < value if name in _BUDGETS else given.get(name, value) != value)
+        ]
         if len(prediction.domains) < self.n_domains:
             found.append(f"{len(prediction.domains)} of {self.n_domains} domains")
         read = [domain.n_questions for domain in prediction.domains.values() if domain.n_questions is not None]

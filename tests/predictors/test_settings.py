@@ -15,11 +15,11 @@ from tests.messages import says
 from tests.test_files import JSON
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_the_papers_but_for_draws_and_half_the_tokens():
     plain = read_settings(None)
     assert plain == read_settings({}) == Settings()
     assert (plain.sft_set, plain.n_features, plain.sft_demos) == ("GAIR/LIMO", 100, 2)
-    assert (plain.sft_tokens, plain.domain_tokens, plain.demo_draws) == (20_000, 10_000, 3)
+    assert (plain.sft_tokens, plain.domain_tokens, plain.demo_draws) == (10_000, 5_000, 3)
     assert {"sts_act", "sts_icl"} < set(plain.shown) < set(plain.predictors)
 
 
