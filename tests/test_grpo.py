@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import lm_eval_sts as sts
-from lm_eval_sts.errors import RecordError
+from lm_eval_sts.errors import RecordError, SettingsError
 from lm_eval_sts.microworld.paths import asset
 from lm_eval_sts.records import Outcome, load_record
 from tests.messages import says
@@ -74,6 +74,17 @@ def test_measure_takes_the_folder_and_compare_its_outcome_where_told(trained, tm
     with says(RecordError, "measured after an unknown one", "--force_match"):
         sts.compare([predicted], [outcome])
     assert sts.compare([predicted], [outcome], force_match=True).to_frame()["predictor"].tolist() == ["sts_icl"]
+
+
+def test_an_outcome_of_prompts_belongs_to_predictions_for_them(trained, tmp_path):
+    output = tmp_path / "outcome.json"
+    measured = ("--base", "micro/model", "--tuned", trained[0], "--tasks", ",".join(MICRO_TASKS), "--limit", 4)
+    on = ("--batch_size", 24, "--device", "cpu", "--no_cache", "--output", output)
+    command(*measured, "--prompts", "micro/sft/add-home-short", *on)
+    outcome = load_record(Outcome, output)
+    assert outcome.sft_set == sts.load_prompts("micro/sft/add-home-short").reference
+    with says(SettingsError, "--sft_set and --prompts both"):
+        command(*measured, "--prompts", "micro/sft/add-home-short", "--sft_set", "micro/sft/add-home-short", *on)
 
 
 def test_the_page_shows_the_example():

@@ -382,3 +382,11 @@ def test_generation_arguments_are_read(models, tmp_path):
         evaluate_local(models / "base", tmp_path, tasks, conditions={"gen_kwargs": "temperature=warm"})
     run = evaluate_local(models / "base", tmp_path, tasks, conditions={"gen_kwargs": "max_gen_toks=2"})
     assert run.facts.depends.gen_kwargs == {"max_gen_toks": 2}
+
+
+def test_another_sft_set_than_the_manifest_names(models, task, tmp_path, no_model):
+    adapter = edited(base_model_name_or_path="models/gone")
+    tuned = with_manifest(adapter(models, tmp_path / "tuned"), models / "base")
+    options = ("--base", models / "base", "--tuned", tuned, "--trust_base", "--sft_set", "micro/sft/add-home-short")
+    with says(SettingsError, "tuned on", "not on micro/sft/add-home-short", "leave --sft_set and"):
+        command(*options, "--tasks", "local", "--include_path", task, "--output", tmp_path / "outcome.json")
