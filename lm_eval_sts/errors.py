@@ -16,6 +16,9 @@ from lm_eval_sts.texts import printable
 UNPACK: Final = "save the model dequantised, in transformers' format, and give that folder (docs/study.md says how)"
 """What to do with a GGUF file that cannot be used as it is."""
 
+SAVE_TOKENIZER: Final = "has no tokenizer: save that of its base model in the same folder (tokenizer.save_pretrained)"
+"""What to do about a model without a tokenizer."""
+
 _LONGEST: Final = 400
 """Most characters of a word in a message: longer than any path or address that somebody would look for there."""
 _NEAREST: Final = 5

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
 import lm_eval_sts as sts
 from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsError
@@ -179,6 +179,8 @@ def test_models_that_are_none(world, model):
         sts.Model(world.model, tokenizer)
     with says(ModelError, "needs its tokenizer", "'words'"):
         sts.Model(inner, "words")
+    with says(ModelError, "it has no tokenizer"):  # what transformers makes where the files of Qwen's are missing
+        sts.Model(inner, Qwen2Tokenizer())
     for options in ({"context": 0}, {"context": "9"}, {"max_rows": -1}):
         with says(ModelError, *options, "above 0"):
             sts.Model(inner, tokenizer, **options)

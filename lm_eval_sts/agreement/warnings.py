@@ -58,7 +58,7 @@ def outcome_cautions(outcome: Outcome, view: View) -> list[Caution]:
         found.append("no standard errors: neither noise ceiling nor intervals for the true change")
     elif filled:
         found.append(f"no standard error for {_list(filled)}: taken from the other domains' questions")
-    if len(outcome.seeds) < 2:
+    if len(outcome.seeds) < 2 and not outcome.seed_variance:
         seeds = "one fine-tuning seed" if outcome.seeds else "fine-tuning seeds not known"
         found.append(f"{seeds}: what another seed would change is in no error here")
     if view == "score" and (confounded := _unparsed(outcome)):

@@ -16,7 +16,7 @@ from lm_eval_sts.commands.terminal import WIDTH, PlainConsole
 from lm_eval_sts.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lm_eval_sts.finetuning.tuned import TunedManifest
     from lm_eval_sts.outcomes.asked import Asked
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lm_eval_sts.outcomes.lm_eval_options import Conditions
     from lm_eval_sts.outcomes.metrics import MetricChoice
     from lm_eval_sts.outcomes.runs import Run
-    from lm_eval_sts.records import ModelRef
+    from lm_eval_sts.records import ModelRef, SftSetRef
 
 
 def measure(
@@ -68,6 +68,14 @@ def measure(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the outcome; else made of model and SFT set.")
     ] = None,
+    sft_set: Annotated[
+        str | None,
+        typer.Option("--sft_set", help="SFT set of a model that finetune did not tune: hub id, file or folder."),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", help="Prompts of a model that was tuned without responses, by RL for instance."),
+    ] = None,
     share_prefix: Annotated[
         bool, typer.Option("--share_prefix", help="Run shots that prompts share once: faster multiple choice.")
     ] = False,
@@ -103,6 +111,7 @@ def measure(
     check_output(output, overwrite=overwrite)
     work_dir = work_dir or output.with_suffix(".runs")
     check_writable(work_dir)
+    trained_on = _trained_on(sft_set, prompts)
     measuring = _Measuring(
         tasks=[task.strip() for task in tasks.split(",")],
         conditions=Conditions(
@@ -124,6 +133,7 @@ def measure(
     )
     with quiet():
         base_side, tuned_sides = measuring.sides(base, tuned)
+        _check_trained_on(trained_on, (given.side.manifest for given in tuned_sides))
         if dry_run:
             _show_cost(measuring, base_side, tuned_sides)
             return
@@ -133,12 +143,14 @@ def measure(
     if os.environ.get("RANK", "0") != "0":
         return
     manifests = _manifests(tuned_sides, tuned_runs)
+    _check_trained_on(trained_on, manifests)
     loaded = [_loaded(base_side, base_run), *map(_loaded, tuned_sides, tuned_runs)]
     outcome = pair(
         base_run,
         tuned_runs,
         name=name or _default_name(base_run, tuned_sides[0].side, manifests),
         manifests=manifests,
+        sft_set=trained_on,
         settings={**measuring.settings(), "loaded": loaded},
         trust_base=trust_base,
     )
@@ -299,6 +311,27 @@ def read_batch_size(given: str) -> int | str:
 def _loaded(given: _Given, run: Run) -> dict[str, Any]:
     """What was loaded of a side, for the record: never what was asked for."""
     return {"given": given.side.given, "adapter_revision": given.side.revision, **run.facts.model.model_dump()}
+
+
+def _trained_on(sft_set: str | None, prompts: str | None) -> SftSetRef | None:
+    """What the tuned models were trained on, as it is given."""
+    from lm_eval_sts.api import load_prompts, load_sft_set
+
+    if sft_set is not None and prompts is not None:
+        raise SettingsError("--sft_set and --prompts both say what the models were trained on: give one")
+    if sft_set is not None:
+        return load_sft_set(sft_set).reference
+    return None if prompts is None else load_prompts(prompts).reference
+
+
+def _check_trained_on(given: SftSetRef | None, manifests: Iterable[TunedManifest | None]) -> None:
+    """Refuses another set than a manifest names."""
+    for manifest in manifests:
+        if given is not None and manifest is not None and not manifest.sft_set.same(given):
+            raise SettingsError(
+                f"by its manifest a model was tuned on {manifest.sft_set.name}, and not on {given.name}: leave "
+                "--sft_set and --prompts out"
+            )
 
 
 def _manifests(tuned: Sequence[_Given], runs: Sequence[Run]) -> list[TunedManifest]:

@@ -15,7 +15,7 @@ from lm_eval_sts.evidence.reading import Shard
 from lm_eval_sts.features.adapters import check_adapter, inner_model
 from lm_eval_sts.features.backward import Backward
 from lm_eval_sts.features.hooks import find_blocks
-from lm_eval_sts.features.identity import context_length, load_whole, model_ref
+from lm_eval_sts.features.identity import context_length, load_whole, model_ref, whole_tokenizer
 from lm_eval_sts.features.likelihood import LikelihoodReader
 from lm_eval_sts.features.queries import QueryTokenizer, TokensRule
 from lm_eval_sts.records import UNKNOWN, ModelRef
@@ -74,6 +74,7 @@ class Model:
         self.shard = Shard()
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             raise ModelError(f"{self.name} needs its tokenizer, one of transformers, and was given {tokenizer!r:.60}")
+        whole_tokenizer(tokenizer, self.name)
         for what, value in (("context (max_length)", context), ("max_rows (batch_size)", max_rows)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ModelError(f"{what} of {self.name} must be a whole number above 0, and is {value!r}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from lm_eval_sts.errors import UNPACK, ModelError
+from lm_eval_sts.errors import SAVE_TOKENIZER, UNPACK, ModelError
 from lm_eval_sts.features.adapters import inner_model
 from lm_eval_sts.records import UNKNOWN, ModelRef
 
@@ -81,6 +81,22 @@ def load_whole(kind: Any, path: str, **options: Any) -> Any:
             "whole causal language model"
         )
     return model
+
+
+def whole_tokenizer(tokenizer: Any, path: str) -> Any:
+    """The same tokenizer, where it is one.
+
+    Args:
+        tokenizer: As transformers loaded it.
+        path: Folder or hub id, for the message.
+
+    Raises:
+        ModelError: Its files are missing, for which transformers makes up one without a word of text for some kinds of
+            models (Qwen, Gemma, GPT-2).
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise ModelError(f"cannot use {path}: it {SAVE_TOKENIZER}")
+    return tokenizer
 
 
 def from_gguf(model: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from lm_eval_sts.errors import UNPACK, ModelError, SettingsError, StsError, TrainingError, described
-from lm_eval_sts.features.identity import load_whole
+from lm_eval_sts.features.identity import load_whole, whole_tokenizer
 from lm_eval_sts.finetuning.hardware import Devices
 from lm_eval_sts.finetuning.output_folder import COMPLETE
 from lm_eval_sts.finetuning.training_data import TrainingData
@@ -104,7 +104,7 @@ def load_tokenizer(model: str, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
     with _loading("tokenizer", model, revision):
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision or "main")
+        tokenizer = whole_tokenizer(AutoTokenizer.from_pretrained(model, revision=revision or "main"), model)
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ModelError(f"the tokenizer of {model} has neither a padding nor an end-of-sequence token: give it one")
     return tokenizer

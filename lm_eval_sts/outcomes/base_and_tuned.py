@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from lm_eval_sts.outcomes.lm_eval_results import holds_runs
 
 Kind = Literal["run", "adapter", "model"]
 
+_CONFIGS: Final = ("config.json", "adapter_config.json")
 _ADAPTER_FILES: Final = ("adapter_*", MANIFEST, "*token*", "*.jinja", "vocab*", "merges.txt")
 
 
@@ -89,8 +91,22 @@ def find_side(given: str, model_args: Mapping[str, Any] | None = None) -> Side:
         return Side(name, "run", str(path))
     raise ModelError(
         f"{folder} is neither a model (config.json), an adapter (adapter_config.json) nor a folder with lm-eval "
-        "results (results_….json)"
+        f"results (results_….json){_inside(folder)}"
     )
+
+
+def _inside(folder: Path) -> str:
+    """Names the models directly in a folder, for instance a trainer's checkpoints."""
+    found = sorted({path.parent for name in _CONFIGS for path in folder.glob(f"*/{name}")}, key=_as_counted)
+    if not found:
+        return ""
+    others = f" (the last of {len(found)} models in it)" if len(found) > 1 else ""
+    return f": give {found[-1]}{others}, or save the model in {folder} itself (trainer.save_model)"
+
+
+def _as_counted(path: Path) -> list[int | str]:
+    """For an order in which checkpoint-100 comes after checkpoint-20."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _split(given: str) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
-from lm_eval_sts.errors import ModelError, SettingsError, StsError, described
+from lm_eval_sts.errors import SAVE_TOKENIZER, ModelError, SettingsError, StsError, described
+from lm_eval_sts.features.identity import whole_tokenizer
 
 _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.gguf")
 _WITHOUT_WEIGHTS: Final = ("meta tensor", "meta device", "device meta")
@@ -53,6 +54,8 @@ def check_loadable(args: Mapping[str, Any], apply_chat_template: bool | str) -> 
     try:
         config = AutoConfig.from_pretrained(args["pretrained"], revision=revision, trust_remote_code=trust, **where)
         tokenizer = load_tokenizer(args)
+    except StsError:
+        raise
     except Exception as error:  # whatever the hub's client, transformers or a model's own code raises
         raise _cannot_load(args, error) from error
     _check_template(args, tokenizer, apply_chat_template)
@@ -83,7 +86,11 @@ def load_model(args: Mapping[str, Any], batch_size: int | str, device: str, shar
 
 
 def load_tokenizer(args: Mapping[str, Any]) -> Any:
-    """The tokenizer as lm-eval loads it, but one from elsewhere at its own main revision and not at the model's."""
+    """The tokenizer as lm-eval loads it, but one from elsewhere at its own main revision and not at the model's.
+
+    Raises:
+        ModelError: There are special tokens only.
+    """
     from lm_eval.models.huggingface import HFLM
 
     names = ("trust_remote_code", "use_fast_tokenizer", "gguf_file", "add_bos_token")
@@ -92,7 +99,7 @@ def load_tokenizer(args: Mapping[str, Any]) -> Any:
         options |= {name: str(args[name]) for name in ("revision", "subfolder") if args.get(name)}
     loaded = SimpleNamespace()
     HFLM._create_tokenizer(loaded, args["pretrained"], args.get("tokenizer"), **options)
-    return loaded.tokenizer
+    return whole_tokenizer(loaded.tokenizer, str(args.get("tokenizer") or args["pretrained"]))
 
 
 def _has_own_tokenizer(args: Mapping[str, Any]) -> bool:
@@ -111,7 +118,10 @@ def _check_dtypes(args: Mapping[str, Any]) -> None:
 def _cannot_load(args: Mapping[str, Any], error: Exception) -> ModelError:
     named = f"adapter {args['peft']} on {args['pretrained']}" if args.get("peft") else args["pretrained"]
     at = f" at revision {args['revision']}" if args.get("revision") else ""
-    hub = "" if Path(str(args["pretrained"])).is_dir() else " (no such folder, so it was looked for on the hub)"
+    folder = Path(str(args["pretrained"]))
+    hub = "" if folder.is_dir() else " (no such folder, so it was looked for on the hub)"
+    if "tokenizer" in str(error) and folder.is_dir() and not any(folder.glob("*token*")):
+        return ModelError(f"cannot load {named}: it {SAVE_TOKENIZER} ({described(error, 100)})")
     return ModelError(f"cannot load {named}{at}{hub}: {described(error)}")
 
 

@@ -118,8 +118,10 @@ def load_tokenizer(name: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from lm_eval_sts.features.identity import whole_tokenizer
+
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        return whole_tokenizer(AutoTokenizer.from_pretrained(name, revision=revision or "main"), name)
     except StsError:
         raise
     except Exception as error:  # whatever the hub's client or a damaged folder raises

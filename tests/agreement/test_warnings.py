@@ -82,6 +82,11 @@ def test_a_changed_share_of_unparsed_answers():
     assert told(outcomes=[outcome(DELTAS, unparsed=noisy)]) == ""
 
 
+def test_seeds_without_a_name_are_seeds():
+    """Models that were tuned elsewhere have no manifest with a seed; of several the variance is known all the same."""
+    assert told(outcomes=[outcome(DELTAS, seeds=(), seed_variance={"score": 0.0})]) == ""
+
+
 def test_settings_and_predictors_share_a_line():
     outcomes = [outcome(DELTAS, name=f"o{i}", sft=f"x/{i}", seeds=(0,)) for i in range(3)]
     predictions = [prediction(SCORES, sft=f"x/{i}", predictor=p, shares=None) for i in range(3) for p in ("a", "b")]

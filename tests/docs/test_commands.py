@@ -26,8 +26,8 @@ from tests.docs.blocks import PAGES, ROOT, Block, blocks, words
 TUTORIALS = [f"docs/tutorials/{name}.md" for name in ("predict", "compare", "submit")]
 ALL = [block for page in PAGES for block in blocks(page)]
 RUN = [block for block in ALL if block.mark == "run"]
-# Run by other tests: test_api.py, test_new_predictor.py.
-PYTHON = {"README.md", "docs/python.md", "docs/tutorials/new-predictor.md"}
+# Run by other tests: test_api.py, test_grpo.py, test_new_predictor.py.
+PYTHON = {"README.md", "docs/python.md", "docs/rl.md", "docs/tutorials/new-predictor.md", "docs/verifiers.md"}
 
 
 @pytest.mark.parametrize("block", [block for block in ALL if block.is_ours], ids=str)

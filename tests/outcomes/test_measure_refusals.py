@@ -17,13 +17,13 @@ from lm_eval_sts.errors import DatasetError, ModelError, RecordError, SettingsEr
 from lm_eval_sts.features.identity import weights_hash
 from lm_eval_sts.finetuning.tuned import MANIFEST
 from lm_eval_sts.outcomes import measure as measuring
-from lm_eval_sts.outcomes.model_loading import load_model
+from lm_eval_sts.outcomes.model_loading import check_loadable, load_model
 from lm_eval_sts.outcomes.outcome_files import check_name, check_output, make_name
 from lm_eval_sts.records import Outcome, load_record, save_record
 from tests.messages import says
 from tests.outcomes.measuring import command, evaluate_local, local_task
 from tests.outcomes.test_pairing import manifest
-from tests.tiny_models import llama, save, tiny_tokenizer
+from tests.tiny_models import ARCHITECTURES, llama, save, tiny_tokenizer
 
 # ---- refused before a model is loaded
 
@@ -204,7 +204,7 @@ def broken(name: str, models: Path, folder: Path) -> Path:
     ("name", "parts"),
     [
         ("config", ("cannot load",)),
-        ("tokenizer", ("cannot load",)),
+        ("tokenizer", ("cannot load", "has no tokenizer: save that of its base model")),
         ("cut", ("model.safetensors", "damaged")),
         ("gone", ("no weights",)),
         ("shard", ("model-00002-of-00002.safetensors",)),
@@ -217,6 +217,25 @@ def test_tuned_models_that_cannot_be_used(name, parts, models, task, tmp_path, n
             *("--base", models / "base", "--tuned", bad, "--tasks", "local", "--include_path", task),
             *("--output", tmp_path / "o.json", "--device", "cpu"),
         )
+
+
+def test_a_tokenizer_that_transformers_makes_up(models, task, tmp_path, no_model):
+    """For a Llama without one it raises; for others it makes one of special tokens, to which every text is empty."""
+    bad = tmp_path / "bad"
+    ARCHITECTURES["qwen2"]().save_pretrained(bad)
+    arguments = ("--tasks", "local", "--include_path", task, "--output", tmp_path / "o.json", "--device", "cpu")
+    with says(ModelError, f"cannot use {bad}: it has no tokenizer"):
+        command("--base", models / "base", "--tuned", bad, *arguments)
+    check_loadable({"pretrained": str(bad), "tokenizer": str(models / "base")}, apply_chat_template=False)
+
+
+def test_a_trainers_folder_with_checkpoints_only(models, task, tmp_path, no_model):
+    """The last one is named, and that 100 comes after 20."""
+    output = tmp_path / "run"
+    for step in (20, 100, 40):
+        shutil.copytree(models / "adapter", output / f"checkpoint-{step}")
+    with says(ModelError, f"{output} is neither", f"give {output / 'checkpoint-100'} (the last of 3 models in it)"):
+        command("--base", models / "base", "--tuned", output, "--output", tmp_path / "o.json", "--device", "cpu")
 
 
 @pytest.mark.parametrize("options", [[], ["--share_prefix"]])
@@ -363,3 +382,11 @@ def test_generation_arguments_are_read(models, tmp_path):
         evaluate_local(models / "base", tmp_path, tasks, conditions={"gen_kwargs": "temperature=warm"})
     run = evaluate_local(models / "base", tmp_path, tasks, conditions={"gen_kwargs": "max_gen_toks=2"})
     assert run.facts.depends.gen_kwargs == {"max_gen_toks": 2}
+
+
+def test_another_sft_set_than_the_manifest_names(models, task, tmp_path, no_model):
+    adapter = edited(base_model_name_or_path="models/gone")
+    tuned = with_manifest(adapter(models, tmp_path / "tuned"), models / "base")
+    options = ("--base", models / "base", "--tuned", tuned, "--trust_base", "--sft_set", "micro/sft/add-home-short")
+    with says(SettingsError, "tuned on", "not on micro/sft/add-home-short", "leave --sft_set and"):
+        command(*options, "--tasks", "local", "--include_path", task, "--output", tmp_path / "outcome.json")
