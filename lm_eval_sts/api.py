@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_sts.agreement.compare import Rules
 from lm_eval_sts.agreement.compare import compare as _compare
-from lm_eval_sts.data import SftSet, given_sft_set
-from lm_eval_sts.data import load_sft_set as _load_sft_set
+from lm_eval_sts.data import SftSet
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.evidence.domain import Benchmark
 from lm_eval_sts.evidence.evidence import Evidence, Question
@@ -22,14 +21,14 @@ from lm_eval_sts.evidence.own import own_benchmark
 from lm_eval_sts.evidence.read import read as _read
 from lm_eval_sts.evidence.rendering import options_for
 from lm_eval_sts.evidence.settings import ReadSettings, validated
-from lm_eval_sts.evidence.setup import Setup, named_sae
-from lm_eval_sts.features.sae import LoadedSae, wrap_sae
+from lm_eval_sts.evidence.setup import Setup
+from lm_eval_sts.features.sae import LoadedSae
+from lm_eval_sts.loading import expect, load_domains, load_prompts, load_sae, load_sft_set
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, chosen, get_predictor
 from lm_eval_sts.records import Agreement, Explanation, Outcome, Prediction
-from lm_eval_sts.sampling.prompts import PromptSet, given_prompts
-from lm_eval_sts.sampling.prompts import load_prompts as _load_prompts
-from lm_eval_sts.shipped import load_outcome, resolve, shipped_name
+from lm_eval_sts.sampling.prompts import PromptSet
+from lm_eval_sts.shipped import load_outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,60 +61,6 @@ __all__ = [
 
 _DEMONSTRATIONS = 5
 _OF_LOADING = ("sft_answers", "sampling", "sft_columns", "sft_split", "sft_name", "sft_revision", "benchmark_path")
-
-
-def load_sae(source: str | Path | Any, *, hook_name: str | None = None) -> LoadedSae:
-    """Loads an SAE.
-
-    Args:
-        source: ``release/sae_id`` of SAELens, a folder, a shipped name (``micro/sae``), or an SAE object of SAELens.
-        hook_name: Its hook point, where its metadata name none or a wrong one.
-
-    Raises:
-        SaeError: It cannot be found or used.
-    """
-    from sae_lens import SAE
-
-    if isinstance(source, (str, Path)):
-        return named_sae(str(source), hook_name)
-    _expect("an SAE", source, SAE, hint="give its name, its folder or an SAE object of SAELens")
-    return wrap_sae(source, "an SAE object", hook_name=hook_name)
-
-
-def load_sft_set(source: str | Path | Iterable[Any], **options: Any) -> SftSet:
-    """Loads an SFT set.
-
-    Args:
-        source: Hub id, file, folder, shipped name (``micro/sft/…``), (prompt, response) pairs, or rows as a file would
-            hold them: a list of mappings, or a ``datasets.Dataset``.
-        options: As of :func:`lm_eval_sts.data.load_sft_set`: ``columns``, ``split``, ``config``, ``revision``; of rows
-            ``columns`` alone.
-
-    Raises:
-        DatasetError: It cannot be found or used.
-        SettingsError: Pairs are given with options.
-    """
-    if isinstance(source, (str, Path)):
-        loaded = _load_sft_set(resolve(str(source)), **options)
-        return replace(loaded, name=shipped_name(loaded.name))
-    return given_sft_set(source, **options)
-
-
-def load_prompts(source: str | Path | Iterable[Any], **options: Any) -> PromptSet:
-    """Loads prompts, whose responses are to be sampled.
-
-    Args:
-        source: Hub id, file, folder, shipped name (``micro/sft/…``), texts, (prompt, answer) pairs, or rows.
-        options: As of :func:`lm_eval_sts.sampling.prompts.load_prompts`: ``answer``, ``split``, ``config``,
-            ``revision``; of what is at hand ``answer`` alone.
-
-    Raises:
-        DatasetError: They cannot be found or used.
-    """
-    if isinstance(source, (str, Path)):
-        loaded = _load_prompts(resolve(str(source)), **options)
-        return replace(loaded, name=shipped_name(loaded.name))
-    return given_prompts(source, **options)
 
 
 def sample(
@@ -157,8 +102,8 @@ def sample(
     from lm_eval_sts.sampling.sample import Asking
     from lm_eval_sts.sampling.sample import sample as _sample
 
-    _expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
-    _expect("prompts", prompts, PromptSet, hint="load them: sts.load_prompts(…)")
+    expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
+    expect("prompts", prompts, PromptSet, hint="load them: sts.load_prompts(…)")
     given = {
         "sft_set": prompts.name,
         "sft_answers": answers,
@@ -179,35 +124,6 @@ def sample(
         seed,
     )
     return _sample(asking, prompts, generator(model))
-
-
-def load_domains(
-    benchmark: str,
-    *,
-    path: str | Path | None = None,
-    demonstrations: int | None = None,
-    limit: int | None = None,
-    seed: int = 1234,
-) -> Benchmark:
-    """Loads the domains of a benchmark that is a group of our tasks.
-
-    Args:
-        benchmark: The group, for instance ``sts_mmlu_pro``, or one of its tasks.
-        path: A local copy of its questions.
-        demonstrations: Worked examples before a question; by default as many as the benchmark shows.
-        limit: Most questions of a domain; None: all.
-        seed: Seed of the order of questions; lm-eval's own default.
-
-    Raises:
-        StsError: There is no such group, or its questions cannot be loaded.
-    """
-    from lm_eval_sts.harness.task import load_benchmark_domains
-
-    _expect("a benchmark", benchmark, str, hint="give the name of a group or task of ours, such as sts_mmlu_pro")
-    if limit is not None and limit < 1:
-        raise SettingsError(f"limit must be above 0, and is {limit}: leave it out for all questions")
-    settings: dict[str, Any] = {"domain_demos": demonstrations, "benchmark_path": None if path is None else str(path)}
-    return load_benchmark_domains(benchmark, settings, limit=limit, seed=seed)
 
 
 def read(
@@ -239,11 +155,11 @@ def read(
         StsError: Anything that can be put right; before any reading where it can be known before.
         TypeError: An argument is of another type.
     """
-    _expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
-    _expect("sae", sae, LoadedSae, str, Path, type(None), hint="give its name, or load it: sts.load_sae(…)")
-    _expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
-    _expect("domains", domains, Benchmark, Mapping, hint="load them: sts.load_domains(…), or give questions by domain")
-    _expect("system_instruction", system_instruction, str, type(None), hint="give a text")
+    expect("model", model, Model, hint="wrap the model and its tokenizer: sts.Model(model, tokenizer)")
+    expect("sae", sae, LoadedSae, str, Path, type(None), hint="give its name, or load it: sts.load_sae(…)")
+    expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
+    expect("domains", domains, Benchmark, Mapping, hint="load them: sts.load_domains(…), or give questions by domain")
+    expect("system_instruction", system_instruction, str, type(None), hint="give a text")
     decided = {*_OF_LOADING, *(("hook_name", "layer") if isinstance(sae, LoadedSae) else ())}
     if isinstance(domains, Benchmark):
         decided.add("domain_demos")
@@ -293,11 +209,6 @@ def plan(model: str, sft_set: str | None = None, **options: Any) -> Plan:
     return make_plan(model, sft_set, Options(**options))
 
 
-def _expect(what: str, given: object, *kinds: type, hint: str) -> None:
-    if not isinstance(given, kinds):
-        raise TypeError(f"{what} may not be of type {type(given).__name__}: {hint}")
-
-
 def predict(evidence: Evidence, predictor: str) -> Prediction:
     """Scores every domain.
 
@@ -308,7 +219,7 @@ def predict(evidence: Evidence, predictor: str) -> Prediction:
     Raises:
         SettingsError: There is no such predictor, it has no score for any domain, or what it needs was not read.
     """
-    _expect("evidence", evidence, Evidence, hint="read it: sts.read(…)")
+    expect("evidence", evidence, Evidence, hint="read it: sts.read(…)")
     scored = score(evidence, [get_predictor(predictor)])
     if not scored.predictions:
         raise SettingsError(f"{predictor} has no score for any domain: {scored.left_out[predictor]}")
@@ -331,7 +242,7 @@ def explain(evidence: Evidence, predictor: str = "sts_icl", beside: Evidence | N
     from lm_eval_sts.explanation.explain import explain as _explain
 
     for given in (evidence, *filter(None, [beside])):
-        _expect("evidence", given, Evidence, hint="read it: sts.read(…)")
+        expect("evidence", given, Evidence, hint="read it: sts.read(…)")
     return _explain(evidence, predictor, beside)
 
 
@@ -369,8 +280,8 @@ def mix(
     from lm_eval_sts.mixing.mix import Mixing
     from lm_eval_sts.mixing.mix import mix as _mix
 
-    _expect("prediction", prediction, Prediction, hint="give one that sts.predict(…) makes")
-    _expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
+    expect("prediction", prediction, Prediction, hint="give one that sts.predict(…) makes")
+    expect("sft_set", sft_set, SftSet, hint="load it: sts.load_sft_set(…)")
     options = Mixing(budget, **how)
     loaded = {name: each if isinstance(each, SftSet) else load_sft_set(each) for name, each in sources.items()}
     if questions is None:
@@ -433,7 +344,7 @@ def compare(predictions: Sequence[Prediction], outcomes: Sequence[Outcome], **ru
         RecordError: A prediction has no outcome or no domain in common with it, or an outcome lacks the view.
     """
     for prediction in predictions:
-        _expect("a prediction", prediction, Prediction, hint="give a list of those that sts.predict(…) makes")
+        expect("a prediction", prediction, Prediction, hint="give a list of those that sts.predict(…) makes")
     for outcome in outcomes:
-        _expect("an outcome", outcome, Outcome, hint="give a list of those that sts.load_outcome(…) loads")
+        expect("an outcome", outcome, Outcome, hint="give a list of those that sts.load_outcome(…) loads")
     return Comparison(_compare(predictions, outcomes, Rules(**rules)))

@@ -42,8 +42,8 @@ RULES: dict[str, tuple[set[str], set[str]]] = {
         {"lm_eval"},
     ),
     "commands": (EVERYTHING, {"lm_eval"}),
-    "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "study"}, {"lm_eval"}),
-    "study": (EVERYTHING - {"api", "cli", "commands"}, {"lm_eval"}),
+    "planning": (EVERYTHING - {"api", "cli", "commands", "leaderboard", "loading", "study"}, {"lm_eval"}),
+    "study": (EVERYTHING - {"api", "cli", "commands", "loading"}, {"lm_eval"}),
     "harness": (EVERYTHING - {"commands", "hub", "leaderboard", "study"}, set()),
 }
 
