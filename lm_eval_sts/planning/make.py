@@ -34,6 +34,7 @@ from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.records import Recipe
 from lm_eval_sts.shipped import resolve, shipped_name
+from lm_eval_sts.verdict.next_step import SAMPLED
 
 _WITH_SAE: Final = {"profiles", "unaligned", "answer_gradients", "tuned", "layers"}
 _SEED: Final = 1234
@@ -290,6 +291,10 @@ class _Inputs:
         recipe, options = self.recipe, self.options
         command = self.question.finetune(options.gpus)
         notes = [RECIPE_NOTES[options.recipe]] if options.recipe in RECIPE_NOTES else []
+        if self.settings.sft_answers != "given":
+            notes.append(
+                f"{SAMPLED} is what lm-eval-sts sample makes of the prompts: the prediction ends in the command"
+            )
         context = self.shape.context
         limit = min(recipe.max_length or context or 8192, context or 8192)
         if self.sft_set is not None:
@@ -302,6 +307,8 @@ class _Inputs:
             counted = f"at most: SFT set not at hand, so every example is taken to fill {limit:,} tokens"
         else:
             counted = "not known: SFT set not at hand; give a local copy, or --recipe_args max_steps=…"
+            if self.settings.sft_answers != "given":
+                counted = "not known: responses are sampled first; give --recipe_args max_steps=…"
             return finetune_stage(command, self.device, options.gpus, None, counted=counted, notes=notes)
         return finetune_stage(
             command,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.planning.measuring import Measuring
-from lm_eval_sts.verdict.next_step import finetune_command
+from lm_eval_sts.verdict.next_step import SAMPLED, finetune_command
 
 Command = tuple[str, ...]
 
@@ -71,7 +71,10 @@ class Question:
         """Fine-tunes."""
         launch = f'accelerate launch --num_processes {gpus} "$(which lm-eval-sts)"' if gpus > 1 else "lm-eval-sts"
         settings = self.settings.model_dump()
-        whole = finetune_command(self.model, self.sft_set, revision=self.revision, settings=settings, program=launch)
+        sft_set = self.sft_set
+        if self.settings.sft_answers != "given":
+            sft_set, settings = SAMPLED, {**settings, **dict.fromkeys(("sft_name", "sft_split", "sft_revision"))}
+        whole = finetune_command(self.model, sft_set, revision=self.revision, settings=settings, program=launch)
         return (*whole, *(shlex.join([f"--{key}", str(value)]) for key, value in self.recipe.items()))
 
     def measure(self, measuring: Measuring | None, *, on_cpu: bool) -> Command:

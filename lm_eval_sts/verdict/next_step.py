@@ -18,6 +18,9 @@ _SAMPLING_OPTIONS: Final[Mapping[str, Any]] = {
 }
 """Settings of sampling that are options of ``lm-eval-sts sample`` under the same name, and what they are by default."""
 
+SAMPLED: Final = "sampled.jsonl"
+"""Where the next command writes an SFT set whose responses are sampled."""
+
 _INDENT: Final = " " * 5
 
 
@@ -82,7 +85,7 @@ def sample_command(prediction: Prediction) -> tuple[str, ...]:
         if (value := settings.get(name)) is not None:
             options.append((option, str(value)))
     prompts = str(settings.get("sft_set") or setting.sft_set.name)
-    return ("lm-eval-sts sample", *map(shlex.join, [(prompts,), *options, ("--output", "sampled.jsonl")]))
+    return ("lm-eval-sts sample", *map(shlex.join, [(prompts,), *options, ("--output", SAMPLED)]))
 
 
 def _escaped(text: str) -> str:

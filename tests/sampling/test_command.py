@@ -125,3 +125,14 @@ def test_the_verdict_s_next_command_writes_what_was_predicted(tmp_path, monkeypa
     del by_written["sampling"]
     (again,) = predict(lm, "sts_micro", by_written, limit=2).predictions
     assert {d: s.score for d, s in again.domains.items()} == {d: s.score for d, s in prediction.domains.items()}
+
+
+def test_a_plan_for_prompts_says_what_is_not_counted(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "stone?", "answer": "river"}\n')
+    settings = {"sft_answers": "verified", "sampling": {"verifier": "exact"}, "predictors": ["tfidf_cosine"]}
+    plan = sts.plan("micro/model", str(tmp_path / "p.jsonl"), task="sts_micro", device="cpu", settings=settings)
+    predicting, finetuning, _ = plan.stages
+    assert any("its responses are sampled when the run begins" in note for note in predicting.notes)
+    assert "responses are sampled first" in finetuning.counted
+    assert "--sft_set sampled.jsonl" in " ".join(finetuning.command)
+    assert any("lm-eval-sts sample makes of the prompts" in note for note in finetuning.notes)
