@@ -13,8 +13,8 @@ and ``turns``: three draws, each text read after one of them in turn, for the co
 Measures, per predictor, SFT set and seed over the 28 domains: the correlation with the reference; the RMSE from it in
 standard deviations of the reference between domains, and of scores divided by their mean over domains ("shares"),
 since a verdict shows scores relative to each other; and how often score ± 1.96 standard errors, the reference's own
-error added in square, covers it: stated (``se``, the bootstrap over questions that the record holds), of shares, and with the
-spread over draws, where it is known, added: se² + s²/draws.
+error added in square, covers it: stated (``se``, the bootstrap over questions that the record holds), of shares, and with
+the spread over draws, where it is known, added: se² + s²/draws.
 
 Declared before the first run:
 
@@ -112,6 +112,7 @@ def _reader(folder: str) -> Callable[[str, int, dict[str, int]], Iterator[Eviden
                 predictors=NAMES,
                 profiles_dir=folder,
                 sft_response_delimiter=" ",
+                token_budget=32_768,
                 **settings,
             )
             profiles = evidence["profiles"]
