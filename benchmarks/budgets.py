@@ -1,4 +1,4 @@
-"""Which half of the default reading to keep: one draw of demonstrations for three, or half of the questions.
+"""Which half of what a run read by default to keep: one draw of demonstrations for three, or half of the questions.
 
     python benchmarks/budgets.py                 # on one core: 8 seeds, twelve SFT sets of the micro world
 
@@ -13,8 +13,8 @@ and ``turns``: three draws, each text read after one of them in turn, for the co
 Measures, per predictor, SFT set and seed over the 28 domains: the correlation with the reference; the RMSE from it in
 standard deviations of the reference between domains, and of scores divided by their mean over domains ("shares"),
 since a verdict shows scores relative to each other; and how often score ± 1.96 standard errors, the reference's own
-error added in square, covers it: stated (``se``, the bootstrap over questions that the record holds), of shares, and with
-the spread over draws, where it is known, added: se² + s²/draws.
+error added in square, covers it: stated (``se``, the bootstrap over questions that the record holds), of shares, and
+with the spread over draws, where it is known, added: se² + s²/draws.
 
 Declared before the first run:
 
@@ -44,6 +44,7 @@ from scipy import stats
 import lm_eval_sts as sts
 from lm_eval_sts.evidence.evidence import Evidence, Profiles
 from lm_eval_sts.features.profiles import Profile
+from lm_eval_sts.files import write_atomically
 from lm_eval_sts.microworld import data
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.statistics import ratio, standard_error
@@ -70,9 +71,10 @@ def main() -> None:
     """Reads, compares, writes ``benchmarks/results/budgets.json`` and prints it as a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--profiles", help="Folder for what is read, so that a killed run goes on.")
     given, found = parser.parse_args(), []
     with tempfile.TemporaryDirectory() as folder:
-        read = _reader(folder)
+        read = _reader(given.profiles or folder)
         settings = {"sft_tokens": ALL, "domain_tokens": ALL, "demo_draws": REFERENCE_DRAWS}
         truths = [_scored(evidence) for evidence in read("measure", REFERENCE_SEED, settings)]
         settings = {"sft_tokens": SFT_TOKENS, "domain_tokens": DOMAIN_TOKENS, "demo_draws": 3}
@@ -84,10 +86,11 @@ def main() -> None:
                     for predictor, each in of_predictors.items():
                         row = {"sft_set": name, "seed": seed, "predictor": predictor, "candidate": label}
                         found.append(row | _compared(each, truth[predictor]))
+            table = _table(found)
+            text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
+            write_atomically(Path(__file__).with_name("results") / "budgets.json", text.encode())
             sys.stdout.write(f"seed {seed}\n")
             sys.stdout.flush()
-    table = _table(found)
-    Path(__file__).with_name("results").joinpath("budgets.json").write_text(json.dumps(table, indent=1) + "\n")
     for row in table["candidates"] + table["differences"]:
         sys.stdout.write("  ".join(f"{key} {value}" for key, value in row.items()) + "\n")
 
@@ -205,6 +208,7 @@ def _table(found: list[dict[str, Any]]) -> dict[str, Any]:
         return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
     return {
+        "seeds": 1 + max(row["seed"] for row in found),
         "candidates": [
             {"predictor": p, "candidate": label, **{m: told(of(label, p, m)) for m in measures}}
             for p in NAMES

@@ -37,6 +37,8 @@ from lm_eval_sts.verdict.calibration import (
 from microworld.split import read_split
 
 BOARD: Final = Path(__file__).parents[1] / "leaderboard"
+MICRO_STUDY: Final = Path(__file__).parents[1] / "studies" / "micro.yaml"
+"""How the micro world's predictions were made."""
 STUDY: Final = Path(__file__).parents[1] / "studies" / "qwen-coder-cpu.yaml"
 """How the real model's predictions were made."""
 COMMAND: Final = "python -m benchmarks.verdict_calibration"
@@ -170,6 +172,7 @@ def make() -> Calibration:
     micro = {f"micro/{name}": registered[f"micro/{name}"] for name in read_split().test}
     real = {name: outcome for name, outcome in registered.items() if name.startswith("qwen-coder/")}
     paper = {f"published/{name}": registered[f"published/{name}"] for name in _PAPER}
+    micro_study = read_study(MICRO_STUDY, variables=False).predict.settings
     defaults = ReadSettings(sae="micro/sae").model_dump(mode="json")
     (model,) = {outcome.model for outcome in micro.values()}
     (qwen,) = {outcome.model for outcome in real.values()}
@@ -186,7 +189,7 @@ def make() -> Calibration:
                 measured_by="micro",
                 sft_sets=tuple(outcome.sft_set.content_hash for outcome in micro.values() if outcome.sft_set),
                 recipe="--method full --learning_rate 5e-4 --max_steps 150 --batch_size 8",
-                settings={name: defaults[name] for name in ("sae", *_DECIDE)},
+                settings={name: micro_study.get(name, defaults[name]) for name in ("sae", *_DECIDE)},
                 n_domains=28,
                 n_questions=100,
                 predictors=predictors(accepted, micro, paper=False),

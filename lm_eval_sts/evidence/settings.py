@@ -85,9 +85,9 @@ class ReadSettings(BaseModel):
     """m, demonstrations before a domain's question (paper: 5); None: the benchmark's number of shots."""
     demo_draws: int = Field(default=3, gt=0)
     """Draws of demonstrations; scores are means over them."""
-    sft_tokens: int = Field(default=20_000, gt=0)
+    sft_tokens: int = Field(default=10_000, gt=0)
     """Scored tokens of the SFT set (paper: 20,000)."""
-    domain_tokens: int = Field(default=10_000, gt=0)
+    domain_tokens: int = Field(default=5_000, gt=0)
     """Scored tokens of a domain (paper: 10,000)."""
     tokens: TokensRule = "suffix"
     """Which tokens of a query are scored."""

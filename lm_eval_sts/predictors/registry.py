@@ -45,7 +45,7 @@ _FORWARDS: Final = frozenset(
 )
 """Kinds of evidence that forward passes of one model give."""
 
-_AFFORDED: Final = frozenset({"texts", "profiles", "sft_losses"})
+_AFFORDED: Final = _FORWARDS - {"rehearsal"}
 """Those of them that together cost at most a fifth of what a prediction saves (``planning.shares``, by which a test
 holds this)."""
 
@@ -64,9 +64,9 @@ has."""
 DEFAULT_PREDICTORS: Final = _of_forwards(_AFFORDED)
 """Those of them that are run unless others are named: all that what ``sts_act`` and ``sts_icl`` read affords."""
 
-SHOWN: Final = ("sts_act", "sts_icl", "tfidf_cosine")
-"""Those of the default that stand in lm-eval's table: the paper's two, and the plainest baseline, which reads no
-model."""
+SHOWN: Final = ("sts_act", "sts_icl", "tfidf_cosine", "loss_rehearsal_alone")
+"""Those of the default that stand in lm-eval's table: the paper's two, the plainest baseline, which reads no model,
+and a direction."""
 
 GROUPS: Final = ("default", "forward", "all")
 """Names that stand for several predictors (:func:`chosen`)."""

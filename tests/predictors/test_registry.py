@@ -54,7 +54,7 @@ def test_the_default_is_what_two_tenths_of_the_bill_affords_beside_sts():
 
 def test_groups_stand_for_several():
     assert chosen("default") == [*DEFAULT_PREDICTORS] and chosen("sts_icl") == ["sts_icl"]
-    assert chosen(["loss_gap", "default", "sts_icl"]) == ["loss_gap", *DEFAULT_PREDICTORS]
+    assert chosen(["loss_rehearsal", "default", "sts_icl"]) == ["loss_rehearsal", *DEFAULT_PREDICTORS]
     assert Settings(predictors=("forward", "probing_5")).predictors == (*FORWARD_PREDICTORS, "probing_5")
     every = chosen("all")
     assert {*FORWARD_PREDICTORS, "probing_20", "gradient_cosine", "embedding_mmd", "sts_icl_unaligned"} < set(every)

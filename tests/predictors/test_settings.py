@@ -19,7 +19,7 @@ def test_defaults_are_the_papers():
     plain = read_settings(None)
     assert plain == read_settings({}) == Settings()
     assert (plain.sft_set, plain.n_features, plain.sft_demos) == ("GAIR/LIMO", 100, 2)
-    assert (plain.sft_tokens, plain.domain_tokens, plain.demo_draws) == (20_000, 10_000, 3)
+    assert (plain.sft_tokens, plain.domain_tokens, plain.demo_draws) == (10_000, 5_000, 3)
     assert {"sts_act", "sts_icl"} < set(plain.shown) < set(plain.predictors)
 
 
