@@ -227,7 +227,14 @@ def prepare(
         sft_set = sts.load_sft_set(f"micro/sft/{name}")
         setup = Setup(
             model=model,
-            settings=ReadSettings(sae="micro/sae", sft_set=sft_set.name, profiles_dir=profiles),
+            settings=ReadSettings(
+                sae="micro/sae",
+                sft_set=sft_set.name,
+                profiles_dir=profiles,
+                sft_tokens=20_000,
+                domain_tokens=10_000,
+                demo_draws=3,
+            ),
             sft_set=sft_set,
             benchmark=benchmark.ref,
             options=PromptOptions(),

@@ -56,7 +56,10 @@ def scores(rounded: Round, seen: list[Tensor]) -> tuple[dict[str, np.ndarray], d
         path = resolve("micro/model")
         model = sts.Model(AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path))
         sft, domains = sts.load_sft_set("micro/sft/laws-home-long"), sts.load_domains("sts_micro", limit=8)
-        evidence = sts.read(model, "micro/sae", sft, domains, predictors=list(PREDICTORS), profiles_dir=folder)
+        budgets = {"sft_tokens": 20_000, "domain_tokens": 10_000, "demo_draws": 3}
+        evidence = sts.read(
+            model, "micro/sae", sft, domains, predictors=list(PREDICTORS), profiles_dir=folder, **budgets
+        )
         found = {name: sts.predict(evidence, name) for name in PREDICTORS}
     by_domain = {n: np.array([domain.score for domain in p.domains.values()]) for n, p in found.items()}
     return by_domain, {n: selected(p) for n, p in found.items()}

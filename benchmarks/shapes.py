@@ -48,7 +48,7 @@ class Shape:
         saes: SAE architectures to run with.
         demos: Numbers of demonstration tokens to run with.
         draws: Numbers of draws of demonstrations to run with; more than one only with the most demonstrations.
-        queries: Queries that our way reads; at 64 tokens, 157 make a domain's default budget of 10,000.
+        queries: Queries that our way reads; at 64 tokens, 157 make the paper's budget of a domain, 10,000.
         direct: Queries that the direct way reads: its time a query does not depend on their number.
         matrix: Side of the square matrix product that stands for the machine's rate.
         memory: Numbers of queries to read for the peak of memory.
