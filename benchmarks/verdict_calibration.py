@@ -174,7 +174,7 @@ def make() -> Calibration:
     (model,) = {outcome.model for outcome in micro.values()}
     (qwen,) = {outcome.model for outcome in real.values()}
     study = read_study(STUDY, variables=False)
-    budgets = {name: study.predict.settings[name] for name in ("sft_tokens", "domain_tokens")}
+    budgets = {name: study.predict.settings[name] for name in ("sft_tokens", "domain_tokens", "demo_draws")}
     return Calibration(
         command=COMMAND,
         kinds=(

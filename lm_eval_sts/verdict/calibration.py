@@ -73,7 +73,7 @@ class Calibrated(Record):
     """Of the domains with the highest scores, of those between, of those with the lowest."""
 
 
-_BUDGETS: Final = ("sft_tokens", "domain_tokens")
+_BUDGETS: Final = ("sft_tokens", "domain_tokens", "demo_draws")
 """Settings of which more is never worse: only less than was measured with is said."""
 
 
