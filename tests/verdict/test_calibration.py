@@ -154,3 +154,9 @@ def test_two_kinds_do_not_hold_for_one_model():
     whole = shipped_calibration()
     with pytest.raises(ValueError, match="two kinds hold for micro/model and micro"):
         Calibration(command="", kinds=(whole.kinds[0], whole.kinds[0]))
+
+
+def test_more_than_was_measured_with_is_no_difference_and_less_is():
+    (kind, *_) = shipped_calibration().kinds
+    assert kind.other_settings(micro_run(sft_tokens=50_000, demo_draws=6)[0]) == []
+    assert kind.other_settings(micro_run(sft_tokens=500, demo_draws=1)[0]) == ["demo_draws 1", "sft_tokens 500"]
