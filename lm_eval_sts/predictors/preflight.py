@@ -13,7 +13,7 @@ from typing import Any
 
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.dataset_files import content_key
-from lm_eval_sts.errors import SettingsError
+from lm_eval_sts.errors import DatasetError, SettingsError
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.settings import Settings, read_settings
 from lm_eval_sts.sampling.prompts import PromptSet, load_prompts
@@ -93,11 +93,10 @@ def prompts_of(settings: Settings) -> PromptSet:
 
     Raises:
         SettingsError: There is no such verifier.
-        DatasetError: The prompts cannot be used.
+        DatasetError: The prompts cannot be used, or none has an answer to compare with.
     """
     spec, sampling = resolve(settings.sft_set), settings.sampling
-    if sampling.verifier is not None:
-        get_verifier(sampling.verifier, sampling.pattern)
+    verifier = None if sampling.verifier is None else get_verifier(sampling.verifier, sampling.pattern)
     if settings.sft_columns is not None:
         raise SettingsError(
             "sft_columns names prompt and response, and responses are sampled: rename the column of prompts to prompt, "
@@ -106,6 +105,12 @@ def prompts_of(settings: Settings) -> PromptSet:
     loaded = _load_prompts(
         spec, settings.sft_name, sampling.answer, settings.sft_split, settings.sft_revision, content_key(spec)
     )
+    compared = settings.sft_answers == "verified" and verifier is not None and verifier.needs_answer
+    if compared and all(prompt.answer is None for prompt in loaded.prompts):
+        raise DatasetError(
+            f"prompt set {settings.sft_set}: no prompt has an answer that {sampling.verifier} could compare with: name "
+            'their column by sampling: {"answer": …}, or take answers unverified (sft_answers "sampled")'
+        )
     return loaded if loaded.name == settings.sft_set else replace(loaded, name=settings.sft_set)
 
 

@@ -21,7 +21,7 @@ from lm_eval_sts.evidence.rendering import PromptOptions, render_for
 from lm_eval_sts.evidence.settings import ReadSettings
 from lm_eval_sts.evidence.setup import read_by
 from lm_eval_sts.evidence.store import Store, Tensors, check_space
-from lm_eval_sts.examples import Example, fold_system
+from lm_eval_sts.examples import Example, fold_system, is_blank
 from lm_eval_sts.files import hash_json
 from lm_eval_sts.records import Provenance, SampledBy, Sampling
 from lm_eval_sts.sampling.prompts import Prompt, PromptSet
@@ -243,24 +243,20 @@ def _asked(
     how, context = asking.settings.sampling, asking.model.context
     if (room := context - how.max_tokens) < 1:
         raise SettingsError(f"max_tokens of sampling is {how.max_tokens}, and the model's context {context}: lower it")
-    checked = set(range(len(prompts.prompts)))
-    if verifier is not None:
-        rows = verifiable(verifier, prompts)
-        checked = set(rows.rows)
-        known = {_NO_ANSWER: rows.without_answer, _UNREADABLE: rows.unreadable}
-        left_out |= {reason: list(those) for reason, those in known.items() if those}
     found: list[_Asked] = []
     for row in np.random.default_rng(asking.seed).permutation(len(prompts.prompts)).tolist():
         prompt = prompts.prompts[row]
-        if row not in checked:
-            continue
         if len(found) == how.max_prompts:
             left_out.setdefault(_NOT_ASKED, []).append(row)
+        elif verifier is not None and not verifier.reads(prompt):
+            left_out.setdefault(_NO_ANSWER if is_blank(prompt.answer) else _UNREADABLE, []).append(row)
         elif len(asking.model.encode(text := asking.put(prompt))) > room:
             left_out.setdefault(_LONG, []).append(row)
         else:
             found.append(_Asked(row, prompt, text))
     if not found:
+        if verifier is not None:
+            verifiable(verifier, prompts)
         raise DatasetError(
             f"prompt set {prompts.name}: none of {len(prompts.prompts)} can be answered ({_counted(left_out)})"
         )

@@ -259,5 +259,8 @@ def test_prompts_that_cannot_be_used_stop_a_run_before_the_model_is_read(world, 
     with says(DatasetError, "no column 'gold'"):
         evaluate(world, ["sts_mmlu_pro_law"], sts={"sft_set": str(tmp_path / "p.jsonl"), "sft_answers": "verified",
                                                    "sampling": {"verifier": "exact", "answer": "gold"}})  # fmt: skip
+    by_exact = {"sft_answers": "verified", "sampling": {"verifier": "exact"}}
+    with says(DatasetError, "no prompt has an answer that exact could compare with", "sampled"):
+        evaluate(world, ["sts_mmlu_pro_law"], sts={"sft_set": str(tmp_path / "p.jsonl"), **by_exact})
     with says(SettingsError, "sft_columns", "rename"):
         evaluate(world, ["sts_mmlu_pro_law"], sts={"sft_answers": "sampled", "sft_columns": ["prompt", "response"]})
