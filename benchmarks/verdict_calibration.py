@@ -39,6 +39,8 @@ from microworld.split import read_split
 BOARD: Final = Path(__file__).parents[1] / "leaderboard"
 STUDY: Final = Path(__file__).parents[1] / "studies" / "qwen-coder-cpu.yaml"
 """How the real model's predictions were made."""
+MICRO_STUDY: Final = Path(__file__).parents[1] / "studies" / "micro.yaml"
+"""How the micro world's predictions were made."""
 COMMAND: Final = "python -m benchmarks.verdict_calibration"
 QUANTILES: Final = (0.5, 0.1, 0.9)
 _DIGITS: Final = 4
@@ -174,6 +176,7 @@ def make() -> Calibration:
     (model,) = {outcome.model for outcome in micro.values()}
     (qwen,) = {outcome.model for outcome in real.values()}
     study = read_study(STUDY, variables=False)
+    micro_study = read_study(MICRO_STUDY, variables=False).predict.settings
     budgets = {name: study.predict.settings[name] for name in ("sft_tokens", "domain_tokens", "demo_draws")}
     return Calibration(
         command=COMMAND,
@@ -186,7 +189,7 @@ def make() -> Calibration:
                 measured_by="micro",
                 sft_sets=tuple(outcome.sft_set.content_hash for outcome in micro.values() if outcome.sft_set),
                 recipe="--method full --learning_rate 5e-4 --max_steps 150 --batch_size 8",
-                settings={name: defaults[name] for name in ("sae", *_DECIDE)},
+                settings={name: micro_study.get(name, defaults[name]) for name in ("sae", *_DECIDE)},
                 n_domains=28,
                 n_questions=100,
                 predictors=predictors(accepted, micro, paper=False),

@@ -46,6 +46,9 @@ doc_to_target: answer_index
     sft_set: micro/sft/{sft_set}
     sft_response_delimiter: " "
     sft_example_delimiter: "\\n\\n"
+    # All of the short texts, as they were studied.
+    sft_tokens: 20000
+    domain_tokens: 10000
 """
 
 _AGREEMENT: Final = """include: _sts_micro_yaml

@@ -87,8 +87,8 @@ def test_as_json_with_the_share_of_each_and_of_the_default_together(run):
         assert found["share"] == (None if embeds else bill.share(get_predictor(name).needs))
     assert told["default"]["share"] == bill.share({n for p in DEFAULT_PREDICTORS for n in get_predictor(p).needs})
     assert list(json.loads(run("sts_icl", "--json"))["predictors"]) == ["sts_icl"]
-    assert "9% of fine-tuning and measuring" in (one := " ".join(run("loss_rehearsal_alone").split()))
-    assert "with the default ones 19%" in one and "with the default" not in run("sts_icl")
+    assert "11% of fine-tuning and measuring" in (one := " ".join(run("loss_rehearsal").split()))
+    assert "with the default ones 28%" in one and "with the default" not in run("sts_icl")
     assert "share not known" in " ".join(run("embedding_mmd").split())
 
 
