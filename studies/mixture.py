@@ -24,7 +24,6 @@ from lm_eval_sts.agreement.differences import holm
 from lm_eval_sts.data import SftSet, load_sft_set
 from lm_eval_sts.errors import RecordError, StsError
 from lm_eval_sts.examples import Example
-from lm_eval_sts.files import write_atomically
 from lm_eval_sts.mixing.mix import Mixing, mix
 from lm_eval_sts.mixing.writing import write_mixed
 from lm_eval_sts.records import (
@@ -50,6 +49,7 @@ from microworld.domains import DOMAINS, MIXTURES
 from microworld.questions import domain_convention, draw_question, draw_skill
 from microworld.sft_sets import sft_specs
 from microworld.world import World, make_world
+from studies import written_or_checked
 
 FOLDER: Final = Path(__file__).parent / "mixture"
 WORK: Final = Path(__file__).parent / "mixture.study"
@@ -218,13 +218,7 @@ def main() -> None:
     if given.what != "report":
         make() if given.what == "make" else collect()
         return
-    text, path = report(), FOLDER / "report.md"
-    if given.check:
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            raise RecordError(f"{path} is not what the outcomes give: run python -m studies.mixture report")
-        return
-    write_atomically(path, text.encode())
-    sys.stdout.write(text)
+    written_or_checked(report(), FOLDER / "report.md", "python -m studies.mixture report", check=given.check)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from lm_eval_sts.files import write_atomically
 from lm_eval_sts.records import Against, Document, Finite, Outcome, Target, View, load_record, save_record
 from lm_eval_sts.sampling.sample import Sampled
 from lm_eval_sts.shipped import resolve
+from studies import written_or_checked
 from studies.mixture import SETS
 
 FOLDER: Final = Path(__file__).parent / "rejection"
@@ -320,13 +321,7 @@ def main() -> None:
         for name in given.sets or SETS:
             Maker(name).make()
         return
-    text, path = report(), FOLDER / "report.md"
-    if given.check:
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            raise RecordError(f"{path} is not what the outcomes give: run python -m studies.rejection report")
-        return
-    write_atomically(path, text.encode())
-    sys.stdout.write(text)
+    written_or_checked(report(), FOLDER / "report.md", "python -m studies.rejection report", check=given.check)
 
 
 if __name__ == "__main__":

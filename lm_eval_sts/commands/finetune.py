@@ -109,7 +109,7 @@ def finetune(
     )
     long_examples = _long_examples(truncate=truncate, drop_long=drop_long)
     _check_revision(resolve(model), revision)
-    delimiter = _delimiter(response_delimiter, model)
+    delimiter = read_delimiter(response_delimiter, model)
     examples = load_sft_set(
         resolve(sft_set), config=sft_name, columns=sft_columns, split=sft_split, revision=sft_revision
     )
@@ -158,13 +158,16 @@ def _check_revision(model: str, revision: str | None) -> None:
         raise SettingsError(f"--revision {revision} is one of the hub's, and --model {model} is a folder: leave it out")
 
 
-def _delimiter(given: str | None, model: str) -> str:
-    """As given, with the escapes that a shell leaves; else the micro world's own, or a line break."""
+def read_delimiter(given: str | None, model: str) -> str:
+    """What stands between prompt and response: as given; else the micro world's own, or a line break."""
     from lm_eval_sts.verdict.next_step import default_delimiter
 
-    if given is None:
-        return default_delimiter(model)
-    return given.replace("\\n", "\n").replace("\\t", "\t")
+    return default_delimiter(model) if given is None else unescaped(given)
+
+
+def unescaped(text: str) -> str:
+    """A text with the escapes that a shell leaves."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def _show_recipe(recipe: Recipe, console: Console, others: Mapping[str, object]) -> None:

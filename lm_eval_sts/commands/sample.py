@@ -78,6 +78,7 @@ def sample(
     """
     from lm_eval_sts.api import load_prompts
     from lm_eval_sts.api import sample as sampled_by
+    from lm_eval_sts.commands.finetune import read_delimiter, unescaped
     from lm_eval_sts.commands.measure import read_batch_size
     from lm_eval_sts.harness.model import LmEvalModel
     from lm_eval_sts.outcomes.lm_eval_options import parse_args
@@ -106,8 +107,8 @@ def sample(
         answers=answers,
         apply_chat_template=apply_chat_template,
         system_instruction=system_instruction,
-        sft_response_delimiter=_delimiter(response_delimiter, model),
-        sft_example_delimiter=_unescaped(example_delimiter),
+        sft_response_delimiter=read_delimiter(response_delimiter, model),
+        sft_example_delimiter=unescaped(example_delimiter),
         profiles_dir=profiles_dir,
         seed=seed,
         verifier=verifier,
@@ -119,24 +120,13 @@ def sample(
         temperature=temperature,
         top_p=top_p,
         max_tokens=max_tokens,
-        stop=[_unescaped(text) for text in stop or ()],
+        stop=[unescaped(text) for text in stop or ()],
     )
     record = write_sampled(found, output, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(dump_record(record), indent=2, ensure_ascii=False))
     else:
         _show(found, record, output, show)
-
-
-def _unescaped(text: str) -> str:
-    """With the escapes that a shell leaves."""
-    return text.replace("\\n", "\n").replace("\\t", "\t")
-
-
-def _delimiter(given: str | None, model: str) -> str:
-    from lm_eval_sts.verdict.next_step import default_delimiter
-
-    return default_delimiter(model) if given is None else _unescaped(given)
 
 
 def _show(found: Sampled, record: Sampling, output: Path, n: int) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -337,3 +337,29 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not JSON: {error}") from error
+
+
+def manifest_beside(
+    kind: type[R], path: Path, suffix: str, made: Callable[[R], SftSetRef | None], read: SftSetRef
+) -> R | None:
+    """The manifest of what made the SFT set in a file; None where there is none.
+
+    Args:
+        kind: Of record that it is.
+        path: The file; of a folder there is none.
+        suffix: What its name has in place of the file's suffix.
+        made: The SFT set that a manifest is of.
+        read: The SFT set as it was read.
+
+    Raises:
+        RecordError: The manifest is not valid, or of another set than the file holds.
+    """
+    if path.is_dir() or not (manifest := path.with_suffix(suffix)).is_file():
+        return None
+    record = load_record(kind, manifest)
+    if (of := made(record)) is None or not of.same(read):
+        raise RecordError(
+            f"SFT set {path} is not what {manifest.name} beside it says: it was changed since; make it again, or "
+            "remove the manifest"
+        )
+    return record

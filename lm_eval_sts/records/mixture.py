@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lm_eval_sts.errors import RecordError
 from lm_eval_sts.records.agreement import Target
 from lm_eval_sts.records.base import (
     CONTENT_HASH,
@@ -17,7 +16,7 @@ from lm_eval_sts.records.base import (
     Record,
     SftSetRef,
     dump_record,
-    load_record,
+    manifest_beside,
 )
 from lm_eval_sts.records.frames import table_html
 from lm_eval_sts.records.prediction import Setting
@@ -166,12 +165,5 @@ def mixture_beside(path: Path, read: SftSetRef) -> MixtureRef | None:
     Raises:
         RecordError: The manifest is not valid, or of another set than the file holds.
     """
-    if path.is_dir() or not (manifest := path.with_suffix(MIXTURE_SUFFIX)).is_file():
-        return None
-    mixture = load_record(Mixture, manifest)
-    if mixture.mixed is None or not mixture.mixed.same(read):
-        raise RecordError(
-            f"SFT set {path} is not what {manifest.name} beside it says: it was changed since it was mixed; mix it "
-            "again, or remove the manifest"
-        )
-    return mixture.reference
+    found = manifest_beside(Mixture, path, MIXTURE_SUFFIX, lambda made: made.mixed, read)
+    return None if found is None else found.reference

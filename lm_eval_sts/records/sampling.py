@@ -7,7 +7,6 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lm_eval_sts.errors import RecordError
 from lm_eval_sts.records.base import (
     CONTENT_HASH,
     Document,
@@ -17,7 +16,7 @@ from lm_eval_sts.records.base import (
     Record,
     SftSetRef,
     dump_record,
-    load_record,
+    manifest_beside,
 )
 
 SAMPLING_SUFFIX: Final = ".sampling.json"
@@ -120,12 +119,5 @@ def sampling_beside(path: Path, read: SftSetRef) -> SamplingRef | None:
     Raises:
         RecordError: The manifest is not valid, or of another set than the file holds.
     """
-    if path.is_dir() or not (manifest := path.with_suffix(SAMPLING_SUFFIX)).is_file():
-        return None
-    sampling = load_record(Sampling, manifest)
-    if not sampling.sampled.same(read):
-        raise RecordError(
-            f"SFT set {path} is not what {manifest.name} beside it says: it was changed since it was sampled; sample "
-            "again, or remove the manifest"
-        )
-    return sampling.reference
+    found = manifest_beside(Sampling, path, SAMPLING_SUFFIX, lambda made: made.sampled, read)
+    return None if found is None else found.reference
