@@ -83,6 +83,7 @@ def sample(
     from lm_eval_sts.harness.model import LmEvalModel
     from lm_eval_sts.outcomes.lm_eval_options import parse_args
     from lm_eval_sts.outcomes.model_loading import check_loadable, choose_device, load_model
+    from lm_eval_sts.outcomes.outcome_files import check_writable
     from lm_eval_sts.records import SAMPLING_SUFFIX, dump_record
     from lm_eval_sts.sampling.verifiers import get_verifier
     from lm_eval_sts.sampling.writing import write_sampled
@@ -95,6 +96,7 @@ def sample(
         raise SettingsError("give --verifier (exact, numeric, math, choice, module:function), or --answers sampled")
     rows = read_batch_size(batch_size)
     check_output(output, SAMPLING_SUFFIX, overwrite=overwrite)
+    check_writable(output.parent)
     if verifier is not None:
         get_verifier(verifier, pattern)
     loaded = load_prompts(prompts, answer=answer, config=prompts_name, split=split, revision=revision)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import lm_eval_sts as sts
 from lm_eval_sts.cli import app
-from lm_eval_sts.errors import DatasetError, SettingsError
+from lm_eval_sts.errors import DatasetError, RecordError, SettingsError
 from lm_eval_sts.finetuning.tuned import read_tuned
 from lm_eval_sts.harness.predicting import load_model, predict
 from lm_eval_sts.records import Sampling, load_record
@@ -92,6 +92,13 @@ def test_wrong_options_are_told_before_any_model_is_loaded(tmp_path, given, kind
     assert isinstance(done.exception, kind), done.output
     assert all(part in str(done.exception) for part in parts), done.exception
     assert not any(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_model_is_loaded(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(*MICRO, *FIRST_WORD, "--output", str(tmp_path / "file" / "s.jsonl"))
+    assert isinstance(done.exception, RecordError), done.output
+    assert str(tmp_path / "file") in str(done.exception)
 
 
 def test_a_set_without_responses_says_what_can_be_done():
