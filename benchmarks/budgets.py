@@ -13,8 +13,12 @@ and ``turns``: three draws, each text read after one of them in turn, for the co
 Measures, per predictor, SFT set and seed over the 28 domains: the correlation with the reference; the RMSE from it in
 standard deviations of the reference between domains, and of scores divided by their mean over domains ("shares"),
 since a verdict shows scores relative to each other; and how often score ± 1.96 standard errors, the reference's own
-error added in square, covers it: stated (``se``, the bootstrap over questions that the record holds), of shares, and
-with the spread over draws, where it is known, added: se² + s²/draws.
+error added in square, covers it: of the questions alone (``se``, the bootstrap over questions that the record holds),
+of shares, and with the spread over draws, where it is known, added: se² + s²/draws. Added after the choice, for the
+errors that a verdict states now (``lm_eval_sts/records/score_errors.py``): how often these cover scores and shares
+(``covered_by_errors``, ``covered_shares_by_errors``), how often the domain of the highest reference is marked as not
+significantly different from the highest (``highest_marked``) and how many are (``marked``), and both by the questions'
+errors alone (``…_before``).
 
 Declared before the first run:
 
@@ -34,7 +38,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +53,9 @@ from lm_eval_sts.microworld import data
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.predictors.statistics import ratio, standard_error
 from lm_eval_sts.predictors.sts import activation, squared_shift, top_features
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.shipped import resolve
+from lm_eval_sts.verdict.groups import not_lower
 
 NAMES = ("sts_act", "sts_icl")
 SETS = (
@@ -63,8 +69,26 @@ CANDIDATES = {"three": (1.0, 3), "one": (1.0, 1), "half": (0.5, 3)}
 
 REFERENCE_SEED, REFERENCE_DRAWS, ALL = 99, 8, 10**6
 
-Scored = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Scores and standard errors [domains], and scores by draw [domains, draws] where they are known."""
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of one predictor beside one SFT set.
+
+    Attributes:
+        score: [domains].
+        se: Standard errors by questions, [domains].
+        draws: Scores by draw, [domains, draws], where they are known.
+        errors: Half widths of the intervals that a verdict states, [domains], where they can be.
+        marked: Whether a verdict marks a domain as not significantly different from the highest, [domains].
+        marked_before: The same by the questions' errors alone, [domains].
+    """
+
+    score: np.ndarray
+    se: np.ndarray
+    draws: np.ndarray | None = None
+    errors: np.ndarray | None = None
+    marked: np.ndarray | None = None
+    marked_before: np.ndarray | None = None
 
 
 def main() -> None:
@@ -144,10 +168,19 @@ def _scored(evidence: Evidence) -> dict[str, Scored]:
     found = {}
     for predictor in NAMES:
         domains = get_predictor(predictor).score(evidence).domains
-        of = [domains[name] for name in sorted(domains)]
+        names = sorted(domains)
+        of = [domains[name] for name in names]
         draws = np.array([each.draws for each in of])
-        values = np.array([[each.score, each.se] for each in of])
-        found[predictor] = values[:, 0], values[:, 1], draws if draws.shape[1] > 1 else None
+        known, best = score_errors(domains), not_lower(domains)
+        before = not_lower({name: each.model_copy(update={"draws": ()}) for name, each in domains.items()})
+        found[predictor] = Scored(
+            np.array([each.score for each in of]),
+            np.array([each.se for each in of]),
+            draws if draws.shape[1] > 1 else None,
+            np.array([known[name].half_width for name in names]),
+            np.array([name in best for name in names]),
+            np.array([name in before for name in names]),
+        )
     return found
 
 
@@ -168,11 +201,11 @@ def _in_turn(evidence: Evidence, predictor: str) -> Scored:
         statistic = ratio(above, profile.tokens)
         found.append((statistic(np.ones((1, len(profile))))[0], standard_error(statistic, len(profile), evidence.seed)))
     values = np.array(found)
-    return values[:, 0], values[:, 1], None
+    return Scored(values[:, 0], values[:, 1])
 
 
 def _compared(scored: Scored, reference: Scored) -> dict[str, float]:
-    (score, se, draws), (truth, truth_se, _) = scored, reference
+    score, se, draws, truth, truth_se = scored.score, scored.se, scored.draws, reference.score, reference.se
     share, true_share = score / score.mean(), truth / truth.mean()
 
     def covers(error: np.ndarray, other: np.ndarray, off: np.ndarray) -> float:
@@ -188,6 +221,12 @@ def _compared(scored: Scored, reference: Scored) -> dict[str, float]:
     if draws is not None:
         wider = np.sqrt(se**2 + draws.var(axis=1, ddof=1) / draws.shape[1])
         found["covered_with_spread"] = covers(wider, truth_se, score - truth)
+        wider = scored.errors / 1.96
+        found["covered_by_errors"] = covers(wider, truth_se, score - truth)
+        found["covered_shares_by_errors"] = covers(wider / score.mean(), truth_se / truth.mean(), share - true_share)
+        for when, marked in (("", scored.marked), ("_before", scored.marked_before)):
+            found["highest_marked" + when] = float(marked[truth.argmax()])
+            found["marked" + when] = float(marked.sum())
     return found
 
 
@@ -204,6 +243,8 @@ def _table(found: list[dict[str, Any]]) -> dict[str, Any]:
     def told(values: np.ndarray) -> str:
         if len(values) < 2:
             return "–"
+        if not np.ptp(values):
+            return f"{values[0]:.3f} in all"
         low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
         return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 

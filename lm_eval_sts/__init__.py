@@ -9,7 +9,7 @@ import sys
 _API = (
     *("Comparison", "Evidence", "Explanation", "Model", "Outcome", "Prediction", "Question"),
     *("compare", "explain", "load_domains", "load_outcome", "load_prompts", "load_sae", "load_sft_set"),
-    *("mix", "plan", "predict", "read", "sample"),
+    *("mix", "plan", "predict", "read", "sample", "score_errors"),
 )
 
 

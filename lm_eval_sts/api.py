@@ -27,6 +27,7 @@ from lm_eval_sts.loading import expect, load_domains, load_prompts, load_sae, lo
 from lm_eval_sts.predictors.predict import score
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, chosen, get_predictor
 from lm_eval_sts.records import Agreement, Explanation, Outcome, Prediction
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.sampling.prompts import PromptSet
 from lm_eval_sts.shipped import load_outcome
 
@@ -57,6 +58,7 @@ __all__ = [
     "predict",
     "read",
     "sample",
+    "score_errors",
 ]
 
 _DEMONSTRATIONS = 5

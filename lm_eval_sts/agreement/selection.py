@@ -14,6 +14,7 @@ from lm_eval_sts.agreement.reliability import deltas
 from lm_eval_sts.agreement.single import Pairing
 from lm_eval_sts.errors import RecordError, SettingsError, choices
 from lm_eval_sts.records import PREFIXES, VIEWS, Category, Change, Outcome, Prediction, Target, View, grouped
+from lm_eval_sts.records.score_errors import score_errors
 
 ALL: Final = "all"
 PAPER8: Final = "paper8"
@@ -75,13 +76,13 @@ def pairing(pair: Match, chosen: tuple[str, ...], view: View) -> Pairing:
             f"{_some(list(scores))}; measured {_some(chosen)}: names must match exactly"
         )
     found = deltas(pair.outcome.changes(view), common)
-    errors = [scores[name].se for name in found.domains]
+    errors = score_errors(scores)
     return Pairing(
         label=pair.label,
         outcome=pair.outcome.name,
         domains=found.domains,
         predicted=np.array([scores[name].score for name in found.domains]),
-        predicted_se=np.array([np.nan if error is None else error for error in errors]),
+        predicted_se=np.array([error.se if (error := errors[name]) else np.nan for name in found.domains]),
         delta=found.delta,
         se=found.se,
         signed=pair.prediction.target == "delta",

@@ -25,6 +25,7 @@ from lm_eval_sts.records import (
     QuestionValue,
     Selection,
 )
+from lm_eval_sts.records.score_errors import score_errors
 
 _PACKAGES: Final = ("numpy", "scipy")
 
@@ -99,11 +100,12 @@ def _domains(
     scores: Mapping[str, DomainScore], questions: Questions, parts: Parts | None = None, order: Sequence[int] = ()
 ) -> dict[str, ExplainedDomain]:
     """Highest score first, parts in the given order of features."""
+    errors = score_errors(scores)
     places = [] if parts is None else [parts.features.tolist().index(feature) for feature in order]
     return {
         name: ExplainedDomain(
             score=scores[name].score,
-            se=scores[name].se,
+            se=None if (error := errors[name]) is None else error.se,
             parts=() if parts is None else tuple(parts.domains[name][places].tolist()),
             rest=0.0 if parts is None else parts.rest[name],
             questions=questions.get(name, ()),

@@ -31,6 +31,7 @@ from lm_eval_sts.predictors.predict import Scored, score
 from lm_eval_sts.predictors.preflight import prompts_of, sft_set_of
 from lm_eval_sts.predictors.registry import get_predictor
 from lm_eval_sts.records import FORMAT_VERSION, KeptRun, Outcome, Prediction, dump_record, with_hash
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.verdict.words import said_of_run
 
 
@@ -206,9 +207,13 @@ class Run:
         """Gives every task its scores; the complete records go with the last task that lm-eval writes down."""
         *_, last = self.tasks.values()
         shown = [p for p in told.predictions if p.predictor in self.settings.shown]
+        errors = {p.predictor: score_errors(p.domains) for p in shown}
         for domain, task in self.tasks.items():
-            scores = {p.predictor: p.domains[domain] for p in shown if domain in p.domains}
-            table = {name: (found.score, found.se) for name, found in scores.items()}
+            table = {}
+            for p in shown:
+                if domain in p.domains:
+                    error = errors[p.predictor][domain]
+                    table[p.predictor] = (p.domains[domain].score, error and error.se)
             if task is last:
                 records = [dump_record(p) for p in told.predictions]
                 prompts = self.found.sft_prompts

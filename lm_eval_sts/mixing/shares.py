@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lm_eval_sts.errors import SettingsError
-from lm_eval_sts.records import DomainScore, Prediction
+from lm_eval_sts.records import Prediction
+from lm_eval_sts.records.score_errors import score_errors
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,35 +45,22 @@ def predicted_weights(prediction: Prediction) -> dict[str, float]:
 def drawn_weights(prediction: Prediction, seed: int) -> Floats | None:
     """Weights as they might have come out, by the prediction's own errors.
 
-    Demonstrations are resampled, for all domains the same ones because they share those of the SFT set, and to their
-    mean a normal error of the score's standard error is added. What the errors hold fixed is in none of it.
+    To each score an error of Student's distribution is added, by questions and by draws of demonstrations
+    (:func:`~lm_eval_sts.records.score_errors.score_errors`). What these hold fixed is in none of it.
 
     Args:
         prediction: The prediction.
         seed: Seed of the draws.
 
     Returns:
-        [DRAWS, domains]; None where neither errors nor draws were written down.
+        [DRAWS, domains]; None where no errors were written down.
     """
-    domains = list(prediction.domains.values())
-    if any(domain.se is None for domain in domains):
+    known = [error for error in score_errors(prediction.domains).values() if error is not None]
+    if len(known) < len(prediction.domains):
         return None
-    generator = np.random.default_rng(seed)
-    se = np.array([_unbiased(domain) for domain in domains])
-    drawn = np.array([domain.score for domain in domains]) + se * generator.standard_normal((DRAWS, len(domains)))
-    n = len(domains[0].draws)
-    if n > 1 and all(len(domain.draws) == n for domain in domains):
-        values = np.array([domain.draws for domain in domains])  # [domains, n]
-        chosen = generator.integers(n, size=(DRAWS, n))
-        # The bootstrap's variance of a mean falls short by (n − 1) / n.
-        drawn += (values[:, chosen].mean(axis=2).T - values.mean(axis=1)) * math.sqrt(n / (n - 1))
-    return _weights(prediction.target, drawn)
-
-
-def _unbiased(domain: DomainScore) -> float:
-    """A bootstrap's error over n questions falls short by √((n − 1) / n)."""
-    n = domain.n_questions or 0
-    return (domain.se or 0.0) * (math.sqrt(n / (n - 1)) if n > 1 else 1.0)
+    generator, scores = np.random.default_rng(seed), [domain.score for domain in prediction.domains.values()]
+    off = generator.standard_t([error.freedom for error in known], (DRAWS, len(known)))
+    return _weights(prediction.target, np.array(scores) + off * np.array([error.se for error in known]))
 
 
 def _weights(target: str, scores: Floats) -> Floats:

@@ -69,6 +69,7 @@ class Point(Record):
 
     predicted: Finite
     predicted_se: Finite | None
+    """By questions and by draws of demonstrations."""
     measured: Finite
     measured_se: Finite | None
 

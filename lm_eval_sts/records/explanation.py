@@ -99,6 +99,7 @@ class ExplainedDomain(Record):
 
     score: Finite
     se: Annotated[Finite, Field(ge=0)] | None
+    """Standard error by questions and by draws of demonstrations."""
     parts: tuple[Finite, ...]
     """Each explained feature's, in their order; empty where the predictor adds up no features."""
     rest: Finite = 0.0

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from lm_eval_sts.records import DomainScore
+from lm_eval_sts.records.score_errors import ScoreError, score_errors
 
 LEVEL: Final = 0.05
 """Most probability with which the domain that is truly highest is called lower than another."""
@@ -21,10 +22,9 @@ def not_lower(domains: Mapping[str, DomainScore]) -> frozenset[str]:
     Bonferroni's bound the domain with the highest true score is called lower with probability ``LEVEL`` at most,
     however the errors hang together, and although the highest was looked for.
 
-    An error is the bootstrap's over n questions times √(n / (n − 1)), of which it falls short by as much; the
-    difference of two has Student's distribution with Welch's degrees of freedom. A domain without an error can be told
+    Errors are by questions and by draws of demonstrations (:mod:`lm_eval_sts.records.score_errors`); the difference
+    of two scores has Student's distribution with Welch's degrees of freedom. A domain without an error can be told
     from none.
-    What the errors hold fixed (the SFT set, the selected features, the draws of demonstrations) is not in it.
 
     Args:
         domains: Scores by domain.
@@ -34,16 +34,16 @@ def not_lower(domains: Mapping[str, DomainScore]) -> frozenset[str]:
     """
     from scipy.special import stdtrit
 
-    names = list(domains)
     score = np.array([domain.score for domain in domains.values()])
-    n = np.array([domain.n_questions or 0 for domain in domains.values()], dtype=np.float64)
-    se = np.array([np.nan if domain.se is None else domain.se for domain in domains.values()])
+    known = [error or ScoreError(np.nan, np.nan) for error in score_errors(domains).values()]
+    se = np.array([error.se for error in known])
+    own = np.array([error.freedom for error in known])
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        variance = np.where(n > 1, se**2 * n / (n - 1), np.nan)
+        variance = se**2
         total = variance[:, None] + variance[None, :]
-        freedom = total**2 / (variance[:, None] ** 2 / (n[:, None] - 1) + variance[None, :] ** 2 / (n[None, :] - 1))
+        freedom = total**2 / (variance[:, None] ** 2 / own[:, None] + variance[None, :] ** 2 / own[None, :])
         # Two scores without any error are two numbers: their degrees of freedom do not matter.
         freedom = np.where(total == 0, 1.0, freedom)
-        needed = stdtrit(freedom, 1 - LEVEL / max(1, len(names) - 1)) * np.sqrt(total)
+        needed = stdtrit(freedom, 1 - LEVEL / max(1, len(domains) - 1)) * np.sqrt(total)
         lower = np.any(score[None, :] - score[:, None] > needed, axis=1)
-    return frozenset(name for name, is_lower in zip(names, lower, strict=True) if not is_lower)
+    return frozenset(name for name, is_lower in zip(domains, lower, strict=True) if not is_lower)

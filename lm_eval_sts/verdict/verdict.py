@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lm_eval_sts.errors import SettingsError, choices
 from lm_eval_sts.records import OF_GIVEN_ROWS, UNKNOWN, Document, Finite, Prediction, Record, Target
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.verdict.calibration import Calibrated, Kind, kind_of, thirds
 from lm_eval_sts.verdict.groups import not_lower
 from lm_eval_sts.verdict.next_step import finetune_command, sample_command
@@ -22,8 +23,6 @@ BASELINE: Final = "tfidf_cosine"
 """Reads no model; stands in the verdict's table so that the others can be compared with it."""
 THIRD: Final = ("highest", "middle", "lowest")
 
-_Z: Final = 1.96
-
 
 class RankedDomain(Record):
     """One domain in the order of a predictor's scores."""
@@ -31,10 +30,11 @@ class RankedDomain(Record):
     domain: str
     score: Finite
     se: Finite | None
+    """Standard error of the score, by questions and by draws of demonstrations."""
     share: Finite | None
     """Percent of the highest score; None where a score is negative, so that there is no such share."""
     low: Finite | None
-    """95% interval of ``share``, or of ``score`` where there is none: score ± 1.96 standard errors."""
+    """95% interval of ``share``, or of ``score`` where there is none: score ± Student's quantile times ``se``."""
     high: Finite | None
     not_lower: bool
     """Whether it is not significantly different from the highest."""
@@ -46,6 +46,9 @@ class Ranked(Record):
 
     predictor: str
     target: Target
+    draws: int = Field(default=0, ge=0)
+    """Draws of demonstrations that a domain's score is the mean of, the fewest that any has; 0 where none are known. Of
+    one draw the spread is not known, and in no error."""
     domains: tuple[RankedDomain, ...] = Field(min_length=1)
 
     def by_name(self) -> dict[str, RankedDomain]:
@@ -166,16 +169,16 @@ def ranked(prediction: Prediction) -> Ranked:
     order = sorted(prediction.domains, key=lambda name: -prediction.domains[name].score)
     scores = [prediction.domains[name].score for name in order]
     unit = scores[0] / 100 if scores[-1] >= 0 < scores[0] / 100 else None
-    best = not_lower(prediction.domains)
+    best, error_of = not_lower(prediction.domains), score_errors(prediction.domains)
     domains = []
     for name, third in zip(order, thirds(scores), strict=True):
-        found = prediction.domains[name]
-        half = None if found.se is None else _Z * found.se
+        found, error = prediction.domains[name], error_of[name]
+        half = None if error is None else error.half_width
         domains.append(
             RankedDomain(
                 domain=name,
                 score=found.score,
-                se=found.se,
+                se=None if error is None else _finite(error.se),
                 share=None if unit is None else found.score / unit,
                 low=None if half is None else _finite((found.score - half) / (unit or 1)),
                 high=None if half is None else _finite((found.score + half) / (unit or 1)),
@@ -183,7 +186,8 @@ def ranked(prediction: Prediction) -> Ranked:
                 third=THIRD[third],
             )
         )
-    return Ranked(predictor=prediction.predictor, target=prediction.target, domains=tuple(domains))
+    draws = min(len(domain.draws) for domain in prediction.domains.values())
+    return Ranked(predictor=prediction.predictor, target=prediction.target, draws=draws, domains=tuple(domains))
 
 
 def _finite(value: float) -> float | None:

@@ -118,7 +118,10 @@ def _ties(verdict: Verdict, width: int) -> list[str]:
     if all(domain.se is None for domain in domains):
         return wrap("The scores have no errors: which of them differ is not known.", width)
     same = sum(domain.not_lower for domain in domains)
-    return wrap(f"= not significantly different from the highest (95%, all at once): {same} of {len(domains)}", width)
+    told = f"= not significantly different from the highest (95%, all at once): {same} of {len(domains)}"
+    if verdict.ranked.draws == 1:
+        told += "; one draw of demonstrations, whose choice is in no error"
+    return wrap(told, width)
 
 
 def _direction(verdict: Verdict, width: int) -> list[str]:

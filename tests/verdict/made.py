@@ -25,8 +25,8 @@ def with_domains(made: Prediction, **domains: DomainScore) -> Prediction:
     return made.model_copy(update={"domains": domains})
 
 
-def score(value: float, se: float | None = 1.0, n: int | None = 100) -> DomainScore:
-    return DomainScore(score=value, se=se, draws=(), n_questions=n, n_tokens=None)
+def score(value: float, se: float | None = 1.0, n: int | None = 100, draws: tuple[float, ...] = ()) -> DomainScore:
+    return DomainScore(score=value, se=se, draws=draws, n_questions=n, n_tokens=None)
 
 
 def about(made: Prediction, notes: tuple[str, ...] = (), **settings: Any) -> Prediction:
@@ -57,7 +57,9 @@ def micro_run(sft_set: str = "micro/sft/mathlike-home-long", **settings: Any) ->
             tasks="micro",
         )
         made = about(made, **{**DEFAULTS, "sft_set": sft_set, **settings})
-        domains = {name: d.model_copy(update={"n_questions": 100}) for name, d in made.domains.items()}
+        domains = {
+            name: d.model_copy(update={"n_questions": 100, "draws": (d.score,) * 3}) for name, d in made.domains.items()
+        }
         made = with_domains(made, **domains)
         run.append(of_model(made, MICRO.model, benchmark=made.setting.benchmark.model_copy(update=benchmark)))
     return run

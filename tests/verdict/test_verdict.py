@@ -12,6 +12,7 @@ from typer.main import get_command
 from lm_eval_sts.cli import app
 from lm_eval_sts.errors import SettingsError
 from lm_eval_sts.records import ModelRef, Prediction, dump_record, parse_record
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.verdict.verdict import Verdict, make_verdict, ranked, runs
 from lm_eval_sts.verdict.words import in_words
 from tests.agreement.made import PROVENANCE, prediction
@@ -35,7 +36,7 @@ def test_sizes_lead_and_a_signed_predictor_stands_beside():
     values = [domain.score for domain in verdict.ranked.domains]
     assert values == sorted(values, reverse=True) and verdict.ranked.domains[0].share == 100
     first = verdict.ranked.domains[0]
-    assert first.low == pytest.approx(100 * (first.score - 1.96 * first.se) / first.score) and first.not_lower
+    assert first.low == pytest.approx(100 * (first.score - 1.9842 * first.se) / first.score) and first.not_lower
     assert [d.third for d in verdict.ranked.domains] == ["highest"] * 10 + ["middle"] * 9 + ["lowest"] * 9
 
 
@@ -56,10 +57,11 @@ def test_who_leads_where_there_is_less():
 
 
 def test_negative_scores_have_no_share_of_the_highest():
-    found = ranked(prediction({"a": 1.0, "b": -1.0}))
+    made = prediction({"a": 1.0, "b": -1.0})
+    found, half = ranked(made), score_errors(made.domains)["a"].half_width
     assert [(d.share, d.score, d.low) for d in found.domains] == [
-        (None, 1.0, pytest.approx(0.804)),
-        (None, -1.0, -1.196),
+        (None, 1.0, pytest.approx(1 - half)),
+        (None, -1.0, pytest.approx(-1 - half)),
     ]
     still = ranked(prediction({"a": 0.0, "b": 0.0}))
     assert {d.share for d in still.domains} == {None}
