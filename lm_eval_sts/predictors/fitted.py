@@ -12,12 +12,11 @@ tried there: only SFT sets that are scored since can test it.
 a short standard probe, by boosted trees over 1,300 runs. With tens of runs a ridge regression is all that can be
 fitted.
 
-``combined_…``: what a practitioner has at hand. Declared before any of the three kinds was scored on a test set of the
-micro world or on an outcome of a real model: three features (the domain's mean change over other SFT sets,
-``tfidf_cosine``, and ``loss_rehearsal_alone`` or ``probing_20``), each taken with the mean and standard deviation of
-the development cells; the change in the view ``development_view`` (by default the task's own metric) as response; ridge
-regression over all cells with one penalty from ``fitting.PENALTIES`` for the three weights, the one with the least
-squared error when one SFT set is left out at a time, and an intercept without penalty.
+``combined_…``: what a practitioner has at hand, three features: the domain's mean change over other SFT sets,
+``tfidf_cosine``, and ``loss_rehearsal_alone`` or ``probing_20``. Version 1, declared before it was scored, was one
+ridge regression over all cells. On ten outcomes of a real model, whose SFT sets differ in level, it did not see the
+fragility that it was given; version 2 (:func:`~lm_eval_sts.predictors.fitting.linear`), as good on the development sets
+of the micro world, regresses within SFT sets. Only SFT sets that are scored since can test it on that model.
 """
 
 from __future__ import annotations
@@ -254,7 +253,7 @@ FITS: Final[Mapping[str, Fit]] = {
 
 _LOW_RANK = "Jin & Ren, NeurIPS 2025, arXiv 2406.14026, § 4; seen: this package"
 _TUNEAHEAD = "after Luo et al., ICML 2026, arXiv 2606.17660; ridge: this package"
-_RIDGE = "intercept + Σ_k β_k (x_k − mean of x_k) / standard deviation of x_k"
+_RIDGE = "level + Σ_k β_k (x_k − mean of x_k over the set's domains)"
 
 ABOUT = """\
 All are fitted on measured changes of other SFT sets (setting development) and on what other predictors, their parts,
@@ -266,7 +265,8 @@ low_rank_…: columns are domains; p is what is seen of the SFT set, less its me
 the loadings of what is seen and of the changes, s a scale. Rank 0 is null_domain_mean.
 
 descriptors… and combined_…: x_1 is the domain's mean change over other SFT sets, the other x_k are scores of the parts.
-null_sft_… and the mean of probing_20 over domains tell SFT sets apart, not domains.
+The level is the mean of all SFT sets', of descriptors… by a regression on null_sft_… and the mean of probing_20 over
+domains, which tell SFT sets apart, not domains.
 
 Assumes that SFT sets, recipe and settings are like those of the development outcomes."""
 
@@ -293,25 +293,29 @@ FAMILY: Final = (
         "descriptors",
         source=_TUNEAHEAD,
         summary="fitted on what describes the set",
-        formula=f"{_RIDGE}, x: mean change, {', '.join((*_STATIC, *_OF_THE_SET))}",
+        formula=f"{_RIDGE}, x: mean change, {', '.join(_STATIC)}; level: null_sft_…",
+        version="2",
     ),
     _predictor(
         "descriptors_probing",
         source=_TUNEAHEAD,
         summary="fitted on descriptors and a trial run",
-        formula=f"{_RIDGE}, x: as descriptors, probing_20, its mean over domains",
+        formula=f"{_RIDGE}, x: as descriptors, probing_20; level: null_sft_…, mean of probing_20",
+        version="2",
     ),
     _predictor(
         "combined_rehearsal",
         source="this package",
         summary="fragility, words and rehearsal",
         formula=f"{_RIDGE}, x: mean change, tfidf_cosine, loss_rehearsal_alone",
+        version="2",
     ),
     _predictor(
         "combined_probing",
         source="this package",
         summary="fragility, words and a trial run",
         formula=f"{_RIDGE}, x: mean change, tfidf_cosine, probing_20",
+        version="2",
     ),
 )
 """Every predictor of the family."""

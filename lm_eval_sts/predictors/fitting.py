@@ -98,39 +98,70 @@ def domain_means(changes: Array) -> Array:
 
 
 def linear(levels: Iterable[int] = (), cells: Iterable[int] = ()) -> Method:
-    """Ridge regression over all cells, on each domain's mean change over other SFT sets and on predictors' scores.
+    """Two ridge regressions: where in an SFT set's domains the changes differ, and how SFT sets differ in their mean.
 
-    Every feature is taken with the mean and standard deviation of the development cells. The mean change stands for a
-    domain's fragility; for a development cell it is that over the outcomes of other SFT sets, as it will be for a new
-    one. The intercept is not penalised. The open option is the penalty.
+    A change is its SFT set's level, the mean over domains, and what remains. What remains is regressed on the domain's
+    mean change over other SFT sets, which stands for its fragility, and on predictors' scores, each without its mean
+    over the SFT set's domains; the level on means over domains of other predictors' scores, or, without any, taken for
+    the mean level. Apart, because over all cells at once a mean over the other SFT sets runs against an SFT set's own
+    level (where one set lost much, the mean over the rest is higher), which hides the fragility. For a development
+    cell the mean change is that over the outcomes of other SFT sets, as it will be for a new one. Features are taken in
+    standard deviations of the development cells. The open option is the penalty of both.
 
     Args:
-        levels: Predictors whose mean over an SFT set's domains is a feature.
-        cells: Predictors whose score is one.
+        levels: Predictors whose mean over an SFT set's domains is a feature of its level.
+        cells: Predictors whose score is a feature within it.
     """
     levels, cells = tuple(levels), tuple(cells)
 
     def features(fragility: Array, scores: Array) -> Array:
-        """[…, features] of fragility […, domains] and scores [predictors, …, domains]."""
-        means = [np.broadcast_to(_mean(scores[k])[..., None], fragility.shape) for k in levels]
-        return np.stack([fragility, *(scores[k] for k in cells), *means], axis=-1)
+        """[…, domains, features] of fragility […, domains] and scores [predictors, …, domains]."""
+        found = np.stack([fragility, *(scores[k] for k in cells)], axis=-1)
+        found[~np.isfinite(found).all(axis=-1)] = np.nan
+        return found
+
+    def means(scores: Array) -> Array:
+        """[…, levels] of scores [predictors, …, domains]."""
+        return np.stack([_mean(scores[k]) for k in levels], axis=-1)
 
     def method(table: Table, own: Array, penalty: float) -> Array:
-        others = np.array([domain_means(table.changes[table.sets != of]) for of in table.sets])
-        x, y = features(others, table.scores), table.changes
-        known = np.isfinite(x).all(axis=-1) & np.isfinite(y)
-        if not known.any():
-            return np.full(own.shape[-1], np.nan)
-        x, y = x[known], y[known]
-        centre, scale = x.mean(axis=0), x.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        x = (x - centre) / scale
-        weights = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ (y - y.mean()) / len(x))
-        new = (features(domain_means(table.changes), own) - centre) / scale
-        found: Array = y.mean() + new @ weights
+        x = features(np.array([domain_means(table.changes[table.sets != of]) for of in table.sets]), table.scores)
+        y = np.where(np.isfinite(x[..., 0]), table.changes, np.nan)
+        x[~np.isfinite(y)] = np.nan
+        weights = _ridge(_centred(x, axis=-2), _centred(y, axis=-1), penalty)
+        of_sets = _mean(table.changes)
+        level = of_sets[np.isfinite(of_sets)].mean() if np.isfinite(of_sets).any() else np.nan
+        if levels:
+            centre = domain_means(means(table.scores))
+            level += (means(own) - centre) @ _ridge(means(table.scores) - centre, of_sets - level, penalty)
+        found: Array = level + _centred(features(domain_means(table.changes), own), axis=-2) @ weights
         return found
 
     return method
+
+
+def _ridge(x: Array, y: Array, penalty: float) -> Array:
+    """Weights of features without their means for a response without its mean, [features]; 0 where nothing is known.
+
+    Args:
+        x: [..., features].
+        y: [...].
+        penalty: Of the weights of features that have standard deviation 1.
+    """
+    known = np.isfinite(x).all(axis=-1) & np.isfinite(y)
+    if not known.any():
+        return np.zeros(x.shape[-1])
+    x, y = x[known], y[known]
+    scale = np.sqrt((x**2).mean(axis=0))
+    scale = np.where(scale > 0, scale, 1.0)
+    x = x / scale
+    found: Array = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ y / len(x)) / scale
+    return found
+
+
+def _centred(values: Array, axis: int) -> Array:
+    """Without the mean of what is finite along an axis."""
+    return values - np.expand_dims(domain_means(np.moveaxis(values, axis, 0)), axis)
 
 
 def _mean(scores: Array) -> Array:

@@ -16,18 +16,32 @@ def table(changes, *scores, sets=None):
     return Table(np.asarray(changes), np.array(scores), np.arange(len(changes)) if sets is None else np.array(sets))
 
 
-def test_linear_is_ridge_on_standardised_features():
+def test_linear_is_two_ridge_regressions():
+    """Within SFT sets on fragility and scores, between them on their mean scores; features standardised."""
     scores = RNG.normal(size=(2, SETS, DOMAINS))
-    changes = RNG.normal(size=(SETS, DOMAINS)) + RNG.normal(size=DOMAINS)
+    changes = RNG.normal(size=(SETS, DOMAINS)) + RNG.normal(size=DOMAINS) + RNG.normal(size=(SETS, 1))
     own = RNG.normal(size=(2, DOMAINS))
     fragility = (changes.sum(axis=0) - changes) / (SETS - 1)
-    level = np.repeat(scores[1].mean(axis=1, keepdims=True), DOMAINS, axis=1)
-    x = np.stack([f.ravel() for f in (fragility, scores[0], level)], axis=1)
-    new = np.stack([changes.mean(axis=0), own[0], np.full(DOMAINS, own[1].mean())], axis=1)
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    ridge = Ridge(alpha=0.3 * len(x)).fit((x - centre) / scale, changes.ravel())
-    expected = ridge.predict((new - centre) / scale)
+    x = np.stack([(f - f.mean(axis=1, keepdims=True)).ravel() for f in (fragility, scores[0])], axis=1)
+    new = np.stack([f - f.mean() for f in (changes.mean(axis=0), own[0])], axis=1)
+    scale = x.std(axis=0)
+    within = Ridge(alpha=0.3 * len(x)).fit(x / scale, (changes - changes.mean(axis=1, keepdims=True)).ravel())
+    of_sets = scores[1].mean(axis=1)
+    level = (of_sets - of_sets.mean()) / of_sets.std()
+    between = Ridge(alpha=0.3 * SETS).fit(level[:, None], changes.mean(axis=1))
+    expected = between.predict([[(own[1].mean() - of_sets.mean()) / of_sets.std()]]) + within.predict(new / scale)
     assert linear(levels=[1], cells=[0])(table(changes, *scores), own, 0.3) == pytest.approx(expected)
+
+
+def test_the_levels_of_sets_do_not_hide_which_domains_are_fragile():
+    """Over all cells at once, fragility runs against the levels: the left-out error is then that of no fragility."""
+    fragile = np.linspace(-1, 1, DOMAINS)
+    changes = fragile + 5 * RNG.normal(size=(SETS, 1)) + 0.1 * RNG.normal(size=(SETS, DOMAINS))
+    useless = RNG.normal(size=(SETS, DOMAINS))
+    for held in range(SETS):
+        rest = np.arange(SETS) != held
+        found = linear(cells=[0])(table(changes[rest], useless[rest]), useless[held][None], 0.001)
+        assert np.polyfit(fragile, found, 1)[0] == pytest.approx(1, abs=0.15)
 
 
 def test_linear_passes_over_what_is_missing():
