@@ -86,17 +86,19 @@ def _prediction(submission: Submission, name: str, outcome: Outcome) -> Predicti
     )
 
 
+def newest(root: Path) -> dict[str, Submission]:
+    """The newest numbered version of each predictor (the published figures have no number)."""
+    found = [each.submission for each in read_submissions(root).submissions if each.submission.version.isdigit()]
+    return {each.predictor: each for each in sorted(found, key=lambda each: int(each.version))}
+
+
 def predictions(root: Path) -> list[Prediction]:
     """What every fitted predictor says of every SFT set of the main dose."""
     settings, split = registered(root, "predictor"), read_split()
     chosen = {name: settings[f"{FOLDER}/{name}"] for name in (*split.development, *split.test)}
     main = {f"{FOLDER}/{name}": outcome for name, outcome in chosen.items()}
     named = {part for fit in FITS.values() for part in fit.parts}
-    found = [
-        parts(each.submission, main)
-        for each in read_submissions(root).submissions
-        if each.submission.predictor in named and each.submission.version == "1"
-    ]
+    found = [parts(submission, main) for name, submission in newest(root).items() if name in named]
     development = [chosen[name] for name in split.development]
     others = [of[f"{FOLDER}/{name}"] for of in found for name in split.development]
     made = []

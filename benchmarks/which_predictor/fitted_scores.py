@@ -17,12 +17,11 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.which_predictor.fitted import ROOT
+from benchmarks.which_predictor.fitted import ROOT, newest
 from lm_eval_sts.agreement.panel import Column, Panel, double_centred, make_panel, mean_interval, mean_z
 from lm_eval_sts.evidence.development import developments, obstacle
 from lm_eval_sts.evidence.recorded import of_submission
 from lm_eval_sts.leaderboard.registered import read_settings
-from lm_eval_sts.leaderboard.submissions import read_submissions
 from lm_eval_sts.predictors.fitted import FITS, Fit, low_rank, on_scores
 from lm_eval_sts.records import Outcome, Submission, View
 from microworld.split import read_split
@@ -106,8 +105,7 @@ def real(submissions: Sequence[Submission], outcomes: Mapping[str, Outcome], vie
 def main() -> None:
     """Prints the tables."""
     outcomes, split = read_settings(ROOT), read_split()
-    submissions = [each.submission for each in read_submissions(ROOT).submissions if each.submission.version == "1"]
-    by_name = {submission.predictor: submission for submission in submissions}
+    by_name = newest(ROOT)
     chosen = {
         name: {setting: each.scores for setting, each in by_name[name].settings.items()} for name in (*FITS, *BESIDE)
     }
@@ -118,7 +116,7 @@ def main() -> None:
     sets = {name: outcome for name, outcome in outcomes.items() if name.startswith(f"{REAL}/")}
     views: tuple[View, ...] = ("score", "choice_log_likelihood")
     for view in views:
-        table = lines(real(submissions, sets, view), sets, view, {"domain mean", *TRIED}, apart=False)
+        table = lines(real(list(by_name.values()), sets, view), sets, view, {"domain mean", *TRIED}, apart=False)
         sys.stdout.write(f"\nReal model, {view}\n\n" + "\n".join(table) + "\n")
 
 
