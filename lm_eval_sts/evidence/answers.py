@@ -92,14 +92,17 @@ def read_continuations(
     )
 
 
-def training_pairs(setup: Setup, rows: Sequence[int]) -> list[Continuation]:
-    """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them; those longer than the context are cut.
+def training_pairs(setup: Setup, rows: Sequence[int], notes: list[str] | None = None) -> list[Continuation]:
+    """Examples of the SFT set as ``lm-eval-sts finetune`` trains on them, until their responses fill ``sft_tokens``.
 
-    Of a conversation it is the last response that fits.
+    Those longer than the context are cut; of a conversation it is the last response that fits. The rows were chosen by
+    the tokens of their prompts; where responses are longer, reading all of them would cost many times what the budget
+    says.
 
     Args:
-        setup: Model and SFT set.
-        rows: Which of the set.
+        setup: Model, SFT set and budget.
+        rows: Which of the set, in order.
+        notes: Gets what was left out.
 
     Raises:
         DatasetError: None has a response that fits.
@@ -112,11 +115,20 @@ def training_pairs(setup: Setup, rows: Sequence[int]) -> list[Continuation]:
         long_examples="truncate",
         rows=rows,
     )
-    pairs = []
+    pairs: list[Continuation] = []
+    budget = setup.settings.sft_tokens
     for example in data.examples:
+        if budget <= 0:
+            break
         learned = [label != IGNORED for label in example.labels]
         end = len(learned) - learned[::-1].index(True)
         ahead = learned[:end][::-1]
         first = end - ahead.index(False)
         pairs.append(Continuation(tuple(example.input_ids[:first]), tuple(example.input_ids[first:end])))
+        budget -= end - first
+    if notes is not None and len(pairs) < len(data.examples):
+        notes.append(
+            f"responses were read of the first {len(pairs)} of {len(data.examples)} SFT examples read: "
+            f"{setup.settings.sft_tokens:,} tokens (sft_tokens)"
+        )
     return pairs

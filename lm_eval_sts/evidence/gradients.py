@@ -38,7 +38,7 @@ class GradientsKind(Kind):
     def plan(self, queries: Queries) -> list[Reading[Array]]:
         """One reading for the SFT set's pairs and one for the first questions of each domain."""
         limit = self.setup.settings.gradient_questions
-        self._pairs = training_pairs(self.setup, queries.sft.rows)
+        self._pairs = training_pairs(self.setup, queries.sft.rows, self.notes)
         most = max(len(domain.queries) for domain in queries.domains)
         if limit is not None and limit < most:
             self.notes.append(

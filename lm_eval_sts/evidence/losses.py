@@ -86,7 +86,7 @@ class SftLossesKind(Kind):
 
     def plan(self, queries: Queries) -> list[Reading[Array]]:
         """The responses, each after its own prompt."""
-        self._pairs = training_pairs(self.setup, queries.sft.rows)
+        self._pairs = training_pairs(self.setup, queries.sft.rows, self.notes)
         self._read = read_continuations(self.setup, "SFT responses", _after_sft(self.setup), self._pairs)
         return [self._read]
 

@@ -85,5 +85,23 @@ def test_the_last_response_of_a_conversation_is_a_training_pair():
         pairs(SftSet("x", (Example("q", "a"), Example("r", "b"), Example("r", "so|b"))), [1, 2])
 
 
+def test_responses_are_read_until_they_fill_the_budget():
+    """Rows are chosen by the tokens of their prompts; where responses are longer, not all of them are read."""
+    tokenizer = tiny_tokenizer(chat_template=True)
+    sft_set = SftSet("x", tuple(Example("q", str(i) * 50) for i in range(9)))
+
+    def pairs(budget, notes):
+        settings = SETTINGS.model_copy(update={"sft_tokens": budget})
+        model = SimpleNamespace(tokenizer=tokenizer, context=1000)
+        return training_pairs(SimpleNamespace(model=model, sft_set=sft_set, settings=settings), range(9), notes)
+
+    notes: list[str] = []
+    whole = pairs(10_000, notes)
+    assert len(whole) == 9 and not notes
+    each = len(whole[0].ids)
+    assert pairs(2 * each, notes) == whole[:2] and pairs(2 * each + 1, notes) == whole[:3] and pairs(1, []) == whole[:1]
+    assert notes[0] == f"responses were read of the first 2 of 9 SFT examples read: {2 * each} tokens (sft_tokens)"
+
+
 def _turns(*contents: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents)]
