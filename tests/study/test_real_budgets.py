@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lm_eval_sts.records import ReportCondition
-from lm_eval_sts.study.design import read_study
-from lm_eval_sts.study.report import make_report
+from lm_eval_sts.records import ReportCondition, ReportContrast
+from lm_eval_sts.study.design import MAIN, read_study
+from lm_eval_sts.study.evidence import joined
+from lm_eval_sts.study.kept import from_kept
+from lm_eval_sts.study.report import make_report, report_of
+from lm_eval_sts.study.sources import evidence_of
 
 ROOT = Path(__file__).parents[2]
+
+PRIMARY = (-0.19, -0.17, -0.02, -0.55, 0.51, 0.94)
+SECOND = (0.11, 0.29, -0.19, -0.74, 0.35, 0.46)
+"""Both correlations, and the difference in z with interval and p, of the declared contrasts."""
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +45,24 @@ def test_figures_of_the_page(at_default_budgets, predictor, likeness, size, cent
     r = columns["delta", True].changed.r
     assert (None if r is None else round(r, 2)) == signed
     assert f"{size[0]:.2f}".lstrip("0") in (ROOT / "docs" / "which-predictor-real.md").read_text(encoding="utf-8")
+
+
+def test_the_declared_contrasts_at_the_default_budgets():
+    """Log-likelihoods (one draw) and activations (three) in place of what was read at the small budgets."""
+    study = read_study(ROOT / "studies" / "qwen-coder-cpu.yaml", variables=False)
+    evidence = joined(evidence_of(study, board=ROOT / "leaderboard"), from_kept(study, study.kept))
+    chosen = (entry for condition in (MAIN, "defaults", "losses") for entry in evidence.entries["qwen", condition])
+    main = {entry.name: entry for entry in chosen}
+    replaced = replace(evidence, entries={**evidence.entries, ("qwen", MAIN): list(main.values())})
+    primary, second, *_ = (c for c in report_of(study, replaced, None, ()).contrasts if c.condition == MAIN)
+    assert (primary.candidate, primary.reference, len(primary.sft_runs)) == ("loss_rehearsal_alone", "sts_icl", 10)
+    assert _rounded(primary) == PRIMARY
+    assert (second.candidate, second.reference) == ("sts_icl", "tfidf_cosine")
+    assert _rounded(second) == SECOND
+
+
+def _rounded(contrast: ReportContrast) -> tuple[float, ...]:
+    return tuple(
+        round(x, 2)
+        for x in (contrast.candidate_r, contrast.reference_r, contrast.z, contrast.low, contrast.high, contrast.p)
+    )
