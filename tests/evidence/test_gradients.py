@@ -39,9 +39,11 @@ class Plain:
         return np.concatenate([g.flatten().numpy() for g in torch.autograd.grad(loss, self.weights)]).astype(np.float64)
 
     def sft(self, examples: list[dict]) -> np.ndarray:
-        """Of the mean loss of a token of the responses, as the tokenizer's chat template shows them."""
+        """Of the mean loss of a token of the responses that fill the budget, as the chat template shows them."""
         total, tokens = 0.0, 0
         for example in examples:
+            if tokens >= LITTLE["sft_tokens"]:
+                break
             turns = [
                 {"role": "user", "content": example["prompt"]},
                 {"role": "assistant", "content": example["response"]},

@@ -17,7 +17,7 @@ from tests.harness.world import World, evaluate, make_world
 
 SUBJECTS = ("law", "math")
 TASKS = [f"sts_mmlu_pro_{subject}" for subject in SUBJECTS]
-ENOUGH = {"domain_tokens": 1500}
+ENOUGH = {"sft_tokens": 300, "domain_tokens": 1500}
 LOSSES = [
     *("loss_gold", "loss_gap", "loss_rehearsal", "loss_rehearsal_alone"),
     *("loss_entropy", "loss_margin", "null_base_accuracy"),
@@ -135,9 +135,11 @@ def rows(path: Path) -> list[dict]:
 
 
 def loss_of_responses(plain: Plain, examples: list[dict]) -> float:
-    """Mean loss of a token of the responses, in the conversation that the tokenizer's template makes."""
+    """Mean loss of a token of the responses that fill the budget, in the conversation that the template makes."""
     total = tokens = 0
     for example in examples:
+        if tokens >= ENOUGH["sft_tokens"]:
+            break
         turns = [{"role": "user", "content": example["prompt"]}, {"role": "assistant", "content": example["response"]}]
         context = plain.tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
         whole = plain.tokenizer.apply_chat_template(turns, tokenize=False)
