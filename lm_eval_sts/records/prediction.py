@@ -88,9 +88,8 @@ class DomainScore(Record):
     """Standard error by bootstrap over the domain's questions, selection and draws held fixed; None for one question,
     and where it was not published."""
     draws: tuple[Finite, ...]
-    """The score under each draw of demonstrations; their spread is not part of ``se``, and part of the errors
-    that a verdict states. Empty where not published, and
-    for predictors that read no demonstrations."""
+    """The score under each draw of demonstrations; their spread is not part of ``se``, and part of the errors that a
+    verdict states. Empty where not published, and for predictors that read no demonstrations."""
     n_questions: Annotated[int, Field(gt=0)] | None
     """None where not published."""
     n_tokens: Annotated[int, Field(gt=0)] | None

@@ -13,6 +13,7 @@ import torch
 from lm_eval_sts.harness.benchmark import BenchmarkTask
 from lm_eval_sts.predictors.registry import DEFAULT_PREDICTORS, SHOWN
 from lm_eval_sts.records import Prediction
+from lm_eval_sts.records.score_errors import score_errors
 from lm_eval_sts.verdict.results import read_predictions
 from tests.harness.world import SUBJECTS, World, evaluate, make_world
 
@@ -60,6 +61,14 @@ def test_one_row_a_subject_and_finite_scores_with_errors(results):
             assert shown == {f"{each}{end}" for each in NAMES for end in ("", "_stderr")}
             assert not any(key.endswith("_stderr") for s in samples_read(results, subject) for key in s)
     assert "sts_mmlu_pro" in results["group_subtasks"]
+
+
+def test_errors_in_the_table_contain_the_draws(results, tmp_path):
+    for name, prediction in predictions_of(results, tmp_path).items():
+        for subject, error in score_errors(prediction.domains).items():
+            assert results["results"][f"sts_mmlu_pro_{subject}"][f"{name}_stderr,none"] == pytest.approx(error.se)
+            if name == "sts_icl":
+                assert error.se > prediction.domains[subject].se * 1.001
 
 
 def test_the_result_file_holds_one_valid_record_a_predictor(results, world, tmp_path):

@@ -10,7 +10,7 @@ from lm_eval_sts.records import ModelRef
 from lm_eval_sts.verdict.verdict import make_verdict
 from lm_eval_sts.verdict.words import in_words, said_of_run
 from tests.agreement.made import prediction
-from tests.verdict.made import about, micro_run, of_model
+from tests.verdict.made import about, micro_run, of_model, with_domains
 
 GEMMA = ModelRef(name="google/gemma-2-9b-it", weights_hash="a" * 64, dtype="bfloat16")
 EVIL = "\x1b]0;mine\x07[red]\u202eab\u200b"
@@ -53,6 +53,17 @@ def test_rows_are_the_first_and_the_last():
     assert f"{28 - len(ranks)} more between" in "\n".join(lines)
     for rank, line in zip(ranks, (line for line in lines if line[:3].strip().isdigit()), strict=True):
         assert verdict.ranked.domains[rank - 1].domain in line
+
+
+def test_one_draw_of_demonstrations_is_said_to_be_in_no_error():
+    of_three = micro_run()
+    of_one = [
+        with_domains(p, **{name: d.model_copy(update={"draws": d.draws[:1]}) for name, d in p.domains.items()})
+        for p in of_three
+    ]
+    said = "one draw of demonstrations, whose choice is in no error"
+    assert said in " ".join(fits(in_words(make_verdict(of_one))).split())
+    assert said not in " ".join(in_words(make_verdict(of_three)))
 
 
 def test_the_command_is_what_a_shell_runs():
